@@ -1,0 +1,105 @@
+package store
+
+import (
+	"strings"
+
+	"github.com/ployz/ployz/node/api"
+)
+
+// Key names a fact: tokens of [A-Za-z0-9_-] joined by dots, at most 200 bytes. The functions
+// below are the whole schema; nothing else in the tree spells a key.
+type Key string
+
+// maxKeyBytes keeps a key, with the stream's own prefix, well inside a NATS subject.
+const maxKeyBytes = 200
+
+// Cluster is the cluster's identity, generation and voters.
+func Cluster() Key { return "cluster" }
+
+// Machine is a machine's membership: names, keys, addresses, labels, state.
+func Machine(id string) Key { return join("machine", id) }
+
+// Machines is the prefix of all memberships.
+func Machines() Key { return "machine" }
+
+// Namespaces is the prefix of everything about every namespace.
+func Namespaces() Key { return "ns" }
+
+// Namespace is the prefix of everything about one namespace.
+func Namespace(ns string) Key { return join("ns", ns) }
+
+// Head is the namespace's one guarded fact: every batch about the namespace writes it.
+func Head(ns string) Key { return join("ns", ns, "head") }
+
+// Commit is one immutable deploy commit.
+func Commit(ns, commit string) Key { return join("ns", ns, "commit", commit) }
+
+// Commits is the prefix of a namespace's history.
+func Commits(ns string) Key { return join("ns", ns, "commit") }
+
+// Route is the namespace's whole routing view: the routing event.
+func Route(ns string) Key { return join("ns", ns, "route") }
+
+// Instance is the lifecycle fact of one instance, written by operations.
+func Instance(ns, instance string) Key { return join("ns", ns, "inst", instance) }
+
+// Secret is one sealed secret of a namespace.
+func Secret(ns, name string) Key { return join("ns", ns, "secret", name) }
+
+// Secrets is the prefix of a namespace's sealed secrets.
+func Secrets(ns string) Key { return join("ns", ns, "secret") }
+
+// Config is one named configuration text of a namespace.
+func Config(ns, name string) Key { return join("ns", ns, "config", name) }
+
+// Configs is the prefix of a namespace's named configurations.
+func Configs(ns string) Key { return join("ns", ns, "config") }
+
+// NamespaceID claims a 32-bit namespace id, in hex, so that no two namespaces share one.
+func NamespaceID(hex string) Key { return join("nsid", hex) }
+
+// Hostname claims a hostname for the namespace that routes it. Dots become underscores, which
+// hostnames cannot contain, and a wildcard's star becomes "_any".
+func Hostname(host string) Key {
+	host = strings.ReplaceAll(strings.ToLower(host), "*", "_any")
+	return join("host", strings.ReplaceAll(host, ".", "_"))
+}
+
+// Hostnames is the prefix of all hostname claims.
+func Hostnames() Key { return "host" }
+
+// Lease is the fence of one scope: holder and operation, with a TTL.
+func Lease(scope string) Key { return join("lease", strings.ReplaceAll(scope, "/", "_")) }
+
+// Leases is the prefix of all leases.
+func Leases() Key { return "lease" }
+
+func join(tokens ...string) Key { return Key(strings.Join(tokens, ".")) }
+
+// Under reports whether the key is the prefix itself or lies below it, by whole tokens.
+func (k Key) Under(prefix Key) bool {
+	return prefix == "" || k == prefix || strings.HasPrefix(string(k), string(prefix)+".")
+}
+
+// Last returns the key's last token.
+func (k Key) Last() string { return string(k[strings.LastIndexByte(string(k), '.')+1:]) }
+
+// Valid returns request.malformed when the key cannot be stored.
+func (k Key) Valid() error {
+	if len(k) == 0 || len(k) > maxKeyBytes {
+		return api.Errorf(api.CodeBadRequest, "a key has 1 to %d bytes, this one has %d", maxKeyBytes, len(k))
+	}
+	for token := range strings.SplitSeq(string(k), ".") {
+		if token == "" || strings.ContainsFunc(token, notKeyRune) {
+			return api.Errorf(api.CodeBadRequest, "key %q: each token between dots is letters, digits, - and _", string(k))
+		}
+	}
+	return nil
+}
+
+func notKeyRune(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+}
+
+// String makes the key readable in messages.
+func (k Key) String() string { return string(k) }

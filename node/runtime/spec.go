@@ -1,0 +1,57 @@
+package runtime
+
+import (
+	"net/netip"
+
+	"github.com/ployz/ployz/node/api"
+)
+
+// Spec is the whole description of one instance, complete enough that two equal specs make two
+// equal bundles and units: its hash is the instance's identity.
+type Spec struct {
+	// ID is unique in the cluster and names the unit, the folder and the namespace file:
+	// letters, digits and dashes, at most 60 bytes.
+	ID          string `json:"id"`
+	Namespace   string `json:"namespace"`
+	NamespaceID uint32 `json:"namespaceID"`
+	Service     string `json:"service"`
+	// Slot is the place the instance fills, such as "web-0"; jobs have their run's name.
+	Slot string `json:"slot"`
+
+	Image     string        `json:"image"`
+	Digest    string        `json:"digest"`
+	Process   api.Process   `json:"process"`
+	Tmpfs     []api.Tmpfs   `json:"tmpfs,omitempty"`
+	Ports     []api.Port    `json:"ports,omitempty"`
+	Resources api.Resources `json:"resources"`
+	Restart   api.Restart   `json:"restart"`
+	Security  api.Security  `json:"security"`
+	// Files hold configs in plain text and secrets sealed to this machine; see FileContent.
+	Files []FileContent `json:"files,omitempty"`
+	// SecretEnv are variables whose values are sealed.
+	SecretEnv map[string][]byte `json:"secretEnv,omitempty"`
+	// Job makes the unit a oneshot whose exit status is the result; it is never restarted.
+	Job bool `json:"job,omitempty"`
+}
+
+// FileContent is one file placed into the instance.
+type FileContent struct {
+	Target string `json:"target"`
+	UID    int    `json:"uid"`
+	GID    int    `json:"gid"`
+	Mode   uint32 `json:"mode"`
+	// Plain is a config's text; Sealed an age message to this machine's recipient, opened
+	// only into memory when the instance starts. Exactly one is set.
+	Plain  []byte `json:"plain,omitempty"`
+	Sealed []byte `json:"sealed,omitempty"`
+	// Fingerprint stands for a sealed content in the identity, since sealing the same
+	// secret twice gives different bytes.
+	Fingerprint string `json:"fingerprint,omitempty"`
+}
+
+// Addresses are what the machine gave an instance. They stay the same for the instance's life,
+// restarts and reboots included.
+type Addresses struct {
+	V4 netip.Addr `json:"v4"`
+	V6 netip.Addr `json:"v6"`
+}

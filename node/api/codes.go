@@ -39,6 +39,54 @@ const (
 	CodeStoreTooLarge    Code = "store.too-large"
 )
 
+// Codes of images (node/runtime/oci).
+const (
+	CodeImageBadReference Code = "image.bad-reference"
+	CodeImageNotFound     Code = "image.not-found"
+	CodeImageUnauthorized Code = "image.unauthorized"
+	CodeRegistryDown      Code = "image.registry-unreachable"
+	CodeDigestMismatch    Code = "image.digest-mismatch"
+	CodeLayerCorrupt      Code = "image.layer-corrupt"
+	CodeLayerEscape       Code = "image.layer-escape"
+	CodeImageTooLarge     Code = "image.layer-too-large"
+	CodeImageDiskFull     Code = "image.disk-full"
+	CodeImageNoPlatform   Code = "image.no-platform"
+	CodeImageInUse        Code = "image.in-use"
+	CodeImageMedia        Code = "image.unsupported-media"
+	CodeImageBadArchive   Code = "image.bad-archive"
+	CodeImageNoUser       Code = "image.no-user"
+	CodeImageStoreBusy    Code = "image.store-busy"
+	CodeImageDamaged      Code = "image.damaged"
+)
+
+// Codes of the runtime (node/runtime).
+const (
+	CodeRuntimeNotFound    Code = "runtime.not-found"
+	CodeRuntimeConflict    Code = "runtime.conflict"
+	CodeRuntimeInvalid     Code = "runtime.invalid-spec"
+	CodeRuntimeUnsupported Code = "runtime.unsupported"
+	CodeControllerMissing  Code = "runtime.controller-missing"
+	CodeRuntimeDiskFull    Code = "runtime.disk-full"
+	CodeStartFailed        Code = "runtime.start-failed"
+	CodeStopFailed         Code = "runtime.stop-failed"
+	CodeRuntimeBusy        Code = "runtime.busy"
+	CodeNotRunning         Code = "runtime.not-running"
+	CodeExecFailed         Code = "runtime.exec-failed"
+	CodeLogsFailed         Code = "runtime.logs-failed"
+	CodeSecretUnreadable   Code = "runtime.secret-unreadable"
+	CodeRuntimeDamaged     Code = "runtime.damaged"
+)
+
+// Codes of supervised services (node/services).
+const (
+	CodeSupervisorDown Code = "service.supervisor-unavailable"
+	CodeServiceAbsent  Code = "service.not-found"
+	CodeServiceForeign Code = "service.not-ours"
+	CodeServiceFailed  Code = "service.start-failed"
+	CodeServiceReload  Code = "service.reload-failed"
+	CodeServiceStop    Code = "service.stop-failed"
+)
+
 // CodeDoc explains one code to an operator.
 type CodeDoc struct {
 	Code    Code
@@ -76,5 +124,44 @@ func Codes() []CodeDoc {
 		{CodeStoreFull, "the store refuses new facts because it is full"},
 		{CodeStoreNotFound, "no such fact"},
 		{CodeStoreTooLarge, "a fact is larger than the store takes"},
+
+		{CodeImageBadReference, "not a reference to an image; the message says which part is wrong"},
+		{CodeImageNotFound, "no such image, here or in the registry"},
+		{CodeImageUnauthorized, "the registry refused the credentials, or asks for some"},
+		{CodeRegistryDown, "the registry does not answer, or answers nonsense"},
+		{CodeDigestMismatch, "bytes arrived that are not the ones their digest names"},
+		{CodeLayerCorrupt, "a layer is cut short, does not unpack, or unpacks to something else than declared"},
+		{CodeLayerEscape, "an entry of a layer reaches outside the image's root; nothing of it is kept"},
+		{CodeImageTooLarge, "a layer has more entries or bytes than the limits allow"},
+		{CodeImageDiskFull, "not enough free space for the image; what was written is removed again"},
+		{CodeImageNoPlatform, "the image has no variant for this machine's architecture"},
+		{CodeImageInUse, "the image is used by an instance"},
+		{CodeImageMedia, "the image is of a kind that is not supported"},
+		{CodeImageBadArchive, "neither an OCI layout nor a docker-save archive, or one with parts missing"},
+		{CodeImageNoUser, "the image has no user or group of that name"},
+		{CodeImageStoreBusy, "a pull or import is under way in the image store"},
+		{CodeImageDamaged, "a stored image no longer matches its digest"},
+
+		{CodeRuntimeNotFound, "no instance with that id on this machine"},
+		{CodeRuntimeConflict, "an instance with that id exists and is another one"},
+		{CodeRuntimeInvalid, "the instance's description is incomplete or contradicts itself"},
+		{CodeRuntimeUnsupported, "this runtime cannot do what the description asks for"},
+		{CodeControllerMissing, "the kernel lacks the cgroup controller that the limit needs"},
+		{CodeRuntimeDiskFull, "not enough free space for the instance's files"},
+		{CodeStartFailed, "the instance did not start; its last log lines are in the message"},
+		{CodeStopFailed, "the instance did not stop in time"},
+		{CodeRuntimeBusy, "the instance runs and must be stopped first"},
+		{CodeNotRunning, "the instance does not run"},
+		{CodeExecFailed, "the command could not be run inside the instance"},
+		{CodeLogsFailed, "the journal could not be read"},
+		{CodeSecretUnreadable, "a secret is not sealed to this machine, or its key is missing"},
+		{CodeRuntimeDamaged, "an instance's files are incomplete or were changed by hand"},
+
+		{CodeSupervisorDown, "the service supervisor (systemd) does not answer"},
+		{CodeServiceAbsent, "no unit of that name"},
+		{CodeServiceForeign, "a unit file of that name exists and is not ours"},
+		{CodeServiceFailed, "the unit did not start; its last log lines say why"},
+		{CodeServiceReload, "the running service did not take the new program or configuration over and serves on as before"},
+		{CodeServiceStop, "the unit did not stop in time"},
 	}
 }

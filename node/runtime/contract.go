@@ -13,16 +13,21 @@ import (
 // returns: it is on disk and enabled, and after a power cut the machine starts it if Start had
 // returned, with no daemon needed.
 type Runtime interface {
-	// Prepare writes bundle, link, root file system and unit, without starting anything.
-	// Errors: runtime.conflict (the id exists with another identity), runtime.controller-missing (a
-	// limit that this kernel cannot enforce), image.*, runtime.disk-full.
+	// Prepare writes bundle, link, root file system and unit, without starting anything. It
+	// attaches the link through Network but publishes no port: only the caller knows when a
+	// predecessor lets go of it. Errors: runtime.invalid-spec, runtime.unsupported,
+	// runtime.conflict (the id exists with another identity), runtime.controller-missing (a
+	// limit that this kernel cannot enforce), runtime.disk-full, network.*, image.*.
 	Prepare(ctx context.Context, spec Spec, image Image, addrs Addresses) error
-	// Start starts the unit and returns when its process runs. Errors: runtime.start-failed
-	// (with the unit's last log lines), runtime.not-found.
+	// Start starts the unit and returns when its process runs. A running instance is left
+	// alone; an ended one, job or not, runs again. A job is never started at boot. Errors:
+	// runtime.start-failed (with the unit's last log lines), runtime.not-found.
 	Start(ctx context.Context, id string) error
-	// Stop ends the instance with its stop signal and grace, and keeps it from starting at boot.
+	// Stop ends the instance with its stop signal and grace, and keeps it from starting at
+	// boot. Errors: runtime.stop-failed.
 	Stop(ctx context.Context, id string) error
-	// Remove deletes the unit, the files and the writable layer of a stopped instance.
+	// Remove deletes the unit, the link, the files and the writable layer of a stopped
+	// instance. Errors: runtime.busy (it runs).
 	Remove(ctx context.Context, id string) error
 	// Inspect observes one instance. Errors: runtime.not-found.
 	Inspect(ctx context.Context, id string) (Observation, error)
@@ -36,26 +41,39 @@ type Observation struct {
 	Spec      Spec
 	Addresses Addresses
 	Unit      string
-	// State is "running", "stopped", "failed", "starting" or "unknown".
+	// State is one of the State constants.
 	State    string
 	MainPID  int
 	Started  time.Time
 	Restarts int
-	// ExitCode is the last exit status of a stopped instance or finished job; -1 while unknown.
+	// ExitCode is the last exit status of a stopped instance or finished job, 128 + n after
+	// signal n; -1 while unknown.
 	ExitCode int
 	Cgroup   string
+	// Boot says whether the machine starts the instance by itself after a power cut.
+	Boot bool
 	// Drift lists, in words, how the instance differs from its own recorded identity.
 	Drift []string
 }
 
+// The states of an instance. A job that ended with status 0 is stopped, any other end is failed.
+const (
+	StateRunning  = "running"
+	StateStopped  = "stopped"
+	StateFailed   = "failed"
+	StateStarting = "starting"
+	StateUnknown  = "unknown"
+)
+
 // Console reaches into running instances.
 type Console interface {
-	// Exec runs a command inside; it returns the command's exit status.
+	// Exec runs a command inside and returns its exit status, 128 + n after signal n. Errors:
+	// runtime.not-found, runtime.not-running, runtime.exec-failed (it never ran).
 	Exec(ctx context.Context, id string, cmd Command) (int, error)
 	// Logs writes the journal's entries of the query in order, until the end or, with Follow,
-	// until ctx ends.
+	// until ctx ends, which is no error. Errors: runtime.logs-failed, emit's own.
 	Logs(ctx context.Context, query LogQuery, emit func(LogLine) error) error
-	// Stats reads one instance's counters.
+	// Stats reads one instance's counters. Errors: runtime.not-found, runtime.not-running.
 	Stats(ctx context.Context, id string) (Stats, error)
 }
 

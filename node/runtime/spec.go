@@ -28,10 +28,18 @@ type Spec struct {
 	Security  api.Security  `json:"security"`
 	// Files hold configs in plain text and secrets sealed to this machine; see FileContent.
 	Files []FileContent `json:"files,omitempty"`
-	// SecretEnv are variables whose values are sealed.
-	SecretEnv map[string][]byte `json:"secretEnv,omitempty"`
+	// SecretEnv are variables whose values are sealed; Process.SecretEnv only names the
+	// secrets and is not read by backends.
+	SecretEnv map[string]SealedValue `json:"secretEnv,omitempty"`
 	// Job makes the unit a oneshot whose exit status is the result; it is never restarted.
 	Job bool `json:"job,omitempty"`
+}
+
+// SealedValue is a secret as it may be stored: an age message to this machine's recipient, and
+// the fingerprint that stands for it in the identity.
+type SealedValue struct {
+	Sealed      []byte `json:"sealed"`
+	Fingerprint string `json:"fingerprint"`
 }
 
 // FileContent is one file placed into the instance.
@@ -41,7 +49,7 @@ type FileContent struct {
 	GID    int    `json:"gid"`
 	Mode   uint32 `json:"mode"`
 	// Plain is a config's text; Sealed an age message to this machine's recipient, opened
-	// only into memory when the instance starts. Exactly one is set.
+	// only into memory when the instance starts. With neither the file is empty.
 	Plain  []byte `json:"plain,omitempty"`
 	Sealed []byte `json:"sealed,omitempty"`
 	// Fingerprint stands for a sealed content in the identity, since sealing the same

@@ -74,6 +74,13 @@ func Lease(scope string) Key { return join("lease", strings.ReplaceAll(scope, "/
 // Leases is the prefix of all leases.
 func Leases() Key { return "lease" }
 
+// Open names the operation that began on a scope and has not come to a clean end. It has no TTL:
+// an interrupted operation stays a fact until a later one deals with it.
+func Open(scope string) Key { return join("open", strings.ReplaceAll(scope, "/", "_")) }
+
+// Opens is the prefix of all begun operations.
+func Opens() Key { return "open" }
+
 func join(tokens ...string) Key { return Key(strings.Join(tokens, ".")) }
 
 // Under reports whether the key is the prefix itself or lies below it, by whole tokens.

@@ -1,0 +1,203 @@
+package coordination
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/store"
+)
+
+// TTL is how long a lease outlives its last renewal; renewals come every third of it.
+const TTL = 30 * time.Second
+
+// Holder says who holds a lease, for the refusal that others read.
+type Holder struct {
+	Operation string    `json:"operation"`
+	Kind      string    `json:"kind"`
+	Machine   string    `json:"machine"`
+	Caller    string    `json:"caller"`
+	Since     time.Time `json:"since"`
+}
+
+// Leases takes leases in the store.
+type Leases struct {
+	Facts store.Facts
+	// TTL of new leases; 0 means the constant TTL.
+	TTL time.Duration
+}
+
+// Acquire takes the scope or refuses with operation.scope-busy, naming the holder. It never
+// waits. The lease renews itself until Release, or until ctx ends.
+func (l *Leases) Acquire(ctx context.Context, scope string, holder Holder) (*Lease, error) {
+	seen, err := l.Facts.Get(ctx, store.Lease(scope))
+	if err == nil {
+		return nil, busy(scope, seen.Value)
+	}
+	if !store.IsNotFound(err) {
+		return nil, err
+	}
+	value, err := json.Marshal(holder)
+	if err != nil {
+		return nil, api.Errorf(api.CodeInternal, "encoding the lease's holder: %w", err)
+	}
+	lease := &Lease{scope: scope, value: value, facts: l.Facts, ttl: l.ttl(), lost: make(chan struct{}), stop: make(chan struct{})}
+	if err := lease.write(ctx, holder.Operation+"-lease", seen.Revision); err != nil {
+		if store.IsConflict(err) {
+			return nil, l.raced(ctx, scope)
+		}
+		return nil, err
+	}
+	lease.done.Go(func() { lease.renew(context.WithoutCancel(ctx)) })
+	return lease, nil
+}
+
+func (l *Leases) ttl() time.Duration {
+	if l.TTL == 0 {
+		return TTL
+	}
+	return l.TTL
+}
+
+// raced names the contender that took the lease between our look and our write.
+func (l *Leases) raced(ctx context.Context, scope string) error {
+	seen, err := l.Facts.Get(ctx, store.Lease(scope))
+	if err != nil {
+		return busy(scope, nil)
+	}
+	return busy(scope, seen.Value)
+}
+
+func busy(scope string, value []byte) error {
+	var h Holder
+	if json.Unmarshal(value, &h) != nil || h.Operation == "" {
+		return api.Errorf(api.CodeScopeBusy, "another operation holds the scope").About(scope).Again()
+	}
+	return api.Errorf(api.CodeScopeBusy, "%s %s by %s on %s holds it since %s",
+		h.Kind, h.Operation, h.Caller, h.Machine, h.Since.Format(time.RFC3339)).About(scope).Again().
+		WithHint("watch it: ployzctl operation watch %s", h.Operation)
+}
+
+// Lease is one held scope.
+type Lease struct {
+	scope string
+	value []byte
+	facts store.Facts
+	ttl   time.Duration
+
+	mu    sync.Mutex // guards token, serial, over; held across a commit so that no renewal moves the token under it
+	token store.Revision
+	count int
+	over  bool
+
+	lost chan struct{}
+	stop chan struct{}
+	done sync.WaitGroup
+}
+
+// Fence returns the present token. It only grows while the lease lives.
+func (l *Lease) Fence() store.Revision {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.token
+}
+
+// Lost is closed when a renewal was refused: somebody else may hold the scope.
+func (l *Lease) Lost() <-chan struct{} { return l.lost }
+
+// Commit sends a batch that holds only while this lease does. Errors are Facts.Commit's.
+func (l *Lease) Commit(ctx context.Context, batch store.Batch) (store.Revision, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	batch.Checks = append(batch.Checks, store.Check{Key: store.Lease(l.scope), Expect: l.token})
+	return l.facts.Commit(ctx, batch)
+}
+
+// Release gives the scope back and writes the given puts in the same batch. A lease that was lost
+// or whose store is away simply runs out; the error says so.
+func (l *Lease) Release(ctx context.Context, puts ...store.Put) error {
+	if l.end() {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	removal := store.Put{Key: store.Lease(l.scope), Remove: true, Expect: store.Expect(l.token), TTL: time.Second}
+	_, err := l.facts.Commit(ctx, store.Batch{ID: l.id("release"), Puts: append([]store.Put{removal}, puts...)})
+	return err
+}
+
+// Abandon stops renewing without giving the scope back: what a coordinator does that no longer
+// knows whether it may speak for it.
+func (l *Lease) Abandon() { l.end() }
+
+// end stops the renewals and reports whether they had been stopped before.
+func (l *Lease) end() bool {
+	l.mu.Lock()
+	before := l.over
+	l.over = true
+	l.mu.Unlock()
+	if !before {
+		close(l.stop)
+	}
+	l.done.Wait()
+	return before
+}
+
+func (l *Lease) renew(ctx context.Context) {
+	tick := time.NewTicker(l.ttl / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-tick.C:
+			if !l.renewOnce(ctx) {
+				close(l.lost)
+				return
+			}
+		}
+	}
+}
+
+// renewOnce reports whether the lease may still be ours. Only an explicit conflict says no: an
+// unreachable store is silence, and the commit's own check decides in the end.
+func (l *Lease) renewOnce(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, l.ttl/3)
+	defer cancel()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.write(ctx, l.id("renew"), l.token)
+	if !store.IsConflict(err) {
+		return true
+	}
+	return l.recognise(ctx)
+}
+
+// recognise adopts the token of an own renewal whose answer was lost. It needs mu.
+func (l *Lease) recognise(ctx context.Context) bool {
+	seen, err := l.facts.Get(ctx, store.Lease(l.scope))
+	if err != nil || !bytes.Equal(seen.Value, l.value) {
+		return err != nil && !store.IsNotFound(err)
+	}
+	l.token = seen.Revision
+	return true
+}
+
+// write needs mu, or a lease that nobody else has yet.
+func (l *Lease) write(ctx context.Context, id string, expect store.Revision) error {
+	rev, err := l.facts.Commit(ctx, store.Batch{ID: id, Puts: []store.Put{{
+		Key: store.Lease(l.scope), Value: l.value, Expect: &expect, TTL: l.ttl,
+	}}})
+	if err == nil {
+		l.token = rev
+	}
+	return err
+}
+
+func (l *Lease) id(what string) string {
+	l.count++
+	return what + "-" + l.scope + "-" + itoa(uint64(l.token)) + "-" + itoa(uint64(l.count))
+}

@@ -1,0 +1,308 @@
+package operation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/store"
+)
+
+// run is one execution of an operation that holds its scope. It releases the scope by hand at each
+// of its ends and never by defer: a coordinator that dies in the middle must leave what a dead
+// process would leave.
+type run struct {
+	runner *Runner
+	req    Request
+	id     string
+	lease  Lease
+	// detached outlives the caller: undo, commit and cleaning up are not cut short by it.
+	detached context.Context
+
+	plan   Plan
+	ledger *entries
+	// before is the open fact that an unfinished operation left, restored unless this run clears it.
+	before     store.Fact
+	unfinished *Unfinished
+	opened     bool
+	// begun are the steps whose intent is in the ledger, in that order: what undo walks back.
+	begun []begunStep
+}
+
+type begunStep struct {
+	phase string
+	step  Step
+}
+
+// prepare inspects, plans, refuses, and opens. Until the ledger entry at its end nothing is touched.
+func (x *run) prepare(ctx context.Context) error {
+	r, op := x.runner, x.req.Operation
+	var err error
+	if x.unfinished, x.before, err = r.unfinished(ctx, op.Scope()); err != nil {
+		return err
+	}
+	if err := op.Inspect(ctx, Situation{Operation: x.id, Caller: x.req.Caller, Unfinished: x.unfinished}); err != nil {
+		return err
+	}
+	x.plan = withUnfinished(op.Plan(), op.Scope(), x.unfinished)
+	shown, err := Show(op, x.plan)
+	if err != nil {
+		return err
+	}
+	if err := refusal(shown, x.req.PlanDigest); err != nil {
+		return err
+	}
+	return x.open(ctx, shown.Digest)
+}
+
+// refusal is every unmet requirement together, or a stale plan.
+func refusal(shown api.Plan, wanted string) error {
+	switch {
+	case len(shown.Unmet) == 1:
+		return shown.Unmet[0]
+	case len(shown.Unmet) > 1:
+		e := api.Errorf(api.CodeUnmet, "%d requirements are unmet", len(shown.Unmet)).About(shown.Scope)
+		e.Details = shown.Unmet
+		return e
+	case wanted != "" && wanted != shown.Digest:
+		return api.Errorf(api.CodePlanStale, "the plan is now %s, not %s: the world moved since it was shown", shown.Digest, wanted).
+			About(shown.Scope).WithHint("look at the new plan and apply that: --plan %s", shown.Digest)
+	}
+	return nil
+}
+
+// open makes the beginning durable: first the ledger, then the fact that marks the scope.
+func (x *run) open(ctx context.Context, digest string) error {
+	r, op := x.runner, x.req.Operation
+	x.ledger = &entries{
+		log: r.Log, base: api.Event{Operation: x.id, Kind: op.Kind(), Scope: op.Scope()},
+		opened: r.Now(), now: r.Now, audience: x.req.Audience,
+	}
+	err := x.ledger.write(ctx, api.Event{
+		Type: api.EventOpened, Caller: x.req.Caller, Machine: r.Machine, Request: x.req.Body, Digest: digest,
+	})
+	if err != nil {
+		return err
+	}
+	if x.req.Opened != nil {
+		x.req.Opened(x.id)
+	}
+	value, err := json.Marshal(witnessed{Operation: x.id})
+	if err != nil {
+		return api.Errorf(api.CodeInternal, "encoding the open fact: %w", err)
+	}
+	_, err = x.lease.Commit(ctx, store.Batch{ID: x.id + "-open", Puts: []store.Put{{
+		Key: store.Open(op.Scope()), Value: value, Expect: store.Expect(x.before.Revision),
+	}}})
+	if err != nil {
+		return x.refuseOpened(err)
+	}
+	x.opened = true
+	return nil
+}
+
+// refuseOpened closes the ledger entry of a run that could not mark its scope.
+func (x *run) refuseOpened(err error) error {
+	out := refused(err)
+	return errors.Join(err, x.ledger.write(x.detached, api.Event{Type: api.EventOutcome, Outcome: &out}))
+}
+
+// execute walks the phases, commits and cleans up. It returns on the first thing that decides.
+func (x *run) execute(ctx context.Context) api.Outcome {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go x.watchLease(ctx, cancel)
+
+	for i, phase := range x.phases() {
+		if err := x.runPhase(ctx, i+1, phase); err != nil {
+			return x.rollBack(err)
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return x.rollBack(cancelled(err))
+	}
+	rev, err := x.commit()
+	switch {
+	case store.IsUncertain(err):
+		return x.uncertain(err)
+	case err != nil:
+		return x.rollBack(err)
+	}
+	return x.cleanUp(rev)
+}
+
+func (x *run) phases() []Phase {
+	withoutCleanup := x.plan
+	withoutCleanup.Cleanup = nil
+	return allPhases(withoutCleanup)
+}
+
+// watchLease cancels the run the moment its scope is no longer surely its own.
+func (x *run) watchLease(ctx context.Context, cancel context.CancelCauseFunc) {
+	select {
+	case <-ctx.Done():
+	case <-x.lease.Lost():
+		cancel(api.Errorf(api.CodeLeaseLost, "the lease was taken over while the operation ran").About(x.req.Operation.Scope()))
+	}
+}
+
+// commit sends the one batch that decides, with its intent in the ledger first.
+func (x *run) commit() (store.Revision, error) {
+	c := x.plan.Commit
+	puts, err := c.Batch(x.id)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(x.detached, orDefault(x.runner.CommitTimeout, 10*time.Second))
+	defer cancel()
+	sent := api.Event{Type: api.EventCommitSent, Witness: string(c.Witness), Expect: uint64(c.Expect)}
+	if err := x.ledger.write(ctx, sent); err != nil {
+		return 0, err
+	}
+	rev, err := x.lease.Commit(ctx, store.Batch{ID: x.id + "-commit", Puts: puts})
+	if store.IsUncertain(err) {
+		return x.settle(err)
+	}
+	if store.IsConflict(err) {
+		return 0, api.Errorf(api.CodeConflict, "another operation committed first: %w", err).
+			About(x.req.Operation.Scope()).Again().WithHint("look at the new plan and repeat")
+	}
+	return rev, err
+}
+
+// settle looks once whether an unanswered commit is there. Not finding it decides nothing, since it may
+// still land.
+func (x *run) settle(uncertain error) (store.Revision, error) {
+	ctx, cancel := context.WithTimeout(x.detached, 5*time.Second)
+	defer cancel()
+	fact, err := x.runner.Facts.Get(ctx, x.plan.Commit.Witness)
+	if err == nil && witnessOf(fact.Value) == x.id {
+		return fact.Revision, nil
+	}
+	return 0, uncertain
+}
+
+// uncertain leaves everything as it is, the scope marked and the lease to run out: whoever comes
+// next finds out what happened.
+func (x *run) uncertain(err error) api.Outcome {
+	x.lease.Abandon()
+	e := api.Errorf(api.CodeUncertain, "the commit was sent and no answer came: %w", err).About(x.req.Operation.Scope()).
+		WithHint("once the store answers again: ployzctl operation show %s", x.id)
+	return x.close(api.Outcome{Outcome: api.Uncertain, Error: e})
+}
+
+// cleanUp runs every cleaning step, also after one failed, and closes the run.
+func (x *run) cleanUp(rev store.Revision) api.Outcome {
+	out := api.Outcome{Outcome: api.Committed, Revision: uint64(rev)}
+	if x.plan.Commit.ID != nil {
+		out.Commit = x.plan.Commit.ID(x.id)
+	}
+	committed := api.Event{Type: api.EventCommitted, Witness: string(x.plan.Commit.Witness), Expect: uint64(rev)}
+	if err := x.ledger.write(x.detached, committed); err != nil {
+		out.Leftovers = append(out.Leftovers, x.ledgerLeftover(err))
+	}
+	out.Leftovers = append(out.Leftovers, x.cleanSteps()...)
+	if len(out.Leftovers) > 0 {
+		out.Outcome = api.CommittedLeftovers
+	}
+	x.addResult(&out)
+	out = x.close(out)
+	x.resolve()
+	x.giveBack(store.Put{Key: store.Open(x.req.Operation.Scope()), Remove: true, TTL: time.Minute})
+	return out
+}
+
+// cleanSteps runs the plan's cleaning steps and returns what they could not clean.
+func (x *run) cleanSteps() []api.Leftover {
+	if len(x.plan.Cleanup) == 0 {
+		return nil
+	}
+	of := len(allPhases(x.plan))
+	x.ledger.show(api.Event{Type: api.EventPhase, Phase: cleanUpPhase, Index: of, Of: of})
+	var left []api.Leftover
+	for _, step := range x.plan.Cleanup {
+		if err := x.do(x.detached, cleanUpPhase, step); err != nil {
+			left = append(left, leftover(step, err))
+		}
+	}
+	return left
+}
+
+// addResult encodes the operation's own result into the outcome.
+func (x *run) addResult(out *api.Outcome) {
+	with, ok := x.req.Operation.(Resulter)
+	if !ok {
+		return
+	}
+	value, err := json.Marshal(with.Result())
+	if err != nil {
+		out.Error = api.Errorf(api.CodeInternal, "encoding the result: %w", err)
+		return
+	}
+	out.Value = value
+}
+
+// close writes the outcome as the last entry. An entry that cannot be written is a leftover in
+// itself: the ledger will call the operation interrupted.
+func (x *run) close(out api.Outcome) api.Outcome {
+	out.Operation = x.id
+	if err := x.ledger.write(x.detached, api.Event{Type: api.EventOutcome, Outcome: &out}); err != nil {
+		out.Leftovers = append(out.Leftovers, x.ledgerLeftover(err))
+		if out.Outcome == api.Committed {
+			out.Outcome = api.CommittedLeftovers
+		}
+	}
+	return out
+}
+
+func (x *run) ledgerLeftover(err error) api.Leftover {
+	return api.Leftover{Subject: "ledger", Problem: err.Error(), Clear: "ployzctl operation resolve " + x.id}
+}
+
+func leftover(step Step, err error) api.Leftover {
+	return api.Leftover{Subject: step.Name, Problem: err.Error(), Clear: step.Clear}
+}
+
+// resolve closes the ledger entry of the unfinished operation that this one cleared.
+func (x *run) resolve() {
+	if x.unfinished == nil {
+		return
+	}
+	old := &entries{
+		log: x.runner.Log, base: api.Event{Operation: x.unfinished.Operation, Kind: x.unfinished.Kind, Scope: x.req.Operation.Scope()},
+		opened: x.runner.Now(), now: x.runner.Now, audience: func(api.Event) {}, count: resolvedEntry,
+	}
+	message := "its commit had not landed"
+	if x.unfinished.Committed {
+		message = "its commit had landed"
+	}
+	if err := old.write(x.detached, api.Event{Type: api.EventResolved, By: x.id, Message: message}); err != nil {
+		x.ledger.show(api.Event{Type: api.EventNote, Message: "the ledger of " + x.unfinished.Operation + " could not be closed", Error: api.AsError(err)})
+	}
+}
+
+// resolvedEntry numbers the entry that another operation adds, far above the operation's own.
+const resolvedEntry = 1_000_000
+
+// reopen is the open fact as this run found it.
+func (x *run) reopen() []store.Put {
+	if !x.opened {
+		return nil
+	}
+	key := store.Open(x.req.Operation.Scope())
+	if x.unfinished == nil {
+		return []store.Put{{Key: key, Remove: true, TTL: time.Minute}}
+	}
+	return []store.Put{{Key: key, Value: x.before.Value}}
+}
+
+// giveBack releases the scope. A release that fails only costs the next caller the lease's rest.
+func (x *run) giveBack(puts ...store.Put) {
+	ctx, cancel := context.WithTimeout(x.detached, 5*time.Second)
+	defer cancel()
+	if err := x.lease.Release(ctx, puts...); err != nil && x.ledger != nil {
+		x.ledger.show(api.Event{Type: api.EventNote, Message: "the scope was not given back and frees itself within its lease", Error: api.AsError(err)})
+	}
+}

@@ -87,6 +87,11 @@ const (
 	CodeServiceStop    Code = "service.stop-failed"
 )
 
+// Codes of the machine's network (datapath, adapted in node/daemon).
+const (
+	CodePortTaken Code = "network.port-taken"
+)
+
 // CodeDoc explains one code to an operator.
 type CodeDoc struct {
 	Code    Code
@@ -163,5 +168,7 @@ func Codes() []CodeDoc {
 		{CodeServiceFailed, "the unit did not start; its last log lines say why"},
 		{CodeServiceReload, "the running service did not take the new program or configuration over and serves on as before"},
 		{CodeServiceStop, "the unit did not stop in time"},
+
+		{CodePortTaken, "somebody else listens on the port; the message says who"},
 	}
 }

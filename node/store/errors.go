@@ -30,3 +30,25 @@ func is(err error, code api.Code) bool {
 	var e *api.Error
 	return errors.As(err, &e) && e.Code == code
 }
+
+// Unavailable is the error of a request that certainly did not reach the store: nothing was
+// written and nothing read.
+func Unavailable(what string, cause error) error {
+	e := api.Errorf(api.CodeStoreUnavailable, "%s: the store does not answer: %w", what, cause).Again()
+	return e.WithHint("ployzctl status shows the store; systemctl status ployz-nats ployz-nats-core")
+}
+
+// Uncertain is the error of a write that was sent and not answered.
+func Uncertain(what string, cause error) error {
+	e := api.Errorf(api.CodeStoreUncertain, "%s was sent and no answer came: %w", what, cause)
+	return e.WithHint("it may yet land: look before you repeat it")
+}
+
+// Full is the error of a store that has no room for new facts.
+func Full(what string, cause error) error {
+	e := api.Errorf(api.CodeStoreFull, "%s: the store has no room for it: %w", what, cause)
+	return e.WithHint("remove what is no longer needed, or raise the store's limit")
+}
+
+// IsUnavailable reports a request that did not reach the store.
+func IsUnavailable(err error) bool { return is(err, api.CodeStoreUnavailable) }

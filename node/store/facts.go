@@ -22,15 +22,19 @@ type Put struct {
 	Key   Key
 	Value []byte
 	// Expect, when set, guards the write: the batch is refused unless the key's last write,
-	// a removal included, has exactly this revision (0: never written).
+	// a removal included, has exactly this revision (0: never written, or forgotten). A fact
+	// that expired leaves a removal behind for a day, so a guard takes the revision that Get
+	// returned with store.not-found, and never assumes 0.
 	Expect *Revision
-	// TTL lets the fact vanish by itself; 0 keeps it. Used by leases, tokens and removals.
+	// TTL lets the fact vanish by itself; 0 keeps it. Whole seconds, rounded up. Used by leases
+	// and tokens. A removal with a TTL is forgotten by machines that were cut off for longer than
+	// that, unless the removed value had a shorter one: removals of facts meant to last keep 0.
 	TTL time.Duration
 	// Remove writes a removal instead of a value: readers see the key as absent.
 	Remove bool
 }
 
-// Check guards a batch by a key that the batch does not write.
+// Check guards a batch by a key that the batch does not write: a lease, mostly.
 type Check struct {
 	Key    Key
 	Expect Revision
@@ -39,7 +43,8 @@ type Check struct {
 // Batch is all-or-nothing: every Put is written and every guard held, or nothing happened.
 type Batch struct {
 	// ID makes a retry recognisable: the same batch sent again within ten minutes is
-	// acknowledged as the first one was and not written twice. Required.
+	// acknowledged as the first one was and not written twice. A refused batch leaves no trace,
+	// so its ID may be used again. Required, at most MaxIDBytes.
 	ID     string
 	Puts   []Put
 	Checks []Check
@@ -54,7 +59,9 @@ type Facts interface {
 	List(ctx context.Context, prefix Key) ([]Fact, error)
 	// Commit writes a batch and returns the revision of its last put. Errors: store.conflict (a
 	// guard did not hold: nothing written), store.full and store.too-large (nothing written),
-	// store.unavailable (not sent), store.uncertain (sent, no answer: it may yet land).
+	// store.unavailable (not sent, nothing written), store.uncertain (sent, no answer: it may yet
+	// land, also later; send the same batch again or look for its ID in what it wrote),
+	// request.malformed (see Batch.Valid).
 	Commit(ctx context.Context, batch Batch) (Revision, error)
 }
 

@@ -37,8 +37,12 @@ func Commit(ns, commit string) Key { return join("ns", ns, "commit", commit) }
 // Commits is the prefix of a namespace's history.
 func Commits(ns string) Key { return join("ns", ns, "commit") }
 
-// Route is the namespace's whole routing view: the routing event.
-func Route(ns string) Key { return join("ns", ns, "route") }
+// Route is the namespace's whole routing view: the routing event. It lives outside the namespace's
+// own prefix so that a gateway follows all of them and nothing else.
+func Route(ns string) Key { return join("route", ns) }
+
+// Routes is the prefix of every namespace's routing view.
+func Routes() Key { return "route" }
 
 // Instance is the lifecycle fact of one instance, written by operations.
 func Instance(ns, instance string) Key { return join("ns", ns, "inst", instance) }
@@ -102,6 +106,14 @@ func (k Key) Valid() error {
 		}
 	}
 	return nil
+}
+
+// ValidPrefix is Valid for a prefix, which may be empty.
+func (k Key) ValidPrefix() error {
+	if k == "" {
+		return nil
+	}
+	return k.Valid()
 }
 
 func notKeyRune(r rune) bool {

@@ -16,8 +16,10 @@ type Record struct {
 // Log is the durable, append-only ledger: many records per operation, in order. It is a stream of its own,
 // so its revisions are not those of Facts.
 type Log interface {
-	// Append writes one record, durable on return. id makes a retry recognisable. Errors:
-	// store.unavailable, store.uncertain, store.full, store.too-large.
+	// Append writes one record, durable on return. id, unique within the operation, makes a retry
+	// recognisable for ten minutes: it is acknowledged with the first one's revision. Errors:
+	// store.unavailable, store.uncertain, store.full, store.too-large, request.malformed (the
+	// operation is not one token of a key, or id is empty or too long).
 	Append(ctx context.Context, operation, id string, value []byte) (Revision, error)
 	// History returns the records of one operation in order; none is not an error.
 	History(ctx context.Context, operation string) ([]Record, error)

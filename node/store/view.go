@@ -12,8 +12,9 @@ type View interface {
 	Get(ctx context.Context, key Key) (Fact, error)
 	// List is Facts.List on the mirror.
 	List(ctx context.Context, prefix Key) ([]Fact, error)
-	// Follow delivers the last fact of every key under prefix, then every later change, in
-	// order, until ctx ends. Errors: store.unavailable.
+	// Follow delivers the last fact of every key under prefix, then every later change, in order
+	// of revision, until ctx ends. Between two reads it may skip a value that was already
+	// overwritten, never the last one. Errors: store.unavailable.
 	Follow(ctx context.Context, prefix Key) (Feed, error)
 	// Freshness reports how far the mirror can be trusted to be current.
 	Freshness(ctx context.Context) (Freshness, error)
@@ -21,8 +22,9 @@ type View interface {
 
 // Feed is one consumer's ordered stream of changes.
 type Feed interface {
-	// Next waits for a change. It returns store.unavailable once the feed cannot continue
-	// without a gap; the consumer then opens a new one and rebuilds.
+	// Next waits for a change; when its ctx ends it returns that context's error and the feed
+	// stays usable. It returns store.unavailable once the feed cannot continue without a gap, or
+	// was closed; the consumer then opens a new one and rebuilds.
 	Next(ctx context.Context) (Change, error)
 	Close() error
 }
@@ -31,8 +33,10 @@ type Feed interface {
 type Change struct {
 	Fact    Fact
 	Removed bool
-	// Current marks the change that completes the view as it was when the feed was opened.
-	// A feed over an empty prefix starts with a Current change that has no key.
+	// Current marks, once per feed, the change that completes the view as it was when the feed
+	// was opened. Where no fact is left to carry the mark (an empty prefix, or the last one
+	// expired meanwhile) a change without a key does. A removal from before the feed was opened
+	// may show up as Removed before the mark.
 	Current bool
 }
 

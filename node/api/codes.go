@@ -92,6 +92,30 @@ const (
 	CodePortTaken Code = "network.port-taken"
 )
 
+// Codes of routing events (node/routing).
+const (
+	CodeRoutingBadEvent Code = "routing.bad-event"
+)
+
+// Codes of deploys (node/deploy).
+const (
+	CodeSpecInvalid      Code = "deploy.spec-invalid"
+	CodeDependencyCycle  Code = "deploy.dependency-cycle"
+	CodeNoMachine        Code = "deploy.no-eligible-machine"
+	CodeHostnameTaken    Code = "deploy.hostname-taken"
+	CodePublishedTaken   Code = "deploy.port-taken"
+	CodeSecretAbsent     Code = "deploy.secret-missing"
+	CodeConfigAbsent     Code = "deploy.config-missing"
+	CodeNotReady         Code = "deploy.not-ready"
+	CodeJobFailed        Code = "deploy.job-failed"
+	CodeNotApplied       Code = "deploy.route-not-applied"
+	CodeNamespaceAbsent  Code = "deploy.namespace-not-found"
+	CodeNoSuchService    Code = "deploy.service-not-found"
+	CodeCommitAbsent     Code = "deploy.commit-not-found"
+	CodeMachineSilent    Code = "deploy.machine-silent"
+	CodeControllerAbsent Code = "deploy.limit-not-enforceable"
+)
+
 // CodeDoc explains one code to an operator.
 type CodeDoc struct {
 	Code    Code
@@ -129,6 +153,24 @@ func Codes() []CodeDoc {
 		{CodeStoreFull, "the store refuses new facts because it is full"},
 		{CodeStoreNotFound, "no such fact"},
 		{CodeStoreTooLarge, "a fact is larger than the store takes"},
+
+		{CodeRoutingBadEvent, "a routing event cannot be served; the namespace's last good view goes on"},
+
+		{CodeSpecInvalid, "the deploy spec asks for something impossible; the subject says where"},
+		{CodeDependencyCycle, "services depend on each other in a circle"},
+		{CodeNoMachine, "no machine may take an instance; the message has each machine's reason"},
+		{CodeHostnameTaken, "another namespace routes that hostname"},
+		{CodePublishedTaken, "a published port is held by something else on the machine"},
+		{CodeSecretAbsent, "a secret that the spec refers to does not exist"},
+		{CodeConfigAbsent, "a config that the spec refers to does not exist"},
+		{CodeNotReady, "an instance did not become ready in time; its last log lines are shown"},
+		{CodeJobFailed, "a one-shot job ended with a non-zero status; its last log lines are shown"},
+		{CodeNotApplied, "a gateway or resolver has not applied the commit's routing event in time"},
+		{CodeNamespaceAbsent, "nothing was ever deployed under that namespace"},
+		{CodeNoSuchService, "the namespace has no service of that name"},
+		{CodeCommitAbsent, "the namespace has no such commit"},
+		{CodeMachineSilent, "a machine that the operation needs does not answer"},
+		{CodeControllerAbsent, "the machine's kernel cannot enforce a resource limit that the spec asks for"},
 
 		{CodeImageBadReference, "not a reference to an image; the message says which part is wrong"},
 		{CodeImageNotFound, "no such image, here or in the registry"},

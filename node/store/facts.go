@@ -22,12 +22,11 @@ type Put struct {
 	Key   Key
 	Value []byte
 	// Expect, when set, guards the write: the batch is refused unless the key's last write,
-	// a removal included, has exactly this revision (0: never written, or forgotten). A fact
-	// that expired leaves a removal behind for a day, so a guard takes the revision that Get
-	// returned with store.not-found, and never assumes 0.
+	// a removal included, has exactly this revision (0: never written, or expired). Take it
+	// from Get, which returns the revision also with store.not-found.
 	Expect *Revision
-	// TTL lets the fact vanish by itself; 0 keeps it. Whole seconds, rounded up. Used by leases
-	// and tokens. A removal with a TTL is forgotten by machines that were cut off for longer than
+	// TTL lets the fact vanish by itself without a trace; 0 keeps it. Whole seconds, rounded up.
+	// Used by leases and tokens. A removal with a TTL is forgotten by machines that were cut off for longer than
 	// that, unless the removed value had a shorter one: removals of facts meant to last keep 0.
 	TTL time.Duration
 	// Remove writes a removal instead of a value: readers see the key as absent.

@@ -22,14 +22,15 @@ func Machine(id string) Key { return join("machine", id) }
 // Machines is the prefix of all memberships.
 func Machines() Key { return "machine" }
 
-// Namespaces is the prefix of everything about every namespace.
-func Namespaces() Key { return "ns" }
-
 // Namespace is the prefix of everything about one namespace.
 func Namespace(ns string) Key { return join("ns", ns) }
 
-// Head is the namespace's one guarded fact: every batch about the namespace writes it.
-func Head(ns string) Key { return join("ns", ns, "head") }
+// Head is the namespace's one guarded fact: every batch about the namespace writes it. Heads live under
+// a prefix of their own, so that listing namespaces does not read their histories.
+func Head(ns string) Key { return join("head", ns) }
+
+// Heads is the prefix of every namespace's head.
+func Heads() Key { return "head" }
 
 // Commit is one immutable deploy commit.
 func Commit(ns, commit string) Key { return join("ns", ns, "commit", commit) }

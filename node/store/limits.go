@@ -16,12 +16,8 @@ const (
 	MaxIDBytes = 100
 )
 
-const (
-	// DedupeWindow is how long a retry is recognised by its ID.
-	DedupeWindow = 10 * time.Minute
-	// ExpiredFor is how long an expired fact leaves a removal behind, so that feeds see it go.
-	ExpiredFor = 24 * time.Hour
-)
+// DedupeWindow is how long a retry is recognised by its ID.
+const DedupeWindow = 10 * time.Minute
 
 // Valid refuses a batch that no store could take. Errors: request.malformed (no ID, no puts, an
 // invalid key, a key named twice, a negative TTL), store.too-large.

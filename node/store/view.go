@@ -14,7 +14,8 @@ type View interface {
 	List(ctx context.Context, prefix Key) ([]Fact, error)
 	// Follow delivers the last fact of every key under prefix, then every later change, in order
 	// of revision, until ctx ends. Between two reads it may skip a value that was already
-	// overwritten, never the last one. Errors: store.unavailable.
+	// overwritten, never the last one. An expiry is not a write and therefore not a change: Get
+	// and List show it, a feed does not. Errors: store.unavailable.
 	Follow(ctx context.Context, prefix Key) (Feed, error)
 	// Freshness reports how far the mirror can be trusted to be current.
 	Freshness(ctx context.Context) (Freshness, error)

@@ -144,40 +144,14 @@ func (s *Store) putLocked(p store.Put, now time.Time) {
 	s.changes = append(s.changes, store.Change{Fact: e.fact, Removed: p.Remove})
 }
 
-// expireLocked turns every value whose time is over into a removal, and forgets removals.
+// expireLocked forgets every write whose time is over, without a trace.
 func (s *Store) expireLocked() {
 	now := s.clock()
-	var over []entry
-	for _, e := range s.facts {
+	for k, e := range s.facts {
 		if !e.expires.IsZero() && !now.Before(e.expires) {
-			over = append(over, e)
+			delete(s.facts, k)
 		}
 	}
-	slices.SortFunc(over, func(a, b entry) int {
-		return cmp.Or(a.expires.Compare(b.expires), cmp.Compare(a.fact.Key, b.fact.Key))
-	})
-	for _, e := range over {
-		if e.removed {
-			delete(s.facts, e.fact.Key)
-			continue
-		}
-		s.putLocked(store.Put{Key: e.fact.Key, Remove: true, TTL: store.ExpiredFor}, now)
-	}
-	if len(over) > 0 {
-		s.wakeLocked()
-	}
-}
-
-// nextExpiryLocked returns how long a feed may sleep before something expires; 0 means for ever.
-func (s *Store) nextExpiryLocked() time.Duration {
-	now := s.clock()
-	var next time.Duration
-	for _, e := range s.facts {
-		if left := e.expires.Sub(now); !e.expires.IsZero() && (next == 0 || left < next) {
-			next = max(left, time.Millisecond)
-		}
-	}
-	return next
 }
 
 func clone(f store.Fact) store.Fact {

@@ -15,8 +15,7 @@ import (
 
 // Config makes a Store; its zero value is a working one.
 type Config struct {
-	// Clock is the time by which facts expire and IDs are forgotten; nil is the real one. After
-	// moving a clock of your own, call Store.Tick to wake feeds that wait for an expiry.
+	// Clock is the time by which facts expire and IDs are forgotten; nil is the real one.
 	Clock func() time.Time
 	// MaxBytes bounds keys and values together; 0 is no bound.
 	MaxBytes int
@@ -72,14 +71,6 @@ func (s *Store) View() store.View { return view{s} }
 
 // Log returns the ledger's face. Its revisions are its own.
 func (s *Store) Log() store.Log { return ledger{s} }
-
-// Tick applies what the clock says, and wakes every waiting feed.
-func (s *Store) Tick() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.expireLocked()
-	s.wakeLocked()
-}
 
 // SetStale makes Freshness say why the view is not fresh; "" makes it fresh again.
 func (s *Store) SetStale(why string) {

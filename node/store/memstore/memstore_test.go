@@ -38,7 +38,7 @@ func world(c memstore.Config) storetest.World {
 	s := memstore.New(c)
 	return storetest.World{
 		Facts: s.Facts(), View: s.View(), Log: s.Log(),
-		Pass: func(d time.Duration) { clk.pass(d); s.Tick() },
+		Pass: clk.pass,
 		Small: func(*testing.T) storetest.World {
 			return world(memstore.Config{MaxBytes: 64 << 10})
 		},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/ployz/ployz/node/store"
 )
@@ -25,7 +24,7 @@ func (v view) Freshness(context.Context) (store.Freshness, error) {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
 	return store.Freshness{
-		Generation: v.s.generation, Last: v.s.revision, Active: time.Millisecond,
+		Generation: v.s.generation, Last: v.s.revision, Active: 1,
 		Fresh: v.s.stale == "", Why: v.s.stale,
 	}, nil
 }
@@ -119,33 +118,25 @@ func (w waiter) wait(ctx context.Context, takeLocked func() bool) error {
 			return store.Unavailable("the feed", errClosed)
 		default:
 		}
-		moved, sleep, ok := w.tryLocked(takeLocked)
+		moved, ok := w.tryLocked(takeLocked)
 		if ok {
 			return nil
 		}
-		if err := w.sleep(ctx, moved, sleep); err != nil {
+		if err := w.sleep(ctx, moved); err != nil {
 			return err
 		}
 	}
 }
 
-func (w waiter) tryLocked(take func() bool) (<-chan struct{}, time.Duration, bool) {
+func (w waiter) tryLocked(take func() bool) (<-chan struct{}, bool) {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
-	w.s.expireLocked()
-	return w.s.moved, w.s.nextExpiryLocked(), take()
+	return w.s.moved, take()
 }
 
-func (w waiter) sleep(ctx context.Context, moved <-chan struct{}, upTo time.Duration) error {
-	var expiry <-chan time.Time
-	if upTo > 0 {
-		timer := time.NewTimer(upTo)
-		defer timer.Stop()
-		expiry = timer.C
-	}
+func (w waiter) sleep(ctx context.Context, moved <-chan struct{}) error {
 	select {
 	case <-moved:
-	case <-expiry:
 	case <-w.closed:
 	case <-ctx.Done():
 		return ctx.Err()

@@ -178,17 +178,12 @@ func ttlExpires(b *bench) {
 		}
 		return ""
 	})
-	b.eventually(func() string {
-		f, _ := b.Facts.Get(b.ctx, b.key("lease"))
-		if f.Revision <= written {
-			return fmt.Sprintf("no removal was left behind: revision %d, the value had at most %d", f.Revision, written)
-		}
-		_, err := b.commit(guarded(b.key("lease"), "mine", f.Revision))
-		if err != nil {
-			return fmt.Sprintf("taking it: %v", err)
-		}
-		return ""
-	})
+	if f := b.wantValue(b.key("lease"), ""); f.Revision != 0 {
+		b.Fatalf("the expired fact left revision %d behind", f.Revision)
+	}
+	if again := b.mustCommit(guarded(b.key("lease"), "mine", 0)); again <= written {
+		b.Fatalf("revision %d after %d: fences must not repeat", again, written)
+	}
 	b.wantValue(b.key("lease"), "mine")
 	b.wantValue(b.key("other"), "1")
 }

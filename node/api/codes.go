@@ -116,6 +116,20 @@ const (
 	CodeControllerAbsent Code = "deploy.limit-not-enforceable"
 )
 
+// Codes of labs (ployzctl dev).
+const (
+	CodeDevHost      Code = "dev.host-unfit"
+	CodeDevName      Code = "dev.bad-name"
+	CodeDevOptions   Code = "dev.bad-options"
+	CodeDevNoLab     Code = "dev.no-such-lab"
+	CodeDevNoMachine Code = "dev.no-such-machine"
+	CodeDevOff       Code = "dev.machine-off"
+	CodeDevBroken    Code = "dev.broken-state"
+	CodeDevBoot      Code = "dev.boot-failed"
+	CodeDevInstall   Code = "dev.install-failed"
+	CodeDevLeftovers Code = "dev.leftovers"
+)
+
 // CodeDoc explains one code to an operator.
 type CodeDoc struct {
 	Code    Code
@@ -212,5 +226,16 @@ func Codes() []CodeDoc {
 		{CodeServiceStop, "the unit did not stop in time"},
 
 		{CodePortTaken, "somebody else listens on the port; the message says who"},
+
+		{CodeDevHost, "this computer lacks something that a lab of machines needs"},
+		{CodeDevName, "no usable name for a lab"},
+		{CodeDevOptions, "the lab cannot be made or used as asked"},
+		{CodeDevNoLab, "no lab of that name"},
+		{CodeDevNoMachine, "the lab has no machine of that name"},
+		{CodeDevOff, "the machine is not booted"},
+		{CodeDevBroken, "the lab's own file cannot be read"},
+		{CodeDevBoot, "a machine, or the lab's network, did not come up"},
+		{CodeDevInstall, "a package could not be installed in a machine"},
+		{CodeDevLeftovers, "something of the lab could not be removed"},
 	}
 }

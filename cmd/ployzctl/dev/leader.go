@@ -1,0 +1,135 @@
+package dev
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// leader returns the PID of a machine's own PID 1, or 0 when it is not booted. It is looked
+// for in the machine's cgroup each time, so it is never a number that has gone stale.
+func (l *lab) leader(machine string) (int, error) {
+	mounts, err := findCgroups()
+	if err != nil {
+		return 0, err
+	}
+	pids, err := members(l.cgroup(mounts, machine, "machine"))
+	if err != nil {
+		return 0, err
+	}
+	depth := len(namespacePIDs(os.Getpid()))
+	for _, pid := range pids {
+		if inner := namespacePIDs(pid); len(inner) == depth+1 && inner[depth] == "1" {
+			return pid, nil
+		}
+	}
+	return 0, nil
+}
+
+// namespacePIDs are the numbers of a process in each PID namespace from ours inwards; none when it is gone.
+func namespacePIDs(pid int) []string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return nil
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		if rest, found := strings.CutPrefix(line, "NSpid:"); found {
+			return strings.Fields(rest)
+		}
+	}
+	return nil
+}
+
+// holder returns the PID of the process that owns the lab's network, or 0.
+func (l *lab) holder() (int, error) {
+	mounts, err := findCgroups()
+	if err != nil {
+		return 0, err
+	}
+	pids, err := members(l.cgroup(mounts, "hold"))
+	if err != nil || len(pids) == 0 {
+		return 0, err
+	}
+	return pids[0], nil
+}
+
+// systemState asks systemd in a machine how it is; Off when there is nothing to ask.
+func (l *lab) systemState(machine string) (State, int) {
+	leader, err := l.leader(machine)
+	if err != nil || leader == 0 {
+		return Off, 0
+	}
+	// The exit status repeats the word, so only the word is looked at.
+	word, _ := exec.Command("nsenter", enterArgs(leader, "", "systemctl", "is-system-running")...).Output()
+	state := State(strings.TrimSpace(string(word)))
+	if state == "" || state == "offline" || state == "unknown" {
+		state = "starting"
+	}
+	return state, leader
+}
+
+// failedUnits names the units that failed in a machine.
+func (l *lab) failedUnits(leader int) []string {
+	out, err := exec.Command("nsenter", enterArgs(leader, "", "systemctl", "list-units", "--failed", "--plain", "--no-legend")...).Output()
+	if err != nil {
+		return nil
+	}
+	var units []string
+	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		if words := strings.Fields(line); len(words) > 0 {
+			units = append(units, words[0])
+		}
+	}
+	return units
+}
+
+// enterArgs are nsenter's arguments for running argv in every namespace of a machine, in a folder
+// of it. The shell changes folder since nsenter's own option for that is too new for some.
+func enterArgs(leader int, dir string, argv ...string) []string {
+	args := []string{"-t", fmt.Sprint(leader), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "--"}
+	if dir != "" {
+		args = append(args, "sh", "-c", `cd "$0" && exec "$@"`, dir)
+	}
+	return append(args, argv...)
+}
+
+// List returns every lab of this computer, as found now.
+func List() ([]Lab, error) {
+	found, err := filepath.Glob(filepath.Join(stateRoot(), "*", "lab.json"))
+	if err != nil {
+		return nil, err
+	}
+	labs := []Lab{}
+	for _, file := range found {
+		lab, err := Inspect(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return nil, err
+		}
+		labs = append(labs, *lab)
+	}
+	return labs, nil
+}
+
+// Inspect returns one lab as found now. Errors: dev.no-such-lab, dev.bad-name, dev.broken-state.
+func Inspect(name string) (*Lab, error) {
+	l, err := openLab(name)
+	if err != nil {
+		return nil, err
+	}
+	return l.inspect(), nil
+}
+
+func (l *lab) inspect() *Lab {
+	lab := &Lab{Name: l.name, Tree: l.plan.Tree, Packages: l.plan.Packages, Folder: l.state}
+	for i, name := range l.machines() {
+		m := Machine{Name: name, IPv4: fmt.Sprint(underlay4, i+1), IPv6: fmt.Sprint(underlay6, i+1)}
+		m.State, m.Leader = l.systemState(name)
+		if m.State == "degraded" {
+			m.Failed = l.failedUnits(m.Leader)
+		}
+		lab.Machines = append(lab.Machines, m)
+	}
+	return lab
+}

@@ -1,0 +1,139 @@
+package firewall
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// rule is one rule, before it is in the kernel or as found there.
+type rule struct {
+	exprs   []expr.Any
+	comment string
+}
+
+// chain is one chain with its rules in order. A regular chain has no hook.
+type chain struct {
+	name     string
+	kind     nftables.ChainType
+	hook     *nftables.ChainHook
+	priority nftables.ChainPriority
+	rules    []rule
+}
+
+func (ch *chain) add(comment string, parts ...part) {
+	ch.rules = append(ch.rules, rule{slices.Concat(parts...), comment})
+}
+
+const publishedChain = "published"
+
+// chains returns the whole wanted table. A pure function of the configuration.
+func chains(c Config) []chain {
+	return []chain{
+		input(c), forward(c), output(c),
+		published(c), entry("prerouting", nftables.ChainHookPrerouting), entry("output-nat", nftables.ChainHookOutput),
+		postrouting(c),
+	}
+}
+
+func base(name string, kind nftables.ChainType, hook *nftables.ChainHook, p *nftables.ChainPriority) chain {
+	return chain{name: name, kind: kind, hook: hook, priority: *p}
+}
+
+// input: what workloads may reach on the machine itself. Everything else that listens here,
+// the store and ssh above all, is not for them.
+func input(c Config) chain {
+	ch := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
+	ch.add("", iifNot(c.Bridge), accept())
+	ch.add("", known(), accept())
+	// The bridge has route_localnet on, for answers to the machine's own calls; never for new ones.
+	ch.add("", destination(netip.MustParsePrefix("127.0.0.0/8")), drop())
+	ch.add("", protocol("icmp"), accept())
+	ch.add("", protocol("icmpv6"), accept())
+	ports := slices.Concat([]uint16{53, 80, 443}, c.GatewayPorts)
+	slices.Sort(ports)
+	for _, port := range slices.Compact(ports) {
+		ch.add("", protocol("tcp"), dport(port), accept())
+		ch.add("", protocol("udp"), dport(port), accept())
+	}
+	ch.add("", drop())
+	return ch
+}
+
+// forward: workloads may go anywhere; to them comes what they asked for, what was published,
+// and the overlay. Without the last rule, a neighbour of the machine that sets a route would
+// reach every unpublished port.
+func forward(c Config) chain {
+	ch := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	ch.add("", oifNot(c.Bridge), accept())
+	ch.add("", iif(c.Bridge), accept())
+	ch.add("", known(), accept())
+	ch.add("", translated(), accept())
+	for _, name := range c.Overlay {
+		ch.add("", iif(name), accept())
+	}
+	ch.add("", drop())
+	return ch
+}
+
+// Types of redirect messages.
+const (
+	icmpRedirect   = 5
+	icmpv6Redirect = 137
+)
+
+// output: the machine sends what comes from the bridge back out of it, and would advise
+// workloads to talk to each other directly, which they cannot.
+func output(c Config) chain {
+	ch := base("output", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)
+	ch.add("", oif(c.Bridge), family(true), protocol("icmp"), icmpType(icmpRedirect), drop())
+	ch.add("", oif(c.Bridge), family(false), protocol("icmpv6"), icmpType(icmpv6Redirect), drop())
+	return ch
+}
+
+// published: one rule per port and family. Only the first packet of a flow comes here.
+func published(c Config) chain {
+	ch := chain{name: publishedChain}
+	for _, p := range c.Ports {
+		for _, v4 := range []bool{true, false} {
+			if !p.in(v4) {
+				continue
+			}
+			where := family(v4)
+			if !p.everywhere() {
+				where = destination(netip.PrefixFrom(p.Listen, p.Listen.BitLen()))
+			}
+			ch.add(p.Workload, where, protocol(p.Protocol), dport(p.Port), dnat(netip.AddrPortFrom(p.target(v4), p.Target)))
+		}
+	}
+	return ch
+}
+
+// entry: from outside and from workloads (prerouting), from the machine itself (output).
+func entry(name string, hook *nftables.ChainHook) chain {
+	ch := base(name, nftables.ChainTypeNAT, hook, nftables.ChainPriorityNATDest)
+	ch.add("", toMachine(), jump(publishedChain))
+	return ch
+}
+
+// postrouting: to the world as the machine; and to a workload as the bridge, where the true
+// source would make the answer take a way on which nobody translates it back: from a
+// workload by a published port (hairpin), and from the machine's loopback.
+func postrouting(c Config) chain {
+	ch := base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	for _, subnet := range []netip.Prefix{c.V4, c.V6} {
+		ch.add("", oif(c.Bridge), source(subnet), translated(), masquerade())
+	}
+	ch.add("", oif(c.Bridge), source(netip.MustParsePrefix("127.0.0.0/8")), masquerade())
+	ch.add("", oif(c.Bridge), source(netip.MustParsePrefix("::1/128")), masquerade())
+	for _, subnet := range []netip.Prefix{c.V4, c.V6} {
+		outward := oifNot(c.Bridge)
+		for _, name := range c.Overlay {
+			outward = append(outward, oifNot(name)...)
+		}
+		ch.add("", source(subnet), outward, masquerade())
+	}
+	return ch
+}

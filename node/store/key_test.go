@@ -11,7 +11,7 @@ func TestKeys(t *testing.T) {
 	for key, want := range map[store.Key]string{
 		store.Cluster():                     "cluster",
 		store.Machine("m1"):                 "machine.m1",
-		store.Head("shop"):                  "ns.shop.head",
+		store.Head("shop"):                  "head.shop",
 		store.Commit("shop", "c1"):          "ns.shop.commit.c1",
 		store.Instance("shop", "i1"):        "ns.shop.inst.i1",
 		store.Hostname("*.Shop.example"):    "host._any_shop_example",

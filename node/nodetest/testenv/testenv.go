@@ -29,9 +29,12 @@ var (
 	Systemd    = Feature{"systemd", missingSystemd}
 	Nspawn     = Feature{"nspawn", program("systemd-nspawn", "systemd-container")}
 	Overlay    = Feature{"overlay", missingOverlay}
+	Analyze    = Feature{"systemd-analyze", program("systemd-analyze", "systemd")}
 	TUN        = Feature{"tun", missingFile("/dev/net/tun")}
 	DebTools   = Feature{"dpkg", program("dpkg-deb", "dpkg")}
-	PostgreSQL = Feature{"postgresql", program("psql", "postgresql-client")}
+	PostgreSQL = Feature{"postgresql", missingPostgreSQL}
+	// ShopImages are the OCI layouts of the example application.
+	ShopImages = Feature{"shop-images", missingShopImages}
 )
 
 // Require skips the test unless every feature is present; see the package comment for when

@@ -80,6 +80,9 @@ func admit(k *link.Kernel, c Config, w Workload, mac net.HardwareAddr) error {
 	if err != nil {
 		return err
 	}
+	if err := k.CheckOwn(w.HostLink(), "veth", w.alias(c), c.mac()); err != nil {
+		return err
+	}
 	held, err := k.Neighbours(c.name())
 	if err != nil {
 		return err

@@ -78,6 +78,16 @@ func owner(alias string) string {
 	return alias[:strings.LastIndexByte(alias, ':')+1]
 }
 
+// CheckOwn returns a *ConflictError where the name is held by an interface that is not the
+// one of this kind, alias and MAC. A name that is free is no error.
+func (k *Kernel) CheckOwn(name, kind, alias string, mac net.HardwareAddr) error {
+	l, err := k.find(name)
+	if err != nil || l == nil || ours(l, kind, alias, mac) {
+		return err
+	}
+	return &ConflictError{"interface " + name, describe(l), "remove it with: ip link delete " + name}
+}
+
 // settle writes alias, MAC, MTU and up where they differ.
 func (k *Kernel) settle(l netlink.Link, alias string, mtu int, mac net.HardwareAddr) error {
 	a := l.Attrs()

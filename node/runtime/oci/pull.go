@@ -1,0 +1,174 @@
+package oci
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/runtime"
+)
+
+// maxNesting is how deep an index may lie in an index.
+const maxNesting = 3
+
+// Ensure implements runtime.Images. A present image whose layers were lost is unpacked again from
+// its blobs; a reference by digest is never asked for twice, as it cannot change.
+func (s *Store) Ensure(ctx context.Context, reference string, pull runtime.Pull) (runtime.Image, error) {
+	ref, err := s.parse(reference)
+	if err != nil {
+		return runtime.Image{}, err
+	}
+	_, fixed := ref.(name.Digest)
+	if !pull.Always || fixed {
+		img, err := s.present(ctx, reference)
+		if err == nil || (api.CodeOf(err) != api.CodeImageNotFound && api.CodeOf(err) != api.CodeImageDamaged) {
+			return img, err
+		}
+	}
+	return s.pull(ctx, ref, pull)
+}
+
+// present returns a complete image of the store, mending missing layers.
+func (s *Store) present(ctx context.Context, reference string) (runtime.Image, error) {
+	rec, err := s.find(reference)
+	if err != nil {
+		return runtime.Image{}, err
+	}
+	unlock, err := s.lock(ctx, storeLock, false)
+	if err != nil {
+		return runtime.Image{}, err
+	}
+	defer unlock()
+	p, err := s.parts(rec.Digest)
+	if err != nil {
+		return runtime.Image{}, err
+	}
+	if err := s.unpackAll(ctx, p, nil); err != nil {
+		return runtime.Image{}, err
+	}
+	return s.image(reference, p), nil
+}
+
+func (s *Store) pull(ctx context.Context, ref name.Reference, pull runtime.Pull) (runtime.Image, error) {
+	progress := oneAtATime(pull.Progress)
+	unlock, err := s.lock(ctx, storeLock, false)
+	if err != nil {
+		return runtime.Image{}, err
+	}
+	defer unlock()
+	c, err := s.connect(ctx, ref, pull.Auth)
+	if err != nil {
+		return runtime.Image{}, err
+	}
+	defer c.close()
+	rec, p, err := c.resolve(ctx, progress)
+	if err != nil {
+		return runtime.Image{}, err
+	}
+	if err := c.fetchLayers(ctx, p, progress); err != nil {
+		return runtime.Image{}, err
+	}
+	rec.Origin, rec.Added = "registry", time.Now().UTC()
+	if err := s.changeIndex(ctx, func(f *indexFile) { f.add(rec, ref.Name()) }); err != nil {
+		return runtime.Image{}, err
+	}
+	return s.image(ref.String(), p), nil
+}
+
+// resolve follows the reference to this machine's manifest and fetches its config.
+func (c *connection) resolve(ctx context.Context, progress runtime.Progress) (record, parts, error) {
+	var rec record
+	id := c.ref.Identifier()
+	for range maxNesting {
+		body, _, err := c.manifest(ctx, id)
+		if err != nil {
+			return rec, parts{}, err
+		}
+		m, err := parseContent(body, c.ref.Name())
+		if err != nil {
+			return rec, parts{}, err
+		}
+		if m.Config != nil {
+			rec.Digest = digest.FromBytes(body)
+			p, err := c.complete(ctx, body, m, progress)
+			return rec, p, err
+		}
+		if rec.Index == "" {
+			rec.Index = digest.FromBytes(body)
+		}
+		chosen, err := c.store.choose(m.Manifests, c.ref.Name())
+		if err != nil {
+			return rec, parts{}, err
+		}
+		id = string(chosen.Digest)
+	}
+	return rec, parts{}, unsupported(c.ref.Name(), "its indexes lie in each other more than %d deep", maxNesting)
+}
+
+// complete stores manifest and config. Nothing is written for an image that is refused.
+func (c *connection) complete(ctx context.Context, body []byte, m content, progress runtime.Progress) (parts, error) {
+	if err := m.check(c.ref.Name()); err != nil {
+		return parts{}, err
+	}
+	if err := c.fetch(ctx, *m.Config, progress); err != nil {
+		return parts{}, err
+	}
+	if _, err := c.store.putBlob(body); err != nil {
+		return parts{}, err
+	}
+	return c.store.parts(digest.FromBytes(body))
+}
+
+// fetchLayers downloads several layers at once and unpacks each as soon as it and those below it
+// are there.
+func (c *connection) fetchLayers(ctx context.Context, p parts, progress runtime.Progress) error {
+	if err := c.store.needs(c.store.missingBytes(p.manifest.Layers)); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(c.store.opts.Parallel + 1)
+	ready := make([]chan struct{}, len(p.manifest.Layers))
+	for i := range ready {
+		ready[i] = make(chan struct{})
+	}
+	group.Go(func() error { return c.store.unpackAll(ctx, p, ready) })
+	for i, l := range p.manifest.Layers {
+		group.Go(func() error {
+			err := c.fetch(ctx, l, progress)
+			if err == nil {
+				close(ready[i])
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+func (s *Store) missingBytes(layers []v1.Descriptor) int64 {
+	var sum int64
+	for _, l := range layers {
+		if !s.hasBlob(l.Digest, l.Size) {
+			sum += l.Size
+		}
+	}
+	return sum
+}
+
+// oneAtATime lets several downloads share one callback, which may be nil.
+func oneAtATime(progress runtime.Progress) runtime.Progress {
+	if progress == nil {
+		return func(string, int64, int64) {}
+	}
+	var mu sync.Mutex
+	return func(part string, done, total int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		progress(part, done, total)
+	}
+}

@@ -15,6 +15,7 @@
 //	go server.Serve(web)
 //	life.Ready("serving")                                   // systemd (READY=1), or the waiting predecessor
 //	ending := life.Wait(ctx)                                // blocks; see Ending
+//	if ending.HandedOver() { sockets.Close() }              // the successor alone decides about them now
 //	server.Drain(...)                                       // stop accepting, answer what is in flight, return
 //
 // The two ways a process is replaced:

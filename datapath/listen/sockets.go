@@ -246,3 +246,11 @@ func (s *Sockets) Release(name string) bool {
 	})
 	return len(s.list) < before
 }
+
+// Close gives up every socket. After a hand-over the predecessor must, or a port that the
+// successor releases stays open with nobody accepting until the predecessor has drained.
+func (s *Sockets) Close() {
+	for _, name := range s.Names() {
+		s.Release(name)
+	}
+}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/ployz/ployz/node/api"
@@ -69,6 +70,9 @@ func Hostname(host string) Key {
 	host = strings.ReplaceAll(strings.ToLower(host), "*", "_any")
 	return join("host", strings.ReplaceAll(host, ".", "_"))
 }
+
+// GatewayPort claims a layer-4 port of the gateways for one namespace.
+func GatewayPort(port uint16) Key { return join("port", strconv.Itoa(int(port))) }
 
 // Hostnames is the prefix of all hostname claims.
 func Hostnames() Key { return "host" }

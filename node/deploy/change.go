@@ -1,0 +1,211 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/store"
+)
+
+// change takes one namespace from its present commit to a next release. Every primitive of this
+// package is a change with another idea of what the release should be.
+type change struct {
+	kit  Kit
+	ns   string
+	kind string
+
+	// Below is what inspect saw; plan reads nothing else.
+	operation  string
+	caller     string
+	now        current
+	machines   []candidate
+	claims     map[store.Key]claimed
+	nsID       uint32
+	nsIDClaim  *store.Put
+	unfinished *operation.Unfinished
+	// problems are requirements that were found unmet while looking.
+	problems []*api.Error
+	// images maps a service's wanted reference to whether every machine has it.
+	absent map[string]map[string]bool // machine → digest → true
+
+	next release
+	// jobs says that one-shot jobs are part of this change.
+	jobs bool
+
+	mu    sync.Mutex // guards addrs, which steps of one phase fill at once
+	addrs map[string]runtime.Addresses
+}
+
+type claimed struct {
+	namespace string
+	revision  store.Revision
+}
+
+// inspect reads what every change needs: the present commit, the machines as they are now, and
+// the claims on hostnames. The operation then fills in next.
+func (c *change) inspect(ctx context.Context, before operation.Situation) error {
+	if err := CheckNamespace(c.ns); err != nil {
+		return err
+	}
+	c.operation, c.caller, c.unfinished = before.Operation, before.Caller, before.Unfinished
+	c.addrs = map[string]runtime.Addresses{}
+	c.absent = map[string]map[string]bool{}
+	var err error
+	if c.now, err = readCurrent(ctx, c.kit.Facts, c.ns); err != nil {
+		return err
+	}
+	if err := c.inspectMachines(ctx); err != nil {
+		return err
+	}
+	return c.inspectNamespaceID(ctx)
+}
+
+func (c *change) inspectMachines(ctx context.Context) error {
+	members, err := machine.Members(ctx, c.kit.Facts)
+	if err != nil {
+		return err
+	}
+	c.machines = make([]candidate, len(members))
+	var wg sync.WaitGroup
+	for i, member := range members {
+		wg.Go(func() { c.machines[i] = c.observe(ctx, member) })
+	}
+	wg.Wait()
+	return nil
+}
+
+func (c *change) observe(ctx context.Context, member machine.Member) candidate {
+	seen := candidate{member: member}
+	p, err := c.kit.Participants.Participant(ctx, member.Name)
+	if err == nil {
+		seen.seen, err = p.Observe(ctx)
+	}
+	if err != nil {
+		seen.silent = err
+		return seen
+	}
+	for _, instance := range seen.seen.Instances {
+		if instance.Spec.Namespace == c.ns {
+			continue // planned anew below
+		}
+		seen.held++
+		seen.reserved.cpus += instance.Spec.Resources.ReserveCPUs
+		seen.reserved.memory += instance.Spec.Resources.ReserveMemoryBytes
+	}
+	return seen
+}
+
+// inspectNamespaceID finds the namespace's number, or a free one to claim with the commit.
+func (c *change) inspectNamespaceID(ctx context.Context) error {
+	if c.now.head.NamespaceID != 0 {
+		c.nsID = c.now.head.NamespaceID
+		return nil
+	}
+	for id := max(1, crc32.ChecksumIEEE([]byte(c.ns))); ; id++ {
+		key := store.NamespaceID(fmt.Sprintf("%08x", id))
+		fact, err := c.kit.Facts.Get(ctx, key)
+		if err == nil {
+			continue // another namespace's name has the same checksum
+		}
+		if !store.IsNotFound(err) {
+			return err
+		}
+		put, err := encode(key, claim{c.ns}, store.Expect(fact.Revision))
+		c.nsID, c.nsIDClaim = id, &put
+		return err
+	}
+}
+
+// inspectClaims looks up who holds the hostnames and gateway ports of the present and the next
+// release.
+func (c *change) inspectClaims(ctx context.Context) error {
+	c.claims = map[store.Key]claimed{}
+	for _, key := range slices.Concat(claimKeys(c.next.spec), claimKeys(c.presentSpec())) {
+		fact, err := c.kit.Facts.Get(ctx, key)
+		if err != nil && !store.IsNotFound(err) {
+			return err
+		}
+		held := claimed{revision: fact.Revision}
+		if err == nil {
+			var value claim
+			if err := decode(fact, &value); err != nil {
+				return err
+			}
+			held.namespace = value.Namespace
+		}
+		c.claims[key] = held
+	}
+	return nil
+}
+
+func (c *change) presentSpec() api.Spec {
+	if c.now.commit == nil {
+		return api.Spec{}
+	}
+	return c.now.commit.Spec
+}
+
+func claimKeys(spec api.Spec) []store.Key {
+	keys := map[store.Key]bool{}
+	for _, s := range spec.Services {
+		for _, r := range s.Routes {
+			keys[claimKey(r)] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(keys))
+}
+
+func claimKey(r api.Route) store.Key {
+	if r.TCP != 0 {
+		return store.GatewayPort(r.TCP)
+	}
+	return store.Hostname(r.Host)
+}
+
+// present is the release that runs now, as a starting point for the next.
+func (c *change) present() release {
+	if c.now.commit == nil {
+		return release{spec: api.Spec{Namespace: c.ns}}
+	}
+	return releaseOf(*c.now.commit)
+}
+
+func releaseOf(commit api.Commit) release {
+	spec := commit.Spec
+	spec.Services = maps.Clone(spec.Services)
+	return release{spec: spec, secrets: commit.Secrets, restarts: maps.Clone(commit.Restarts)}
+}
+
+// needCommit refuses an operation on a namespace that has nothing.
+func (c *change) needCommit() error {
+	if c.now.commit == nil {
+		return noNamespace(c.ns)
+	}
+	return nil
+}
+
+// needService refuses an operation on a service that the namespace does not have.
+func (c *change) needService(name string) error {
+	if err := c.needCommit(); err != nil {
+		return err
+	}
+	if _, ok := c.now.commit.Spec.Services[name]; !ok {
+		return api.Errorf(api.CodeNoSuchService, "the namespace has no service %q", name).About(c.ns).
+			WithHint("list them: ployzctl service ls %s", c.ns)
+	}
+	return nil
+}
+
+// Scope implements operation.Operation for every change.
+func (c *change) Scope() string { return scopeOf(c.ns) }
+
+// Kind implements operation.Operation for every change.
+func (c *change) Kind() string { return c.kind }

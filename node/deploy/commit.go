@@ -1,0 +1,210 @@
+package deploy
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/routing"
+	"github.com/ployz/ployz/node/store"
+)
+
+// removalTTL is how long a removal stays visible, so that a mirror that was away for a while
+// still learns of it in order.
+const removalTTL = 24 * time.Hour
+
+// instanceFact is the lifecycle fact of one instance.
+type instanceFact struct {
+	Operation string `json:"operation"`
+	Slot      string `json:"slot"`
+	Machine   string `json:"machine"`
+	State     string `json:"state"`
+}
+
+// commit is the one batch: head, commit, instances, claims and the routing event, or nothing.
+func (c *change) commit(l layout) operation.Commit {
+	return operation.Commit{
+		Witness: store.Head(c.ns),
+		Expect:  c.now.revision,
+		Content: c.content(l),
+		ID:      func(string) string { return strconv.Itoa(c.number()) },
+		Batch: func(op string) ([]store.Put, error) {
+			var b puts
+			b.value(store.Head(c.ns), c.nextHead(op), store.Expect(c.now.revision))
+			b.value(store.Commit(c.ns, strconv.Itoa(c.number())), c.record(op, l), store.Expect(0))
+			if c.nsIDClaim != nil {
+				b.list = append(b.list, *c.nsIDClaim)
+			}
+			c.putInstances(&b, op, l)
+			c.putClaims(&b)
+			c.putRoute(&b, op, l)
+			return b.list, b.err
+		},
+	}
+}
+
+// number is the next commit's.
+func (c *change) number() int { return c.now.head.Commit + 1 }
+
+func (c *change) nextHead(op string) head {
+	return head{Operation: op, Commit: c.number(), NamespaceID: c.nsID, Removed: len(c.next.spec.Services) == 0}
+}
+
+// content is what the plan's digest covers: no operation ids, no sealed bytes, no addresses.
+func (c *change) content(l layout) any {
+	prints := map[string]string{}
+	for name, s := range c.next.secrets {
+		prints[name] = s.Fingerprint
+	}
+	slots := map[string]string{}
+	for _, p := range l.places {
+		slots[p.slot] = p.machine + " " + p.revision + " " + strconv.FormatBool(p.keep)
+	}
+	return struct {
+		Head    uint64
+		Spec    api.Spec
+		Secrets map[string]string
+		Slots   map[string]string
+	}{uint64(c.now.revision), c.next.spec, prints, slots}
+}
+
+func (c *change) record(op string, l layout) api.Commit {
+	commit := api.Commit{
+		Number: c.number(), Parent: c.now.head.Commit, Namespace: c.ns, Operation: op, Kind: c.kind, Caller: c.caller,
+		Time: c.kit.Now().UTC(), Of: c.next.of, Spec: c.next.spec, Secrets: c.next.secrets, Restarts: c.next.restarts,
+		Slots: map[string]api.Slot{},
+	}
+	for _, p := range l.places {
+		commit.Slots[p.slot] = c.slot(p)
+	}
+	return commit
+}
+
+func (c *change) slot(p place) api.Slot {
+	if p.keep {
+		return p.old
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	addrs := c.addrs[p.spec.ID]
+	return api.Slot{
+		Name: p.slot, Service: p.service, Machine: p.machine, Instance: p.spec.ID, Revision: p.revision,
+		V4: addrs.V4, V6: addrs.V6,
+	}
+}
+
+func (c *change) putInstances(b *puts, op string, l layout) {
+	for _, p := range l.places {
+		if p.keep {
+			continue
+		}
+		b.value(store.Instance(c.ns, p.spec.ID), instanceFact{op, p.slot, p.machine, "serving"}, nil)
+	}
+	for _, old := range l.retired() {
+		b.remove(store.Instance(c.ns, old.Instance), nil)
+	}
+}
+
+// retired are the present commit's slots whose instance does not stay.
+func (l layout) retired() []api.Slot {
+	old := slices.Clone(l.gone)
+	for _, p := range l.places {
+		if !p.keep && p.old.Instance != "" {
+			old = append(old, p.old)
+		}
+	}
+	return old
+}
+
+// putClaims takes the hostnames that are new and gives back those no longer routed.
+func (c *change) putClaims(b *puts) {
+	wanted := map[store.Key]bool{}
+	for _, key := range claimKeys(c.next.spec) {
+		wanted[key] = true
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.claims)) {
+		held := c.claims[key]
+		switch {
+		case wanted[key] && held.namespace == "":
+			b.value(key, claim{c.ns}, store.Expect(held.revision))
+		case !wanted[key] && held.namespace == c.ns:
+			b.remove(key, store.Expect(held.revision))
+		}
+	}
+}
+
+// putRoute is last, so that the batch's revision is the routing event's.
+func (c *change) putRoute(b *puts, op string, l layout) {
+	if len(c.next.spec.Services) == 0 {
+		b.remove(store.Route(c.ns), nil)
+		return
+	}
+	value, err := c.view(op, l).Encode()
+	if err != nil {
+		b.err = err
+		return
+	}
+	b.list = append(b.list, store.Put{Key: store.Route(c.ns), Value: value})
+}
+
+func (c *change) view(op string, l layout) routing.View {
+	view := routing.View{
+		Operation: op, Commit: strconv.Itoa(c.number()), Namespace: c.ns, NamespaceID: c.nsID,
+		Services: map[string]routing.Service{},
+	}
+	for name, s := range c.next.spec.Services {
+		if s.Job == nil {
+			view.Services[name] = routing.Service{Routes: s.Routes, Exports: s.Exports, Ports: servicePorts(s)}
+		}
+	}
+	for _, p := range l.places {
+		slot, service := c.slot(p), view.Services[p.service]
+		service.Instances = append(service.Instances, routing.Instance{
+			ID: slot.Instance, Slot: slot.Name, Machine: slot.Machine, V4: slot.V4, V6: slot.V6,
+		})
+		view.Services[p.service] = service
+	}
+	return view
+}
+
+// servicePorts are the ports that can be known of a service: those it routes or publishes.
+func servicePorts(s api.Service) []routing.Port {
+	var ports []routing.Port
+	add := func(p routing.Port) {
+		if !slices.Contains(ports, p) {
+			ports = append(ports, p)
+		}
+	}
+	for _, r := range s.Routes {
+		name := "http"
+		if r.TCP != 0 {
+			name = "tcp"
+		}
+		add(routing.Port{Name: name, Number: r.Port, Protocol: "tcp"})
+	}
+	for _, p := range s.Ports {
+		add(routing.Port{Name: strconv.Itoa(int(p.Target)), Number: p.Target, Protocol: p.Protocol})
+	}
+	return ports
+}
+
+// puts collects a batch and the first error on the way.
+type puts struct {
+	list []store.Put
+	err  error
+}
+
+func (b *puts) value(key store.Key, value any, expect *store.Revision) {
+	put, err := encode(key, value, expect)
+	if err != nil && b.err == nil {
+		b.err = err
+	}
+	b.list = append(b.list, put)
+}
+
+func (b *puts) remove(key store.Key, expect *store.Revision) {
+	b.list = append(b.list, store.Put{Key: key, Remove: true, TTL: removalTTL, Expect: expect})
+}

@@ -1,0 +1,196 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/store"
+)
+
+// Deploy makes a namespace what a spec asks for.
+type Deploy struct {
+	change
+	spec api.Spec
+	// auths are the operator's registry credentials, by registry; used and forgotten.
+	auths map[string]runtime.RegistryAuth
+}
+
+// NewDeploy prepares a deploy of a spec. auths are registry credentials by host name.
+func NewDeploy(kit Kit, spec api.Spec, auths map[string]runtime.RegistryAuth) *Deploy {
+	return &Deploy{change: change{kit: kit, ns: spec.Namespace, kind: "deploy", jobs: true}, spec: spec, auths: auths}
+}
+
+// Inspect implements operation.Operation: it checks the spec, resolves images to digests, and seals secrets.
+func (d *Deploy) Inspect(ctx context.Context, before operation.Situation) error {
+	if d.problems = Check(d.spec); len(d.problems) > 0 {
+		return allOf(d.ns, d.problems)
+	}
+	if err := d.inspect(ctx, before); err != nil {
+		return err
+	}
+	d.next = release{spec: d.spec, restarts: d.present().restarts}
+	d.next.spec.Services = maps.Clone(d.spec.Services)
+	if err := d.fillConfigs(ctx); err != nil {
+		return err
+	}
+	if err := d.sealSecrets(ctx); err != nil {
+		return err
+	}
+	d.resolveImages(ctx, d.auths)
+	return d.inspectClaims(ctx)
+}
+
+// allOf is one error for several problems of a request.
+func allOf(subject string, problems []*api.Error) error {
+	if len(problems) == 1 {
+		return problems[0]
+	}
+	e := api.Errorf(api.CodeSpecInvalid, "%d things are wrong with the spec", len(problems)).About(subject)
+	e.Details = problems
+	return e
+}
+
+// resolveImages turns every reference into a digest and notes which machines lack it. All services
+// are looked at, so that one refusal lists all that is missing.
+func (c *change) resolveImages(ctx context.Context, auths map[string]runtime.RegistryAuth) {
+	for _, name := range slices.Sorted(maps.Keys(c.next.spec.Services)) {
+		service := c.next.spec.Services[name]
+		for _, m := range c.machines {
+			if m.silent != nil {
+				continue
+			}
+			digest, err := c.resolveOn(ctx, m.member.Name, service, auths)
+			if err != nil {
+				e := *api.AsError(err)
+				e.Subject = "services." + name + ".image"
+				c.problems = append(c.problems, &e)
+				break
+			}
+			service.Digest = digest
+		}
+		c.next.spec.Services[name] = service
+	}
+}
+
+func (c *change) resolveOn(ctx context.Context, machineName string, s api.Service, auths map[string]runtime.RegistryAuth) (string, error) {
+	m, err := c.kit.Participants.Participant(ctx, machineName)
+	if err != nil {
+		return "", err
+	}
+	reference := s.Image
+	if s.Digest != "" {
+		reference = pinned(s) // one digest for all machines, also while a tag moves
+	}
+	found, err := m.Resolve(ctx, reference, authFor(s.Image, auths))
+	if err != nil {
+		return "", err
+	}
+	if !found.Present {
+		if c.absent[machineName] == nil {
+			c.absent[machineName] = map[string]bool{}
+		}
+		c.absent[machineName][found.Digest] = true
+	}
+	return found.Digest, nil
+}
+
+// fillConfigs replaces references to stored configs by their content.
+func (d *Deploy) fillConfigs(ctx context.Context) error {
+	d.next.spec.Configs = maps.Clone(d.spec.Configs)
+	for name, config := range d.spec.Configs {
+		if !config.External {
+			continue
+		}
+		stored := nameOr(config.Name, name)
+		fact, err := d.kit.Facts.Get(ctx, store.Config(d.ns, stored))
+		if store.IsNotFound(err) {
+			d.problems = append(d.problems, api.Errorf(api.CodeConfigAbsent, "there is no config %q", stored).
+				About("configs."+name).WithHint("make it: ployzctl config set %s/%s FILE", d.ns, stored))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		var value storedValue
+		if err := decode(fact, &value); err != nil {
+			return err
+		}
+		config.Content = value.Content
+		d.next.spec.Configs[name] = config
+	}
+	return nil
+}
+
+// sealSecrets moves every secret's value out of the spec and into its sealed form.
+func (d *Deploy) sealSecrets(ctx context.Context) error {
+	d.next.spec.Secrets = map[string]api.Secret{}
+	d.next.secrets = map[string]api.SealedSecret{}
+	for _, name := range slices.Sorted(maps.Keys(d.spec.Secrets)) {
+		secret := d.spec.Secrets[name]
+		d.next.spec.Secrets[name] = api.Secret{External: secret.External, Name: secret.Name}
+		sealed, err := d.sealed(ctx, name, secret)
+		if store.IsNotFound(err) {
+			stored := nameOr(secret.Name, name)
+			d.problems = append(d.problems, api.Errorf(api.CodeSecretAbsent, "there is no secret %q", stored).
+				About("secrets."+name).WithHint("make it: ployzctl secret set %s/%s FILE", d.ns, stored))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		d.next.secrets[name] = sealed
+	}
+	return nil
+}
+
+func (d *Deploy) sealed(ctx context.Context, name string, secret api.Secret) (api.SealedSecret, error) {
+	if !secret.External {
+		return d.seal(name, secret.Value)
+	}
+	fact, err := d.kit.Facts.Get(ctx, store.Secret(d.ns, nameOr(secret.Name, name)))
+	if err != nil {
+		return api.SealedSecret{}, err
+	}
+	var value storedValue
+	err = decode(fact, &value)
+	return value.Sealed, err
+}
+
+// seal encrypts a value to every machine of the cluster.
+func (c *change) seal(name string, value []byte) (api.SealedSecret, error) {
+	var recipients []string
+	for _, m := range c.machines {
+		recipients = append(recipients, m.member.Recipient)
+	}
+	sealed, err := c.kit.Sealer.Seal(value, recipients)
+	if err != nil {
+		return api.SealedSecret{}, err
+	}
+	return api.SealedSecret{Sealed: sealed, Fingerprint: c.kit.Sealer.Fingerprint(c.ns, name, value)}, nil
+}
+
+func nameOr(name, fallback string) string {
+	if name == "" {
+		return fallback
+	}
+	return name
+}
+
+// Body is the request as the ledger keeps it: the spec without values.
+func (d *Deploy) Body() json.RawMessage {
+	spec := d.spec
+	spec.Secrets = map[string]api.Secret{}
+	for name, s := range d.spec.Secrets {
+		spec.Secrets[name] = api.Secret{External: s.External, Name: s.Name}
+	}
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return nil // plain data; and a ledger without the body is better than no deploy
+	}
+	return text
+}

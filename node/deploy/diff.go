@@ -1,0 +1,67 @@
+package deploy
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/ployz/ployz/node/api"
+)
+
+// Diff compares what two commits asked for, key by key. Secrets compare by fingerprint.
+func Diff(from, to api.Commit) ([]api.Difference, error) {
+	a, err := flatten(from)
+	if err != nil {
+		return nil, err
+	}
+	b, err := flatten(to)
+	if err != nil {
+		return nil, err
+	}
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	var list []api.Difference
+	for _, path := range slices.Sorted(maps.Keys(all)) {
+		if a[path] != b[path] {
+			list = append(list, api.Difference{Path: path, From: a[path], To: b[path]})
+		}
+	}
+	return list, nil
+}
+
+// flatten turns a commit's spec into paths and values.
+func flatten(c api.Commit) (map[string]string, error) {
+	text, err := json.Marshal(c.Spec)
+	if err != nil {
+		return nil, api.Errorf(api.CodeInternal, "encoding commit %d: %w", c.Number, err)
+	}
+	var tree any
+	if err := json.Unmarshal(text, &tree); err != nil {
+		return nil, api.Errorf(api.CodeInternal, "decoding commit %d: %w", c.Number, err)
+	}
+	out := map[string]string{}
+	walk("", tree, out)
+	for name, config := range c.Spec.Configs {
+		out[".configs."+name+".content"] = string(config.Content)
+	}
+	for name, secret := range c.Secrets {
+		out[".secrets."+name] = secret.Fingerprint
+	}
+	return out, nil
+}
+
+func walk(path string, node any, out map[string]string) {
+	switch v := node.(type) {
+	case map[string]any:
+		for key, child := range v {
+			walk(path+"."+key, child, out)
+		}
+	case []any:
+		for i, child := range v {
+			walk(fmt.Sprintf("%s[%d]", path, i), child, out)
+		}
+	default:
+		out[path] = fmt.Sprint(v)
+	}
+}

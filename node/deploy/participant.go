@@ -1,0 +1,104 @@
+package deploy
+
+import (
+	"context"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/store"
+)
+
+// Fenced is what lets a participant refuse a coordinator that lost its lease.
+type Fenced struct {
+	Operation string
+	Step      string
+	Scope     string
+	Fence     store.Revision
+}
+
+// Participant is one machine as a deploy sees it. Acting calls are safe to repeat; each returns
+// operation.lease-lost when its fence is older than one the machine has seen.
+type Participant interface {
+	// Observe answers what is so on the machine now.
+	Observe(ctx context.Context) (Observation, error)
+	// Resolve finds the digest of a reference: from the machine's images, else from its
+	// registry. It changes nothing. Errors: image.*.
+	Resolve(ctx context.Context, reference string, auth *runtime.RegistryAuth) (Resolved, error)
+	// EnsureImage makes an image present. Errors: image.*.
+	EnsureImage(ctx context.Context, by Fenced, reference string, pull runtime.Pull) error
+	// Launch prepares, links and starts an instance and returns the addresses it got, the same
+	// ones when called again. Errors: runtime.*, network.*, image.*.
+	Launch(ctx context.Context, by Fenced, spec runtime.Spec) (runtime.Addresses, error)
+	// Await waits until the instance is ready, or a job has ended well. Errors: deploy.not-ready
+	// and deploy.job-failed, both with the last log lines.
+	Await(ctx context.Context, spec runtime.Spec, probe *api.Probe) error
+	// Act does one of the small things to an instance.
+	Act(ctx context.Context, by Fenced, action Action) error
+	// Applied reports what the machine's gateway and resolver serve of a namespace.
+	Applied(ctx context.Context, namespace string) ([]Consumer, error)
+}
+
+// Action is one small thing done to an instance.
+type Action struct {
+	// Verb is "stop", "start", "retire" (stop, unlink, remove), or "publish" (switch the
+	// machine's published ports to the instance).
+	Verb     string
+	Instance string
+	Ports    []api.Port
+}
+
+// Resolved is an image that a machine can run.
+type Resolved struct {
+	Digest  string
+	Present bool
+}
+
+// Observation is a machine's answer; never stored.
+type Observation struct {
+	Instances []runtime.Observation
+	// Controllers are the cgroup controllers that this machine can enforce limits with.
+	Controllers []string
+	CPUs        float64
+	MemoryBytes int64
+	// Listening are the machine's own listeners, as "tcp/8080" with who holds them.
+	Listening map[string]string
+}
+
+// Consumer is a gateway's or resolver's own statement about one namespace.
+type Consumer struct {
+	Name string
+	// Revision is the one it has applied; Err is why it could not be asked.
+	Revision store.Revision
+	Err      error
+	// InFlight counts the requests and connections it still has open, by instance.
+	InFlight map[string]int
+}
+
+// Participants finds machines by name.
+type Participants interface {
+	// Participant returns a machine, or deploy.machine-silent when it does not answer.
+	Participant(ctx context.Context, machine string) (Participant, error)
+}
+
+// Sealer seals secrets to the cluster's machines.
+type Sealer interface {
+	// Seal encrypts a value to the given recipients.
+	Seal(value []byte, recipients []string) ([]byte, error)
+	// Fingerprint tells values apart without revealing them: equal for equal values of the same
+	// namespace and name.
+	Fingerprint(namespace, name string, value []byte) string
+}
+
+// Kit is what every operation of this package needs from the composition root.
+type Kit struct {
+	Facts        store.Facts
+	Participants Participants
+	Sealer       Sealer
+	Now          func() time.Time
+	// Settle is how long after a routing switch an old instance still answers those who looked its
+	// name up before: the resolver's TTL. 0 means 1.1 s.
+	Settle time.Duration
+	// ApplyDeadline bounds the wait for gateways and resolvers; 0 means 15 s.
+	ApplyDeadline time.Duration
+}

@@ -1,0 +1,237 @@
+package deploy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/runtime"
+)
+
+// place is one slot of the next release: an instance that stays, or one to be made.
+type place struct {
+	slot    string
+	service string
+	machine string
+	// old is the slot as the present commit has it; its Instance is empty when there was none.
+	old api.Slot
+	// keep says that old stays; otherwise spec is what to start.
+	keep     bool
+	revision string
+	spec     runtime.Spec
+	reason   string
+	// when is a job's: "before" or "after".
+	when string
+}
+
+func (p place) instance() string {
+	if p.keep {
+		return p.old.Instance
+	}
+	return p.spec.ID
+}
+
+// layout is the next release on machines: a pure function of what inspect saw.
+type layout struct {
+	places []place
+	// jobs are the one-shot runs, by service.
+	jobs map[string]place
+	// gone are slots of the present commit that the next does not have.
+	gone []api.Slot
+	// strays are instances on machines that no commit knows: what an unfinished operation left.
+	strays []stray
+	errs   []*api.Error
+}
+
+type stray struct{ machine, instance string }
+
+// Plan implements operation.Operation for every change.
+func (c *change) Plan() operation.Plan {
+	l := c.layout()
+	plan := operation.Plan{
+		Requirements: c.requirements(l),
+		Changes:      c.changes(l),
+		Phases:       c.phases(l),
+		Commit:       c.commit(l),
+		Cleanup:      c.cleanup(l),
+		Resolves:     true, // strays are part of every layout
+	}
+	return plan
+}
+
+func (c *change) layout() layout {
+	l := layout{jobs: map[string]place{}}
+	had := map[string]api.Slot{}
+	if c.now.commit != nil {
+		had = c.now.commit.Slots
+	}
+	wanted := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(c.next.spec.Services)) {
+		service := c.next.spec.Services[name]
+		choices, errs := placeSlots(name, service, had, c.machines)
+		l.errs = append(l.errs, errs...)
+		for _, choice := range choices {
+			p := c.fill(name, choice, had[choice.slot])
+			if service.Job != nil {
+				p.when = service.Job.When
+				l.jobs[name] = p
+				continue
+			}
+			wanted[choice.slot] = true
+			l.places = append(l.places, p)
+		}
+	}
+	for _, slot := range slices.Sorted(maps.Keys(had)) {
+		if !wanted[slot] {
+			l.gone = append(l.gone, had[slot])
+		}
+	}
+	l.strays = c.strays(had)
+	if !c.jobs || !l.moves() {
+		l.jobs = nil
+	}
+	return l
+}
+
+// moves reports whether any instance is made or taken away.
+func (l layout) moves() bool {
+	return len(l.gone) > 0 || slices.ContainsFunc(l.places, func(p place) bool { return !p.keep })
+}
+
+// fill decides whether a slot's instance stays.
+func (c *change) fill(service string, choice choice, old api.Slot) place {
+	p := place{slot: choice.slot, service: service, machine: choice.machine, old: old, revision: c.next.revision(service)}
+	p.keep, p.reason = c.stays(p, choice)
+	if !p.keep {
+		p.spec = c.next.instance(instanceID(c.operation, c.ns, choice.slot), choice.slot, service, c.nsID)
+	}
+	return p
+}
+
+func (c *change) stays(p place, choice choice) (bool, string) {
+	switch {
+	case p.old.Instance == "":
+		return false, choice.reason
+	case p.old.Revision != p.revision:
+		return false, "its revision changes from " + p.old.Revision + " to " + p.revision
+	case p.old.Machine != p.machine:
+		return false, "moves from " + p.old.Machine + ": " + choice.reason
+	}
+	state := c.stateOf(p.old)
+	if state == runtime.StateRunning {
+		return true, "unchanged"
+	}
+	return false, "its instance is " + state
+}
+
+func (c *change) stateOf(slot api.Slot) string {
+	for _, m := range c.machines {
+		if m.member.Name != slot.Machine {
+			continue
+		}
+		for _, o := range m.seen.Instances {
+			if o.ID == slot.Instance {
+				return o.State
+			}
+		}
+	}
+	return "gone"
+}
+
+func (c *change) strays(had map[string]api.Slot) []stray {
+	known := map[string]bool{}
+	for _, slot := range had {
+		known[slot.Instance] = true
+	}
+	var strays []stray
+	for _, m := range c.machines {
+		for _, o := range m.seen.Instances {
+			if o.Spec.Namespace == c.ns && !known[o.ID] {
+				strays = append(strays, stray{m.member.Name, o.ID})
+			}
+		}
+	}
+	return strays
+}
+
+// changes is the preview's list.
+func (c *change) changes(l layout) []api.Change {
+	var list []api.Change
+	for _, p := range l.places {
+		list = append(list, c.placeChange(p))
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.jobs)) {
+		job := l.jobs[name]
+		list = append(list, api.Change{Action: "run", Subject: job.slot, Machine: job.machine, To: c.imageOf(name), Reason: "job " + c.next.spec.Services[name].Job.When})
+	}
+	for _, slot := range l.gone {
+		list = append(list, api.Change{Action: "remove", Subject: slot.Name, Machine: slot.Machine, Reason: "no longer asked for"})
+	}
+	for _, s := range l.strays {
+		list = append(list, api.Change{Action: "remove", Subject: s.instance, Machine: s.machine, Reason: "left by an unfinished operation"})
+	}
+	return append(list, c.routeChanges()...)
+}
+
+func (c *change) placeChange(p place) api.Change {
+	action := "create"
+	switch {
+	case p.keep:
+		action = "keep"
+	case p.old.Instance != "":
+		action = "replace"
+	}
+	change := api.Change{Action: action, Subject: p.slot, Machine: p.machine, To: c.imageOf(p.service), Reason: p.reason}
+	if p.old.Instance != "" && c.now.commit != nil {
+		change.From = imageOf(c.now.commit.Spec, p.service)
+	}
+	return change
+}
+
+func (c *change) imageOf(service string) string { return imageOf(c.next.spec, service) }
+
+func imageOf(spec api.Spec, service string) string {
+	s := spec.Services[service]
+	if len(s.Digest) > 19 {
+		return s.Image + "@" + s.Digest[:19]
+	}
+	return s.Image
+}
+
+// routeChanges lists the routes that appear and disappear.
+func (c *change) routeChanges() []api.Change {
+	before, after := routeSet(c.presentSpec()), routeSet(c.next.spec)
+	var list []api.Change
+	for _, r := range slices.Sorted(maps.Keys(after)) {
+		if before[r] == after[r] {
+			continue
+		}
+		action := "create"
+		if before[r] != "" {
+			action = "update"
+		}
+		list = append(list, api.Change{Action: action, Subject: "route " + r, From: before[r], To: after[r]})
+	}
+	for _, r := range slices.Sorted(maps.Keys(before)) {
+		if after[r] == "" {
+			list = append(list, api.Change{Action: "remove", Subject: "route " + r, From: before[r]})
+		}
+	}
+	return list
+}
+
+func routeSet(spec api.Spec) map[string]string {
+	set := map[string]string{}
+	for name, s := range spec.Services {
+		for _, r := range s.Routes {
+			from := r.Host + cleanPath(r.Path)
+			if r.TCP != 0 {
+				from = fmt.Sprintf("tcp/%d", r.TCP)
+			}
+			set[from] = fmt.Sprintf("%s:%d", name, r.Port)
+		}
+	}
+	return set
+}

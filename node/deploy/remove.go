@@ -1,0 +1,28 @@
+package deploy
+
+import (
+	"context"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+)
+
+// Remove takes everything of a namespace away but its history.
+type Remove struct{ change }
+
+// NewRemove removes a namespace.
+func NewRemove(kit Kit, ns string) *Remove {
+	return &Remove{change{kit: kit, ns: ns, kind: "rm"}}
+}
+
+// Inspect implements operation.Operation.
+func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error {
+	if err := r.inspect(ctx, before); err != nil {
+		return err
+	}
+	if err := r.needCommit(); err != nil && r.unfinished == nil {
+		return err
+	}
+	r.next = release{spec: api.Spec{Namespace: r.ns}}
+	return r.inspectClaims(ctx)
+}

@@ -1,0 +1,143 @@
+package deploy
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+)
+
+// requirements is everything that must hold before anything is touched.
+func (c *change) requirements(l layout) []operation.Requirement {
+	var list []operation.Requirement
+	add := func(name string, errs ...*api.Error) {
+		if len(errs) == 0 {
+			list = append(list, operation.Met(name, nil))
+		}
+		for _, err := range errs {
+			list = append(list, operation.Met(name, err))
+		}
+	}
+	add("what is asked for can be found", c.problems...)
+	add("a machine for every slot", l.errs...)
+	add("hostnames are free", c.takenClaims()...)
+	add("published ports are free", c.takenPorts(l)...)
+	add("limits can be enforced", c.unenforceable(l)...)
+	add("machines that run the namespace answer", c.silentMachines()...)
+	return list
+}
+
+func (c *change) takenClaims() []*api.Error {
+	var errs []*api.Error
+	for name, s := range c.next.spec.Services {
+		for _, r := range s.Routes {
+			held := c.claims[claimKey(r)].namespace
+			if held == "" || held == c.ns {
+				continue
+			}
+			what := "hostname " + r.Host
+			if r.TCP != 0 {
+				what = fmt.Sprintf("gateway port %d", r.TCP)
+			}
+			errs = append(errs, api.Errorf(api.CodeHostnameTaken, "%s belongs to namespace %s", what, held).
+				About("services."+name+".routes").WithHint("choose another, or take it away there first: ployzctl deploy or ployzctl rm %s", held))
+		}
+	}
+	slices.SortFunc(errs, bySubject)
+	return errs
+}
+
+func (c *change) takenPorts(l layout) []*api.Error {
+	var errs []*api.Error
+	for _, p := range l.places {
+		if p.keep {
+			continue
+		}
+		for _, port := range p.spec.Ports {
+			if holder := c.holderOf(p.machine, port); holder != "" {
+				errs = append(errs, api.Errorf(api.CodePublishedTaken, "port %d/%s on %s is held by %s", port.Published, port.Protocol, p.machine, holder).
+					About("services."+p.service+".ports").WithHint("publish another port, or stop what holds it"))
+			}
+		}
+	}
+	return errs
+}
+
+// holderOf names who, other than this namespace, has a port of a machine.
+func (c *change) holderOf(machineName string, port api.Port) string {
+	for _, m := range c.machines {
+		if m.member.Name != machineName {
+			continue
+		}
+		if who, taken := m.seen.Listening[fmt.Sprintf("%s/%d", port.Protocol, port.Published)]; taken {
+			return who
+		}
+		for _, o := range m.seen.Instances {
+			if o.Spec.Namespace != c.ns && slices.ContainsFunc(o.Spec.Ports, func(q api.Port) bool {
+				return q.Published == port.Published && q.Protocol == port.Protocol
+			}) {
+				return "instance " + o.ID
+			}
+		}
+	}
+	return ""
+}
+
+func (c *change) unenforceable(l layout) []*api.Error {
+	var errs []*api.Error
+	for _, p := range l.places {
+		if p.keep {
+			continue
+		}
+		r := p.spec.Resources
+		for controller, asked := range map[string]bool{"cpu": r.CPUs > 0, "memory": r.MemoryBytes > 0, "pids": r.PIDs > 0, "io": r.IOWeight > 0} {
+			if asked && !slices.Contains(c.controllersOf(p.machine), controller) {
+				errs = append(errs, api.Errorf(api.CodeControllerAbsent, "%s has no cgroup controller %q", p.machine, controller).
+					About("services."+p.service+".resources").WithHint("take the limit away, or boot the machine with the controller enabled"))
+			}
+		}
+	}
+	slices.SortFunc(errs, bySubject)
+	return errs
+}
+
+func (c *change) controllersOf(machineName string) []string {
+	for _, m := range c.machines {
+		if m.member.Name == machineName {
+			return m.seen.Controllers
+		}
+	}
+	return nil
+}
+
+// silentMachines are the ones that hold instances of the present commit and cannot be asked.
+func (c *change) silentMachines() []*api.Error {
+	if c.now.commit == nil {
+		return nil
+	}
+	var errs []*api.Error
+	for _, m := range c.machines {
+		if m.silent == nil {
+			continue
+		}
+		for _, slot := range c.now.commit.Slots {
+			if slot.Machine == m.member.Name {
+				errs = append(errs, api.Errorf(api.CodeMachineSilent, "%s runs %s and does not answer: %w", m.member.Name, slot.Name, m.silent).
+					About(m.member.Name).Again())
+				break
+			}
+		}
+	}
+	return errs
+}
+
+func bySubject(a, b *api.Error) int {
+	switch {
+	case a.Subject+a.Message < b.Subject+b.Message:
+		return -1
+	case a.Subject+a.Message > b.Subject+b.Message:
+		return 1
+	}
+	return 0
+}

@@ -108,6 +108,8 @@ func (p Port) validate(c Config) error {
 		return &InvalidError{"v4", p.V4.String(), "must be in the workloads' subnet " + c.V4.String()}
 	case p.V6.IsValid() && !c.V6.Contains(p.V6):
 		return &InvalidError{"v6", p.V6.String(), "must be in the workloads' subnet " + c.V6.String()}
+	case p.Listen == netip.IPv6Loopback():
+		return &InvalidError{"listen", p.Listen.String(), "cannot be published on, the kernel does not translate it; use 127.0.0.1"}
 	case p.Listen.IsValid() && !p.target(p.Listen.Unmap().Is4()).IsValid():
 		return &InvalidError{"listen", p.Listen.String(), "is of a family in which workload " + p.Workload + " has no address"}
 	}

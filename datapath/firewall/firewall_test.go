@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 
@@ -90,6 +92,9 @@ func TestPublishedPorts(t *testing.T) {
 			for _, own := range []netip.Addr{linktest.MachineV4, linktest.MachineV6, network.V4.Addr(), network.V6.Addr(), loopback4} {
 				r.machine.Reach(t, protocol, at(own, 8080), "a saw ")
 			}
+			if _, err := r.machine.Call(protocol, at(loopback6, 8080), 3*time.Second); !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("%s to ::1: got %v, want a refusal at once", protocol, err)
+			}
 			// Hairpin: another workload, and the published one itself.
 			for _, from := range []linktest.Netns{r.b, r.a} {
 				from.Reach(t, protocol, at(linktest.MachineV4, 8080), "a saw "+network.V4.Addr().String())
@@ -164,13 +169,28 @@ func TestWorkloadsReachOnlyWhatIsForThem(t *testing.T) {
 	})
 }
 
+// A port published on the machine's loopback is for the machine alone, also against a
+// neighbour or a workload that sends to 127.0.0.1 over the wire.
+func TestPublishedOnLoopbackStaysThere(t *testing.T) {
+	both(t, func(t *testing.T, brNetfilter bool) {
+		p := everywhere("tcp")
+		p.Listen = loopback4
+		r := newRig(t, brNetfilter, config(p))
+		r.machine.Reach(t, "tcp", at(loopback4, 8080), "a saw")
+		r.outside.Kernel(t, loopbackBy("up0", linktest.MachineV4))
+		r.outside.Blocked(t, "tcp", at(loopback4, 8080))
+		r.b.Kernel(t, loopbackBy("eth0", network.V4.Addr()))
+		r.b.Blocked(t, "tcp", at(loopback4, 8080))
+	})
+}
+
 // route_localnet is on for the bridge; a workload must not get at the machine's loopback by it.
 func TestLoopbackOfTheMachineIsClosed(t *testing.T) {
 	both(t, func(t *testing.T, brNetfilter bool) {
 		r := newRig(t, brNetfilter, config())
 		r.machine.Serve(t, "udp", "127.0.0.1:53", "machine")
 		r.machine.Reach(t, "udp", "127.0.0.1:53", "machine saw")
-		r.a.Kernel(t, loopbackByGateway(network))
+		r.a.Kernel(t, loopbackBy("eth0", network.V4.Addr()))
 		r.a.Blocked(t, "udp", "127.0.0.1:53")
 	})
 }
@@ -340,16 +360,17 @@ func TestPublishedTwice(t *testing.T) {
 
 func TestInvalid(t *testing.T) {
 	for field, spoil := range map[string]func(*firewall.Port){
-		"protocol": func(p *firewall.Port) { p.Protocol = "sctp" },
-		"port":     func(p *firewall.Port) { p.Target = 0 },
-		"workload": func(p *firewall.Port) { p.V4, p.V6 = netip.Addr{}, netip.Addr{} },
-		"v4":       func(p *firewall.Port) { p.V4 = linktest.MachineV4 },
-		"listen":   func(p *firewall.Port) { p.Listen, p.V6 = loopback6, netip.Addr{} },
+		"protocol":   func(p *firewall.Port) { p.Protocol = "sctp" },
+		"port":       func(p *firewall.Port) { p.Target = 0 },
+		"workload":   func(p *firewall.Port) { p.V4, p.V6 = netip.Addr{}, netip.Addr{} },
+		"v4":         func(p *firewall.Port) { p.V4 = linktest.MachineV4 },
+		"listen":     func(p *firewall.Port) { p.Listen, p.V6 = linktest.MachineV6, netip.Addr{} },
+		"listen ::1": func(p *firewall.Port) { p.Listen = loopback6 },
 	} {
 		p := everywhere("tcp")
 		spoil(&p)
 		var invalid *firewall.InvalidError
-		if err := config(p).Validate(); !errors.As(err, &invalid) || invalid.Field != field {
+		if err := config(p).Validate(); !errors.As(err, &invalid) || invalid.Field != strings.Fields(field)[0] {
 			t.Errorf("%s: got %v", field, err)
 		}
 	}

@@ -25,17 +25,17 @@ func routes(c bridge.Config) func(*link.Kernel) error {
 	}
 }
 
-// loopbackByGateway makes a workload send 127.0.0.1 to the machine: what one with
-// CAP_NET_ADMIN in its own namespace could do.
-func loopbackByGateway(c bridge.Config) func(*link.Kernel) error {
+// loopbackBy makes a namespace send 127.0.0.1 to the machine by the wire: what a neighbour,
+// or a workload with CAP_NET_ADMIN in its own namespace, could do.
+func loopbackBy(device string, machine netip.Addr) func(*link.Kernel) error {
 	return func(k *link.Kernel) error {
-		if err := k.EnsureSysctl("ipv4/conf/eth0/route_localnet", "1"); err != nil {
+		if err := k.EnsureSysctl("ipv4/conf/"+device+"/route_localnet", "1"); err != nil {
 			return err
 		}
 		if err := k.EnsureAddresses("lo"); err != nil {
 			return err
 		}
-		return k.EnsureRoute(link.Route{To: netip.MustParsePrefix("127.0.0.0/8"), Via: c.V4.Addr(), Device: "eth0", OnLink: true})
+		return k.EnsureRoute(link.Route{To: netip.MustParsePrefix("127.0.0.0/8"), Via: machine, Device: device, OnLink: true})
 	}
 }
 

@@ -33,7 +33,7 @@ const publishedChain = "published"
 func chains(c Config) []chain {
 	return []chain{
 		input(c), forward(c), output(c),
-		published(c), entry("prerouting", nftables.ChainHookPrerouting), entry("output-nat", nftables.ChainHookOutput),
+		published(c), arriving(), local(),
 		postrouting(c),
 	}
 }
@@ -111,9 +111,22 @@ func published(c Config) chain {
 	return ch
 }
 
-// entry: from outside and from workloads (prerouting), from the machine itself (output).
-func entry(name string, hook *nftables.ChainHook) chain {
-	ch := base(name, nftables.ChainTypeNAT, hook, nftables.ChainPriorityNATDest)
+// arriving: published ports from outside and from workloads. A port that is published on the
+// machine's loopback only must stay there: translation comes before the kernel's own check
+// that nobody sends to 127.0.0.1 from outside.
+func arriving() chain {
+	ch := base("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
+	ch.add("", destination(netip.MustParsePrefix("127.0.0.0/8")), accept())
+	ch.add("", toMachine(), jump(publishedChain))
+	return ch
+}
+
+// local: published ports from the machine itself. The kernel cannot bring an answer back to
+// ::1 (there is no route_localnet for IPv6), so that is left to be refused at once, on which
+// callers of "localhost" turn to 127.0.0.1; translated, it would hang.
+func local() chain {
+	ch := base("output-nat", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+	ch.add("", destination(netip.MustParsePrefix("::1/128")), accept())
 	ch.add("", toMachine(), jump(publishedChain))
 	return ch
 }
@@ -127,7 +140,6 @@ func postrouting(c Config) chain {
 		ch.add("", oif(c.Bridge), source(subnet), translated(), masquerade())
 	}
 	ch.add("", oif(c.Bridge), source(netip.MustParsePrefix("127.0.0.0/8")), masquerade())
-	ch.add("", oif(c.Bridge), source(netip.MustParsePrefix("::1/128")), masquerade())
 	for _, subnet := range []netip.Prefix{c.V4, c.V6} {
 		outward := oifNot(c.Bridge)
 		for _, name := range c.Overlay {

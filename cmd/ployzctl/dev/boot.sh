@@ -1,3 +1,4 @@
+#!/bin/sh
 # Boots one machine, and boots it again for as long as it asks for a reboot. Runs with a mount
 # namespace of its own, made by the caller, and ends when the machine powers off.
 #
@@ -46,6 +47,7 @@ for device in /dev/net/tun /dev/fuse /dev/loop-control /dev/loop[0-9]*; do
 done
 
 # wire connects a fresh network namespace, that of the calling shell, to the lab's bridge.
+# shellcheck disable=SC2016 # that shell expands it
 wire='
     nsenter -t "$holder" -n ip link del "$machine" 2>/dev/null || true
     ip link set lo up
@@ -64,7 +66,7 @@ while :; do
     echo 1 >"$cgroup/machine/cgroup.kill"
     find "$cgroup/machine" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || true
     status=0
-    # shellcheck disable=SC2086 # devices is a list of words
+    # shellcheck disable=SC2016,SC2086 # expanded by that shell; devices is a list of words
     env -i PATH="$PATH" cgroup="$cgroup" machine="$machine" number="$number" holder="$holder" \
         unshare --net sh -euc "$wire"'
             echo $$ >"$cgroup/machine/cgroup.procs"

@@ -1,3 +1,4 @@
+#!/bin/sh
 # Holds a lab's network: owns its network namespace, with the bridge in it. Runs with that and a
 # mount namespace fresh, made by the caller.
 #

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Before files go. Upgrade: nothing, everything keeps running. Remove: stop ployzd only, and say
+# what stays.
+#
+# deb: prerm remove | upgrade NEW-VERSION      rpm: %preun 0 (remove) or 1 (upgrade)
+set -eu
+
+case "${1:-}" in
+remove | 0) ;;
+*) exit 0 ;;
+esac
+[ -d /run/systemd/system ] || exit 0
+
+systemctl stop ployzd.socket ployzd.service || true
+
+running=$(systemctl list-units --plain --no-legend --state=running 'ployz-*.service' | awk '{print $1}')
+if [ -n "$running" ]; then
+    echo "ployzd is stopped. These keep running, with their data in /var/lib/ployz, until the next boot:"
+    for unit in $running; do echo "  $unit"; done
+    echo "They do not start again without the package. To stop them and remove everything: apt-get purge ployz"
+fi

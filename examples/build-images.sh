@@ -146,7 +146,8 @@ debian_tree() {
 		--setup-hook="find '$cache/archives' -name '*.deb' -exec cp -t \"\$1/var/cache/apt/archives\" {} +" \
 		--customize-hook="cp -n \"\$1\"/var/cache/apt/archives/*.deb '$cache/archives/'" \
 		--customize-hook="$here/slim-tree.sh \"\$1\"" \
-		'' "$cache/$name.tar" -
+		'' "$cache/$name.tar.new" -
+	mv "$cache/$name.tar.new" "$cache/$name.tar"
 }
 
 # config_layer NAME makes NAME-config.tar from the files in shop/NAME/rootfs.
@@ -161,21 +162,46 @@ ocibuild() {
 	"$cache/ocibuild" "$@"
 }
 
-# build_debian_image NAME ID PACKAGES makes the image of one Debian package. ID is the number
-# that Debian's maintainer scripts would otherwise choose by order of installation.
-build_debian_image() {
-	local name=$1 id=$2 packages=$3
+# ensure_base makes the tree that the Debian images share, once a run.
+ensure_base() {
+	[ -z "${base_made:-}" ] || return 0
+	say "Debian base tree"
+	debian_tree base
+	base_made=yes
+}
+
+# ensure_package_layer NAME ID PACKAGES makes NAME-base.tar and NAME-package.tar if the packages
+# or the way to unpack them changed. ID is the number of the image's user, which Debian's
+# maintainer scripts would otherwise choose by order of installation.
+ensure_package_layer() {
+	local name=$1 id=$2 packages=$3 key
+	key=$(digest "$0" "$here/prepare-tree.sh" "$here/slim-tree.sh" "$here/ocibuild" "$cache/$name.packages"):$SOURCE_DATE_EPOCH
+	if unchanged "$name-package" "$key" && [ -f "$cache/$name-package.tar" ]; then return; fi
+	ensure_base
 	say "shop-$name: Debian tree with $packages"
 	debian_tree "$name" --include="$packages" \
 		--essential-hook="$here/prepare-tree.sh \"\$1\" $name $id"
-	config_layer "$name"
 	ocibuild diff -base "$cache/base.tar" -full "$cache/$name.tar" -out "$cache/$name-package.tar"
-	ocibuild image -out "$out/shop-$name" -name "shop-$name:latest" -config "$shop/$name/image.json" \
-		"$cache/base.tar" "$cache/$name-package.tar" "$cache/$name-config.tar" >"$cache/shop-$name.summary"
+	# The base of this very layer: the other image's may be newer one day.
+	ln -f "$cache/base.tar" "$cache/$name-base.tar"
 	rm -f "$cache/$name.tar"
+	made "$name-package" "$key"
 }
 
-# package_keys fills the keys of the two Debian trees. Resolving takes seconds, so it happens
+# build_debian_image NAME ID PACKAGES makes the image of one Debian package.
+build_debian_image() {
+	local name=$1 key
+	ensure_package_layer "$@"
+	key=$(cat "$cache/$name-package.key"):$(digest "$shop/$name")
+	if unchanged "$name" "$key" && [ -f "$out/shop-$name/index.json" ]; then return; fi
+	say "shop-$name: image"
+	config_layer "$name"
+	ocibuild image -out "$out/shop-$name" -name "shop-$name:latest" -config "$shop/$name/image.json" \
+		"$cache/$name-base.tar" "$cache/$name-package.tar" "$cache/$name-config.tar" >"$cache/shop-$name.summary"
+	made "$name" "$key"
+}
+
+# package_keys lists what each Debian image would be made of. Resolving takes seconds, so it happens
 # only when the archive offers something else than last time.
 package_keys() {
 	local lists
@@ -188,25 +214,9 @@ package_keys() {
 }
 
 build_debian_images() {
-	local recipe name key stale=()
 	package_keys
-	recipe=$(digest "$0" "$here/prepare-tree.sh" "$here/slim-tree.sh" "$here/ocibuild")
-	for name in web db; do
-		key=$recipe:$SOURCE_DATE_EPOCH:$(digest "$cache/$name.packages" "$shop/$name")
-		if ! unchanged "$name" "$key" || [ ! -f "$out/shop-$name/index.json" ]; then
-			stale+=("$name=$key")
-		fi
-	done
-	[ ${#stale[@]} -gt 0 ] || return 0
-	say "Debian base tree"
-	debian_tree base
-	for name in "${stale[@]}"; do
-		case $name in
-		web=*) build_debian_image web 33 "$web_packages" ;;
-		db=*) build_debian_image db 999 "$db_packages" ;;
-		esac
-		made "${name%%=*}" "${name#*=}"
-	done
+	build_debian_image web 33 "$web_packages"
+	build_debian_image db 999 "$db_packages"
 }
 
 # build_app VERSION makes the application's image: nothing but the binary and two lines that

@@ -24,7 +24,6 @@ if [ -d "$tree/usr/lib/postgresql" ]; then
 	ln -s "$version" "$tree/usr/lib/postgresql/current"
 	rm -rf "$tree/usr/lib/postgresql/$version/lib/pgxs"
 	install -d -o 999 -g 999 -m 0755 "$tree/var/lib/postgresql"
-	install -d -o 999 -g 999 -m 0775 "$tree/run/postgresql"
 fi
 # The archive's sources are those of the machine that built the image: not part of it.
 rm -rf "$tree/etc/apt/sources.list" "$tree/etc/apt/sources.list.d"

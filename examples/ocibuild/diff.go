@@ -109,7 +109,7 @@ func writeWhiteouts(w *tar.Writer, base, full tree) error {
 		if _, kept := full[name]; kept {
 			continue
 		}
-		if _, parentKept := full[path.Dir(name)]; !parentKept {
+		if _, parentKept := full[path.Dir(name)]; !parentKept && path.Dir(name) != "/" {
 			continue
 		}
 		gone := path.Join(path.Dir(name), whiteout+path.Base(name))[1:]

@@ -165,7 +165,7 @@ func (s *shop) serverSentEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := beat(); err == nil {
 		err = s.stream(r.Context(), last, send, beat)
-		slog.Debug("feed ended", "error", err)
+		slog.Info("feed ended", "error", err)
 	}
 }
 

@@ -82,18 +82,22 @@ func runMigrate(ctx context.Context, cfg config) error {
 	return nil
 }
 
-// serve answers until ctx ends, then stops in three steps: it says "not ready" while it still
-// answers, so that whoever sends requests can look elsewhere; it takes no new connections and
-// finishes what it has; it ends. A second signal does not make it faster: the runtime's own
-// deadline does.
 func serve(ctx context.Context, cfg config) error {
-	db := openDatabase(cfg)
-	defer db.Close()
-	s := newShop(cfg, db)
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return err
 	}
+	return serveOn(ctx, cfg, listener)
+}
+
+// serveOn answers until ctx ends, then stops in three steps: it says "not ready" while it still
+// answers, so that whoever sends requests can look elsewhere; it takes no new connections and
+// finishes what it has; it ends. A second signal does not make it faster: the runtime's own
+// deadline does.
+func serveOn(ctx context.Context, cfg config, listener net.Listener) error {
+	db := openDatabase(cfg)
+	defer db.Close()
+	s := newShop(cfg, db)
 	feedCtx, endFeeds := context.WithCancel(context.Background())
 	defer endFeeds()
 	go s.feed.listen(feedCtx, db)
@@ -105,14 +109,18 @@ func serve(ctx context.Context, cfg config) error {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
+		return s.stop(server)
 	}
-	slog.Info("stopping", "linger", cfg.Linger.String(), "drain", cfg.Drain.String())
+}
+
+func (s *shop) stop(server *http.Server) error {
+	slog.Info("stopping", "linger", s.cfg.Linger.String(), "drain", s.cfg.Drain.String())
 	s.stopping.Store(true)
-	time.Sleep(cfg.Linger.Duration)
+	time.Sleep(s.cfg.Linger.Duration)
 	close(s.ending)
-	deadline, cancel := context.WithTimeout(context.Background(), cfg.Drain.Duration)
+	deadline, cancel := context.WithTimeout(context.Background(), s.cfg.Drain.Duration)
 	defer cancel()
-	err = server.Shutdown(deadline)
+	err := server.Shutdown(deadline)
 	slog.Info("stopped", "all_answered", err == nil)
 	return err
 }
@@ -125,7 +133,7 @@ func healthcheck(ctx context.Context, cfg config) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost:"+port+"/healthz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+port+"/healthz", nil)
 	if err != nil {
 		return err
 	}

@@ -39,13 +39,13 @@ type Observation struct {
 	ProcessStart uint64
 	// RunningIdentity is the identity the process was started with, "" when it cannot be told.
 	RunningIdentity string
-	// Executable is the program file's path; ExecutableID the hash of what runs, even when the
-	// file has been replaced or deleted since. Only read for units of ours that carry RunningIdentity.
-	Executable   string
-	ExecutableID string
-	ControlGroup string
-	Started      time.Time
-	Restarts     int
+	// Executable is the program file's path; ExecutableStale says that the file there now holds
+	// another program than the one running. Only read for processes that carry RunningIdentity.
+	Executable      string
+	ExecutableStale bool
+	ControlGroup    string
+	Started         time.Time
+	Restarts        int
 	// ExitCode is the last exit status of the main process, 128 + n after signal n, -1 while
 	// none has ended.
 	ExitCode int
@@ -81,6 +81,17 @@ func Check(text string) (identity string, intact bool) {
 		}
 	}
 	return identity, identity != "" && identity == hash(text)
+}
+
+// Stamp returns a unit of any text with its identity put in: a line after [Unit], and the
+// variable after [Service] where there is one. It is for units that have no template here.
+func Stamp(name, text string) Unit {
+	blank := strings.Replace(text, "[Unit]\n", "[Unit]\n"+identityKey+"\n", 1)
+	blank = strings.Replace(blank, "[Service]\n", "[Service]\n"+environmentKey+"\n", 1)
+	identity := hash(blank)
+	stamped := strings.Replace(blank, identityKey+"\n", identityKey+identity+"\n", 1)
+	stamped = strings.Replace(stamped, environmentKey+"\n", environmentKey+identity+"\n", 1)
+	return Unit{Name: name, Text: stamped, Identity: identity}
 }
 
 // hash is over the text without the values that hold the hash.

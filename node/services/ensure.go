@@ -1,0 +1,93 @@
+package services
+
+import (
+	"context"
+	"errors"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/units"
+)
+
+// Report is what Ensure found and did, as `status` shows it.
+type Report struct {
+	Unit string `json:"unit"`
+	Decision
+	// Deferred says that a socket unit was installed but takes over only when its running
+	// service next starts: systemd opens no socket for a service that is up.
+	Deferred bool `json:"deferred,omitempty"`
+	// After is the unit as it was afterwards.
+	After units.Observation `json:"-"`
+	Err   *api.Error        `json:"error,omitempty"`
+}
+
+// ConfigDigest asks a running service for the digest of its configuration.
+type ConfigDigest func(ctx context.Context) (string, error)
+
+// Ensure observes one unit, decides, acts once, and observes again. digest may be nil when
+// nothing is wanted of the configuration. Sockets go before their service. A failed act is in
+// the report; what served before a failed Replace serves on.
+func Ensure(ctx context.Context, s Supervisor, w Wanted, digest ConfigDigest) Report {
+	seen, err := look(ctx, s, w, digest)
+	r := Report{Unit: w.Unit.Name, Decision: Verdict(w, seen, err), After: seen.Observation}
+	switch r.Act {
+	case Adopt, Leave:
+		return r
+	}
+	r.Deferred, err = act(ctx, s, w, r.Act)
+	after, seeErr := s.Observe(ctx, w.Unit.Name)
+	if seeErr == nil {
+		r.After = after
+	}
+	if err := errors.Join(err, seeErr); err != nil {
+		r.Err = api.AsError(err)
+	}
+	return r
+}
+
+func look(ctx context.Context, s Supervisor, w Wanted, digest ConfigDigest) (seen Seen, err error) {
+	seen.Observation, err = s.Observe(ctx, w.Unit.Name)
+	if err != nil || !seen.Running() || digest == nil {
+		return seen, err
+	}
+	seen.Config, err = digest(ctx)
+	return seen, err
+}
+
+func act(ctx context.Context, s Supervisor, w Wanted, a Act) (deferred bool, err error) {
+	if err := s.Install(ctx, w.Unit); err != nil {
+		return false, err
+	}
+	if a == Replace {
+		return false, s.Reload(ctx, w.Unit.Name)
+	}
+	if w.SocketOf != "" {
+		return actOnSocket(ctx, s, w, a)
+	}
+	if a == Recreate {
+		return false, s.Restart(ctx, w.Unit.Name)
+	}
+	return false, s.Start(ctx, w.Unit.Name)
+}
+
+// actOnSocket knows that systemd refuses to open a socket whose service is up. A new socket
+// then waits for the service's next start; one at another address needs the service to stop first.
+func actOnSocket(ctx context.Context, s Supervisor, w Wanted, a Act) (deferred bool, err error) {
+	service, err := s.Observe(ctx, w.SocketOf)
+	if err != nil {
+		return false, err
+	}
+	if !service.Running() {
+		return false, s.Restart(ctx, w.Unit.Name)
+	}
+	if a == Create {
+		return true, nil
+	}
+	if err := s.Stop(ctx, w.SocketOf); err != nil {
+		return false, err
+	}
+	if err := s.Restart(ctx, w.Unit.Name); err != nil {
+		// The service binds for itself what it was not handed.
+		return false, errors.Join(err, s.Start(ctx, w.SocketOf))
+	}
+	return false, s.Start(ctx, w.SocketOf)
+}

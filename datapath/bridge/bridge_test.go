@@ -233,6 +233,51 @@ func TestAttachRepairs(t *testing.T) {
 	}
 }
 
+// A pair that was made by an Attach that died before it wrote its mark is taken over.
+func TestAttachTakesOverItsHalfMadeLink(t *testing.T) {
+	testenv.Require(t, testenv.Root)
+	machine, _ := linktest.Lab(t, false)
+	a := workload(t, 5)
+	start(t, machine, a)
+	whole := picture(t, machine, a)
+	detach(t, machine, a)
+	hw, _ := net.ParseMAC(mac(t, machine, "ployz0"))
+	machine.Kernel(t, func(k *link.Kernel) error {
+		return errors.Join(k.EnsureNetns(a.NetnsPath), k.EnsureVeth(link.Veth{
+			Name: a.HostLink(), MAC: hw, Netns: a.NetnsPath, PeerName: "eth0", PeerMAC: net.HardwareAddr{2, 0, 0, 0, 0, 7}, MTU: 1500,
+		}))
+	})
+	start(t, machine, a)
+	if got := picture(t, machine, a); got != whole {
+		t.Errorf("got\n%s\nwant\n%s", got, whole)
+	}
+}
+
+// ployz-net may run for one workload from several units at once, and from boot.
+func TestManyAttachAtOnce(t *testing.T) {
+	testenv.Require(t, testenv.Root)
+	machine, _ := linktest.Lab(t, false)
+	a, b := workload(t, 5), workload(t, 6)
+	b.NetnsPath = filepath.Join(filepath.Dir(a.NetnsPath), "b")
+	start(t, machine)
+	t.Cleanup(func() { detach(t, machine, a); detach(t, machine, b) })
+	done := make(chan error)
+	for n := range 8 {
+		w := []bridge.Workload{a, b}[n%2]
+		go func() {
+			done <- link.InNetns(string(machine), func() error { _, err := bridge.Attach(config(), w); return err })
+		}()
+	}
+	for range 8 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if found := picture(t, machine, a, b); strings.Contains(found, "none") {
+		t.Errorf("got\n%s", found)
+	}
+}
+
 func TestConflicts(t *testing.T) {
 	testenv.Require(t, testenv.Root)
 	machine, outside := linktest.Lab(t, false)

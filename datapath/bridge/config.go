@@ -6,7 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"regexp"
+	"strings"
 
 	"github.com/ployz/ployz/datapath/state"
 )
@@ -50,15 +50,31 @@ type InvalidError struct {
 // Error returns the field, the value seen and the rule.
 func (e *InvalidError) Error() string { return fmt.Sprintf("%s %q: %s", e.Field, e.Value, e.Why) }
 
-var (
-	goodName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,14}$`)
-	goodID   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+// Spelled out instead of regular expressions: compiling those would be a fifth of the time that
+// ployz-net takes to start.
+
+func goodName(s string) bool {
+	return len(s) > 0 && len(s) <= 15 && only(s[:1], lower) && only(s, lower+digits+"-")
+}
+
+func goodID(s string) bool {
+	return len(s) > 0 && len(s) <= 128 && only(s[:1], letters+digits) && only(s, letters+digits+"._-")
+}
+
+const (
+	lower   = "abcdefghijklmnopqrstuvwxyz"
+	letters = lower + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits  = "0123456789"
 )
+
+func only(s, allowed string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(allowed, r) })
+}
 
 // Validate returns an *InvalidError for the first field that cannot be, or nil.
 func (c Config) Validate() error {
 	switch {
-	case !goodName.MatchString(c.name()):
+	case !goodName(c.name()):
 		return &InvalidError{"name", c.Name, "must be an interface name: a letter, then letters, digits, dashes, at most 15"}
 	case c.MTU < 1280 || c.MTU > 65535:
 		return &InvalidError{"mtu", fmt.Sprint(c.MTU), "must be between 1280 and 65535 bytes"}
@@ -74,7 +90,7 @@ func (c Config) Validate() error {
 func (w Workload) Validate(c Config) error {
 	_, macErr := w.mac()
 	switch {
-	case !goodID.MatchString(w.ID):
+	case !goodID(w.ID):
 		return &InvalidError{"id", w.ID, "must be 1 to 128 letters, digits, dots, dashes or underscores"}
 	case !filepath.IsAbs(w.NetnsPath):
 		return &InvalidError{"netns_path", w.NetnsPath, "must be an absolute path"}

@@ -8,6 +8,9 @@ import (
 // ErrNotFound says that an interface or a namespace is not there.
 var ErrNotFound = errors.New("not found")
 
+// ErrKernelLacks comes before the names of the modules that the kernel does not have.
+var ErrKernelLacks = errors.New("this kernel lacks")
+
 // Error is a change or a question that the kernel refused.
 type Error struct {
 	// Op is what was tried, in words, with its subject: "add address 10.0.0.1/24 to ployz0".

@@ -1,6 +1,9 @@
 package link
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -36,7 +39,7 @@ func (k *Kernel) EnsureHandUp(port, bridge string) error {
 			return nil
 		}
 	}
-	return k.do(func() error { return k.handle.FilterReplace(handUp(l, target)) }, "hand what comes in on %s to %s", port, bridge)
+	return k.do(func() error { return needsTC(k.handle.FilterReplace(handUp(l, target))) }, "hand what comes in on %s to %s", port, bridge)
 }
 
 func (k *Kernel) ensureClsact(l netlink.Link) error {
@@ -50,7 +53,15 @@ func (k *Kernel) ensureClsact(l netlink.Link) error {
 		}
 	}
 	attrs := netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}
-	return k.do(func() error { return k.handle.QdiscAdd(&netlink.Clsact{QdiscAttrs: attrs}) }, "put clsact on %s", l.Attrs().Name)
+	return k.do(func() error { return needsTC(k.handle.QdiscAdd(&netlink.Clsact{QdiscAttrs: attrs})) }, "put clsact on %s", l.Attrs().Name)
+}
+
+// needsTC names what is missing where the kernel does not know what we asked it for.
+func needsTC(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("%w: %w sch_ingress, cls_u32 or act_mirred", err, ErrKernelLacks)
+	}
+	return err
 }
 
 // handUp matches any packet: a u32 filter whose one key has an empty mask.

@@ -241,10 +241,12 @@ func (in *intake) install(ctx context.Context, c chosen) (runtime.Image, error) 
 	if _, err := in.store.parseConfig(config, len(c.manifest.Layers), subject); err != nil {
 		return runtime.Image{}, err
 	}
-	for _, d := range append([]v1.Descriptor{*c.manifest.Config}, c.manifest.Layers...) {
-		if err := in.keep(d); err != nil {
-			return runtime.Image{}, err
-		}
+	blobs := append([]v1.Descriptor{*c.manifest.Config}, c.manifest.Layers...)
+	if err := in.has(blobs); err != nil {
+		return runtime.Image{}, err
+	}
+	if err := in.keep(blobs); err != nil {
+		return runtime.Image{}, err
 	}
 	d, err := in.store.putBlob(c.body)
 	if err != nil {
@@ -262,20 +264,33 @@ func (in *intake) install(ctx context.Context, c chosen) (runtime.Image, error) 
 	return in.store.image(Familiar(subject), p), err
 }
 
-// keep gives a spooled blob its name in the store.
-func (in *intake) keep(d v1.Descriptor) error {
-	p := in.blobs[d.Digest]
-	if p == nil {
-		if in.store.hasBlob(d.Digest, d.Size) {
-			return nil
+// has checks that every blob is there before the first one is kept.
+func (in *intake) has(blobs []v1.Descriptor) error {
+	for _, d := range blobs {
+		p := in.blobs[d.Digest]
+		if p == nil && !in.store.hasBlob(d.Digest, d.Size) {
+			return badArchive(string(d.Digest), "the archive lacks this blob, and so does the store")
 		}
-		return badArchive(string(d.Digest), "the archive lacks this blob, and so does the store")
+		if p != nil && p.size != d.Size {
+			return badArchive(string(d.Digest), "the blob has %d bytes, the manifest says %d", p.size, d.Size)
+		}
 	}
-	if p.size != d.Size {
-		return badArchive(string(d.Digest), "the blob has %d bytes, the manifest says %d", p.size, d.Size)
+	return nil
+}
+
+// keep gives the spooled blobs their names in the store.
+func (in *intake) keep(blobs []v1.Descriptor) error {
+	for _, d := range blobs {
+		p := in.blobs[d.Digest]
+		if p == nil {
+			continue
+		}
+		delete(in.blobs, d.Digest)
+		if err := p.commit(); err != nil {
+			return err
+		}
 	}
-	delete(in.blobs, d.Digest)
-	return p.commit()
+	return nil
 }
 
 // parseDocument reads one of the archive's JSON files.

@@ -24,6 +24,8 @@ type Error struct {
 	Retryable bool `json:"retryable,omitempty"`
 	// Hint is the next command, or the next thing to look at.
 	Hint string `json:"hint,omitempty"`
+	// Log are the last lines that the thing itself wrote, where they explain the error.
+	Log []string `json:"log,omitempty"`
 	// Details are further errors of the same refusal: every unmet requirement, say.
 	Details []*Error `json:"details,omitempty"`
 

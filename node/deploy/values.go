@@ -114,7 +114,7 @@ func (s *SetValue) Plan() operation.Plan {
 
 func (s *SetValue) commit() operation.Commit {
 	return operation.Commit{
-		Witness: s.key(), Expect: s.revision, Content: s.sealed.Fingerprint + string(s.value),
+		Witness: s.key(), Expect: s.revision, Content: s.content(),
 		Batch: func(op string) ([]store.Put, error) {
 			var b puts
 			if s.remove {
@@ -129,4 +129,13 @@ func (s *SetValue) commit() operation.Commit {
 			return b.list, b.err
 		},
 	}
+}
+
+// content stands for the value in the plan's digest: a secret by its fingerprint, since a digest of
+// the value itself could be guessed at.
+func (s *SetValue) content() string {
+	if s.secret {
+		return s.sealed.Fingerprint
+	}
+	return string(s.value)
 }

@@ -36,6 +36,9 @@ type Images interface {
 	Ensure(ctx context.Context, reference string, pull Pull) (Image, error)
 	// Import reads an OCI layout or a docker-save archive as a tar stream and names it.
 	Import(ctx context.Context, reference string, archive io.Reader, progress Progress) (Image, error)
+	// Resolve asks the registry which digest a reference has now; a digest answers for itself.
+	// Errors: image.*.
+	Resolve(ctx context.Context, reference string, auth *RegistryAuth) (string, error)
 	// Lookup returns a present image by reference or digest. Errors: image.not-found.
 	Lookup(ctx context.Context, reference string) (Image, error)
 	// User resolves "name", "uid", "name:group" or "uid:gid" inside the image.

@@ -82,6 +82,16 @@ func (i *Images) Import(ctx context.Context, reference string, archive io.Reader
 	return image, err
 }
 
+// Resolve implements runtime.Images.
+func (i *Images) Resolve(ctx context.Context, reference string, auth *runtime.RegistryAuth) (string, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if image, ok := i.registry[reference]; ok {
+		return image.Digest, nil
+	}
+	return "", api.Errorf(api.CodeImageNotFound, "the registry has no image %s", reference).About(reference)
+}
+
 // Lookup implements runtime.Images.
 func (i *Images) Lookup(ctx context.Context, reference string) (runtime.Image, error) {
 	i.mu.Lock()

@@ -1,0 +1,159 @@
+package deploy
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
+	"github.com/ployz/ployz/node/runtime"
+)
+
+// Local is the participant of the machine that this process runs on.
+type Local struct {
+	Runtime runtime.Runtime
+	Images  runtime.Images
+	Network runtime.Network
+	Console runtime.Console
+	// Fences remembers, on disk, whom not to listen to any more.
+	Fences *coordination.Fences
+	Subnet Subnet
+	// Machine answers what only the machine knows: capacity and listeners.
+	Machine func(ctx context.Context) (Observation, error)
+	// Serving asks the machine's gateway and resolver.
+	Serving func(ctx context.Context, namespace string) ([]Consumer, error)
+
+	// addressing is held from the choice of an instance's addresses until they are on disk.
+	addressing sync.Mutex
+}
+
+var _ Participant = (*Local)(nil)
+
+// Observe implements Participant.
+func (l *Local) Observe(ctx context.Context) (Observation, error) {
+	seen, err := l.Machine(ctx)
+	if err != nil {
+		return Observation{}, err
+	}
+	seen.Instances, err = l.Runtime.List(ctx)
+	return seen, err
+}
+
+// Resolve implements Participant.
+func (l *Local) Resolve(ctx context.Context, reference string, auth *runtime.RegistryAuth) (Resolved, error) {
+	image, err := l.Images.Lookup(ctx, reference)
+	if err == nil {
+		return Resolved{Digest: image.Digest, Present: true}, nil
+	}
+	digest, err := l.Images.Resolve(ctx, reference, auth)
+	return Resolved{Digest: digest}, err
+}
+
+// EnsureImage implements Participant.
+func (l *Local) EnsureImage(ctx context.Context, by Fenced, reference string, pull runtime.Pull) error {
+	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
+		return err
+	}
+	_, err := l.Images.Ensure(ctx, reference, pull)
+	return err
+}
+
+// Launch implements Participant.
+func (l *Local) Launch(ctx context.Context, by Fenced, spec runtime.Spec) (runtime.Addresses, error) {
+	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
+		return runtime.Addresses{}, err
+	}
+	image, err := l.Images.Lookup(ctx, spec.Image+"@"+spec.Digest)
+	if err != nil {
+		return runtime.Addresses{}, err
+	}
+	addrs, err := l.attach(ctx, spec)
+	if err != nil {
+		return runtime.Addresses{}, err
+	}
+	if err := l.Runtime.Prepare(ctx, spec, image, addrs); err != nil {
+		return runtime.Addresses{}, err
+	}
+	return addrs, l.Runtime.Start(ctx, spec.ID)
+}
+
+// attach gives an instance addresses of its own, the ones it has when it has some.
+func (l *Local) attach(ctx context.Context, spec runtime.Spec) (runtime.Addresses, error) {
+	l.addressing.Lock()
+	defer l.addressing.Unlock()
+	taken, err := l.Network.Taken(ctx)
+	if err != nil {
+		return runtime.Addresses{}, err
+	}
+	addrs, had := taken[spec.ID]
+	if !had {
+		if addrs, err = l.Subnet.choose(spec, taken); err != nil {
+			return runtime.Addresses{}, err
+		}
+	}
+	return addrs, l.Network.Attach(ctx, spec.ID, spec.NamespaceID, addrs)
+}
+
+// Act implements Participant.
+func (l *Local) Act(ctx context.Context, by Fenced, action Action) error {
+	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
+		return err
+	}
+	switch action.Verb {
+	case "start":
+		return l.Runtime.Start(ctx, action.Instance)
+	case "stop":
+		return l.Runtime.Stop(ctx, action.Instance)
+	case "publish":
+		return l.publish(ctx, action)
+	case "retire":
+		return l.retire(ctx, action.Instance)
+	}
+	return api.Errorf(api.CodeBadRequest, "no action %q", action.Verb)
+}
+
+func (l *Local) retire(ctx context.Context, instance string) error {
+	if err := l.Runtime.Stop(ctx, instance); err != nil {
+		return err
+	}
+	if err := l.Runtime.Remove(ctx, instance); err != nil {
+		return err
+	}
+	return l.Network.Detach(ctx, instance)
+}
+
+// publish moves the service's ports to this instance. The instance that had them gives them up
+// first, in the same call, so that no other can get in between.
+func (l *Local) publish(ctx context.Context, action Action) error {
+	list, err := l.Runtime.List(ctx)
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(list, func(o runtime.Observation) bool { return o.ID == action.Instance })
+	if at < 0 {
+		return api.Errorf(api.CodeNotFound, "there is no instance %s on this machine", action.Instance)
+	}
+	own := list[at]
+	for _, o := range list {
+		if o.ID != own.ID && o.Spec.Namespace == own.Spec.Namespace && o.Spec.Service == own.Spec.Service {
+			if err := l.Network.Publish(ctx, o.ID, o.Addresses, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return l.Network.Publish(ctx, own.ID, own.Addresses, published(action.Ports))
+}
+
+func published(ports []api.Port) []runtime.PublishedPort {
+	var list []runtime.PublishedPort
+	for _, p := range ports {
+		list = append(list, runtime.PublishedPort{Listen: p.Listen, Published: p.Published, Target: p.Target, Protocol: p.Protocol})
+	}
+	return list
+}
+
+// Applied implements Participant.
+func (l *Local) Applied(ctx context.Context, namespace string) ([]Consumer, error) {
+	return l.Serving(ctx, namespace)
+}

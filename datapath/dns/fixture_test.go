@@ -91,6 +91,13 @@ func newTestServer(t testing.TB, z Zone) *Server {
 func serving(t testing.TB, s *Server, address string) netip.AddrPort {
 	t.Helper()
 	udp, tcp := bind(t, address)
+	serveOn(t, s, udp, tcp)
+	return addrPort(udp.LocalAddr())
+}
+
+// serveOn runs a server on sockets until the test ends.
+func serveOn(t testing.TB, s *Server, udp *net.UDPConn, tcp *net.TCPListener) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, Sockets{[]net.PacketConn{udp}, []net.Listener{tcp}}) }()
@@ -100,7 +107,6 @@ func serving(t testing.TB, s *Server, address string) netip.AddrPort {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return addrPort(udp.LocalAddr())
 }
 
 // bind returns a UDP and a TCP socket on the same port.

@@ -3,6 +3,7 @@ package dns
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -26,120 +27,120 @@ func merge(served, next Zone) (Zone, []*PartError) {
 		out = served
 		out.Generation = next.Generation
 	}
-	m := merger{served: served, next: next, prefixes: out.Prefixes, taken: map[any]uint32{}}
-	out.Namespaces = m.namespaces()
+	m := merger{
+		prefixes: out.Prefixes, sameHistory: served.Generation == next.Generation,
+		held: map[string]*Namespace{}, keeps: map[any]string{}, taken: map[any]bool{},
+	}
+	for i := range served.Namespaces {
+		m.held[served.Namespaces[i].Name] = &served.Namespaces[i]
+	}
+	out.Namespaces = m.namespaces(next.Namespaces)
 	return out, append(rejected, m.rejected...)
 }
 
-// merger decides namespace by namespace. taken holds names and addresses by the id of the
-// namespace that has them, and ids by themselves.
+// merger decides namespace by namespace. Ids, names and addresses are claims: what one
+// namespace has, no other can have.
 type merger struct {
-	served, next Zone
-	prefixes     []netip.Prefix
-	taken        map[any]uint32
-	rejected     []*PartError
+	prefixes    []netip.Prefix
+	sameHistory bool
+	held        map[string]*Namespace // last good views by name
+	keeps       map[any]string        // claims that a namespace had and still makes, to its name
+	taken       map[any]bool          // claims of those already decided
+	rejected    []*PartError
 }
 
-// namespaces goes through them so that whoever has had a name or an address longest keeps it:
-// unchanged ones first, then by sequence.
-func (m *merger) namespaces() []Namespace {
-	order := slices.Clone(m.next.Namespaces)
-	slices.SortStableFunc(order, func(a, b Namespace) int {
-		return cmp.Or(-boolCompare(m.unchanged(a), m.unchanged(b)), cmp.Compare(a.Sequence, b.Sequence))
-	})
-	var out []Namespace
-	for _, n := range order {
-		if good := m.choose(n); good != nil {
-			out = append(out, *good)
+// namespaces decides first on those that are bad in themselves, so that nobody takes what
+// their last good view needs, and on the others in the order of their sequences.
+func (m *merger) namespaces(next []Namespace) []Namespace {
+	var out, good []Namespace
+	for i := range next {
+		n := &next[i]
+		if f := m.judge(n); f != nil {
+			out = append(out, m.fallBack(n, f)...)
+			continue
+		}
+		good = append(good, *n)
+		m.keep(n)
+	}
+	slices.SortStableFunc(good, func(a, b Namespace) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	for i := range good {
+		if f := m.claim(&good[i]); f != nil {
+			out = append(out, m.fallBack(&good[i], f)...)
+		} else {
+			out = append(out, good[i])
 		}
 	}
 	slices.SortFunc(out, func(a, b Namespace) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
-func boolCompare(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
+// judge looks at a namespace without the others.
+func (m *merger) judge(n *Namespace) *fault {
+	if f := n.check(m.prefixes); f != nil {
+		return f
 	}
-	return -1
-}
-
-func (m *merger) held(name string) *Namespace {
-	for i := range m.served.Namespaces {
-		if m.served.Namespaces[i].Name == name {
-			return &m.served.Namespaces[i]
-		}
+	if held := m.held[n.Name]; held != nil && m.sameHistory && n.Sequence < held.Sequence {
+		return bad(ErrRegressed, fmt.Sprintf("%d after %d", n.Sequence, held.Sequence), "sequence")
 	}
 	return nil
 }
 
-func (m *merger) unchanged(n Namespace) bool {
-	h := m.held(n.Name)
-	return h != nil && h.ID == n.ID && h.Sequence == n.Sequence && m.served.Generation == m.next.Generation
-}
-
-// choose returns n if it is good, else the last good view of that name, else nil.
-func (m *merger) choose(n Namespace) *Namespace {
-	held := m.held(n.Name)
-	f := n.check(m.prefixes)
-	if f == nil {
-		f = m.regression(held, n)
-	}
-	if f == nil {
-		f = m.claim(&n)
-	}
-	if f == nil {
-		return &n
-	}
+// fallBack rejects n and returns the last good view of that name, if it still holds.
+func (m *merger) fallBack(n *Namespace, f *fault) []Namespace {
 	m.rejected = append(m.rejected, &PartError{n.Name, n.Sequence, f.field, f.value, f.err})
-	// The last good view may itself have lost an address or its whole ground since.
+	held := m.held[n.Name]
+	// The ground it stood on may be gone: the cluster's prefixes, or an address it had given
+	// up that another namespace has taken.
 	if held == nil || held.check(m.prefixes) != nil || m.claim(held) != nil {
 		return nil
 	}
-	return held
+	return []Namespace{*held}
 }
 
-func (m *merger) regression(held *Namespace, n Namespace) *fault {
-	if held == nil || m.served.Generation != m.next.Generation || n.Sequence >= held.Sequence {
-		return nil
+// keep notes what a namespace had and goes on having: that comes before any newcomer's claim.
+func (m *merger) keep(n *Namespace) {
+	held := m.held[n.Name]
+	if held == nil {
+		return
 	}
-	return bad(ErrRegressed, fmt.Sprintf("%d after %d", n.Sequence, held.Sequence), "sequence")
-}
-
-// claim takes the namespace's id, name and addresses, or none of them.
-func (m *merger) claim(n *Namespace) *fault {
-	if _, ok := m.taken[n.ID]; ok {
-		return bad(ErrClaimed, n.ID, "id")
+	had := map[any]bool{}
+	for c := range held.claims() {
+		had[c] = true
 	}
-	if _, ok := m.taken[n.Name]; ok {
-		return bad(ErrClaimed, n.Name, "name")
-	}
-	for address, field := range n.addresses() {
-		if _, ok := m.taken[address]; ok {
-			return bad(ErrClaimed, address, "%s", field)
+	for c := range n.claims() {
+		if had[c] {
+			m.keeps[c] = n.Name
 		}
 	}
-	m.taken[n.ID], m.taken[n.Name] = n.ID, n.ID
-	for address := range n.addresses() {
-		m.taken[address] = n.ID
+}
+
+// claim takes all that the namespace claims, or nothing.
+func (m *merger) claim(n *Namespace) *fault {
+	for c, where := range n.claims() {
+		if keeper, ok := m.keeps[c]; m.taken[c] || ok && keeper != n.Name {
+			return bad(ErrClaimed, c, "%s", where())
+		}
+	}
+	for c := range n.claims() {
+		m.taken[c] = true
 	}
 	return nil
 }
 
-// addresses yields every address of the namespace with the field it stands in.
-func (n *Namespace) addresses() func(func(netip.Addr, string) bool) {
-	return func(yield func(netip.Addr, string) bool) {
+// claims yields the namespace's id (uint32), name (string) and addresses (netip.Addr), each
+// with a function that names the field.
+func (n *Namespace) claims() iter.Seq2[any, func() string] {
+	return func(yield func(any, func() string) bool) {
+		if !yield(n.ID, func() string { return "id" }) || !yield(n.Name, func() string { return "name" }) {
+			return
+		}
 		for i, s := range n.Services {
 			for j, in := range s.Instances {
-				field := fmt.Sprintf("services[%d].instances[%d].", i, j)
-				if in.V4.IsValid() && !yield(in.V4, field+"v4") {
-					return
-				}
-				if in.V6.IsValid() && !yield(in.V6, field+"v6") {
-					return
+				for k, a := range []netip.Addr{in.V4, in.V6} {
+					where := func() string { return fmt.Sprintf("services[%d].instances[%d].v%d", i, j, 4+2*k) }
+					if a.IsValid() && !yield(a, where) {
+						return
+					}
 				}
 			}
 		}

@@ -3,6 +3,8 @@ package services
 import (
 	"context"
 	"errors"
+	"strings"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/units"
@@ -34,6 +36,9 @@ func Ensure(ctx context.Context, s Supervisor, w Wanted, digest ConfigDigest) Re
 		return r
 	}
 	r.Deferred, err = act(ctx, s, w, r.Act)
+	if err == nil && r.Act == Replace {
+		err = settle(ctx, s, w, digest)
+	}
 	after, seeErr := s.Observe(ctx, w.Unit.Name)
 	if seeErr == nil {
 		r.After = after
@@ -42,6 +47,31 @@ func Ensure(ctx context.Context, s Supervisor, w Wanted, digest ConfigDigest) Re
 		r.Err = api.AsError(err)
 	}
 	return r
+}
+
+// settleTime is longer than a successor may take to become ready.
+const settleTime = 45 * time.Second
+
+// settle waits until a reload has shown its effect: for systemd it is over once the signal is
+// sent, while the successor is still starting. Errors: service.reload-failed, which leaves the old serving.
+func settle(ctx context.Context, s Supervisor, w Wanted, digest ConfigDigest) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		seen, err := look(ctx, s, w, digest)
+		last := Verdict(w, seen, err)
+		if last.Act == Adopt {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return api.Errorf(api.CodeServiceReload, "%s after the reload, still: %s", settleTime, strings.Join(last.Reasons, "; ")).
+				About(w.Unit.Name).WithHint("journalctl -u %s", w.Unit.Name)
+		}
+	}
 }
 
 func look(ctx context.Context, s Supervisor, w Wanted, digest ConfigDigest) (seen Seen, err error) {

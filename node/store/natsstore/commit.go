@@ -1,0 +1,253 @@
+package natsstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
+)
+
+// Headers of JetStream's publishing that a batch uses.
+const (
+	headerMsgID       = "Nats-Msg-Id"
+	headerTTL         = "Nats-TTL"
+	headerExpect      = "Nats-Expected-Last-Subject-Sequence"
+	headerExpectOther = "Nats-Expected-Last-Subject-Sequence-Subject"
+	headerExpectLast  = "Nats-Expected-Last-Sequence"
+	headerBatchID     = "Nats-Batch-Id"
+	headerBatchSeq    = "Nats-Batch-Sequence"
+	headerBatchCommit = "Nats-Batch-Commit"
+	// headerOperation marks a removal as the standard key-value tools do.
+	headerOperation = "KV-Operation"
+)
+
+// Numbers of JetStream's errors that mean something to a writer.
+const (
+	errWrongLast         = 10071 // a guard did not hold
+	errWrongLastConstant = 10164 // a guard did not hold: another write of the subject is in flight
+	errDuplicateInBatch  = 10201 // the batch was committed before
+	errDuplicateInFlight = 10158 // the same ID is being written
+	errStoreFailed       = 10077 // with a sentence: maximum bytes or messages exceeded
+	errNoResources       = 10023
+	errAccountFull       = 10002
+	errNoMemory          = 10028
+	errNoStorage         = 10047
+	errTooLarge          = 10054
+	errHeaderTooLarge    = 10097
+	errBatchTooLarge     = 10199
+)
+
+// carrierToken names the one subject whose writes carry nothing but a guard. Keys cannot hold a
+// leading underscore by convention only, so it is spelled as no schema function spells one.
+const carrierToken store.Key = "_check"
+
+// writableFor is how long one answer from the leader vouches for a quorum.
+const writableFor = time.Second
+
+// Commit implements store.Facts by one atomic batch.
+func (f facts) Commit(ctx context.Context, b store.Batch) (store.Revision, error) {
+	if err := b.Valid(); err != nil {
+		return 0, err
+	}
+	what := "batch " + b.ID
+	if err := f.s.writable(ctx, what); err != nil {
+		return 0, err
+	}
+	msgs := f.s.messages(b)
+	ack, err := f.s.publish(ctx, msgs)
+	if isAPIError(err, errDuplicateInBatch) {
+		ack, err = f.s.original(ctx, b, msgs[len(msgs)-1])
+	}
+	if err != nil {
+		return 0, f.s.refused(ctx, what, b, err)
+	}
+	f.s.wrote.Store(time.Now().UnixNano())
+	return store.Revision(ack.Sequence), nil
+}
+
+type pubAck struct {
+	Error     *apiError `json:"error"`
+	Stream    string    `json:"stream"`
+	Sequence  uint64    `json:"seq"`
+	Duplicate bool      `json:"duplicate"`
+}
+
+// messages lays a batch out: checks ride on puts without a guard of their own, and on carriers
+// where there are none left. Carriers come first, so that the last message is the last put.
+func (s *Store) messages(b store.Batch) []*nats.Msg {
+	var msgs []*nats.Msg
+	checks := b.Checks
+	free := 0
+	for _, p := range b.Puts {
+		if p.Expect == nil {
+			free++
+		}
+	}
+	for ; len(checks) > free; checks = checks[1:] {
+		m := s.message(store.Put{Key: carrierToken, Remove: true})
+		s.guard(m, checks[0])
+		msgs = append(msgs, m)
+	}
+	for _, p := range b.Puts {
+		m := s.message(p)
+		if p.Expect == nil && len(checks) > 0 {
+			s.guard(m, checks[0])
+			checks = checks[1:]
+		}
+		msgs = append(msgs, m)
+	}
+	for i, m := range msgs {
+		m.Header.Set(headerMsgID, b.ID+"#"+strconv.Itoa(i))
+	}
+	return msgs
+}
+
+func (s *Store) message(p store.Put) *nats.Msg {
+	m := nats.NewMsg(s.subject(p.Key))
+	if p.Remove {
+		m.Header.Set(headerOperation, "DEL")
+	} else {
+		m.Data = p.Value
+	}
+	if p.Expect != nil {
+		m.Header.Set(headerExpect, strconv.FormatUint(uint64(*p.Expect), 10))
+	}
+	if ttl := store.WholeSeconds(p.TTL); ttl > 0 {
+		m.Header.Set(headerTTL, strconv.FormatInt(int64(ttl/time.Second), 10))
+	}
+	return m
+}
+
+// guard is by the literal subject, always: a wildcard is not compared with writes in flight.
+func (s *Store) guard(m *nats.Msg, c store.Check) {
+	m.Header.Set(headerExpect, strconv.FormatUint(uint64(c.Expect), 10))
+	m.Header.Set(headerExpectOther, s.subject(c.Key))
+}
+
+// publish sends the messages and waits for the one answer that covers all. A single message
+// needs no batch.
+func (s *Store) publish(ctx context.Context, msgs []*nats.Msg) (pubAck, error) {
+	last := msgs[len(msgs)-1]
+	if len(msgs) > 1 {
+		// The server's name for the attempt, not for the batch: a retry must not run into the
+		// remains of an attempt that is still being given up.
+		attempt := nuid.Next()
+		for i, m := range msgs {
+			m.Header.Set(headerBatchID, attempt)
+			m.Header.Set(headerBatchSeq, strconv.Itoa(i+1))
+		}
+		last.Header.Set(headerBatchCommit, "1")
+		for _, m := range msgs[:len(msgs)-1] {
+			if err := s.core.nc.PublishMsg(m); err != nil {
+				return pubAck{}, fmt.Errorf("%w: %w", errUnsent, err)
+			}
+		}
+	}
+	return s.ack(ctx, last)
+}
+
+func (s *Store) ack(ctx context.Context, m *nats.Msg) (pubAck, error) {
+	answer, err := s.core.send(ctx, m)
+	if err != nil {
+		return pubAck{}, err
+	}
+	var a pubAck
+	if err := json.Unmarshal(answer.Data, &a); err != nil {
+		return a, fmt.Errorf("%w: an answer that is none: %q", errSilent, answer.Data)
+	}
+	if a.Error != nil {
+		return a, a.Error
+	}
+	if a.Sequence == 0 {
+		return a, fmt.Errorf("%w: an answer without a sequence: %q", errSilent, answer.Data)
+	}
+	return a, nil
+}
+
+// original asks with which sequence a batch was committed: its last message is sent again alone.
+// The server recognises the ID and answers with the first sequence; should it have forgotten the
+// ID meanwhile, the impossible guard keeps the message out.
+func (s *Store) original(ctx context.Context, b store.Batch, last *nats.Msg) (pubAck, error) {
+	probe := nats.NewMsg(last.Subject)
+	probe.Header.Set(headerMsgID, last.Header.Get(headerMsgID))
+	probe.Header.Set(headerExpectLast, strconv.FormatUint(math.MaxInt64, 10))
+	a, err := s.ack(ctx, probe)
+	if err == nil && !a.Duplicate {
+		err = fmt.Errorf("%w: batch %s was taken for a retry and then written", errSilent, b.ID)
+	}
+	if err != nil {
+		return a, fmt.Errorf("%w: the batch was committed before, its revision is not known: %v", errSilent, err)
+	}
+	return a, nil
+}
+
+// refused turns the end of a write into the store's words. Only silence is uncertain.
+func (s *Store) refused(ctx context.Context, what string, b store.Batch, err error) error {
+	switch {
+	case isAPIError(err, errWrongLast, errWrongLastConstant):
+		return store.Conflict(s.moved(ctx, b))
+	case isAPIError(err, errDuplicateInFlight):
+		return store.Uncertain(what, err)
+	}
+	return writeError(what, err)
+}
+
+func writeError(what string, err error) error {
+	switch {
+	case errors.Is(err, errSilent):
+		return store.Uncertain(what, err)
+	case isAPIError(err, errStoreFailed, errNoResources, errAccountFull, errNoMemory, errNoStorage):
+		return store.Full(what, err)
+	case isAPIError(err, errTooLarge, errHeaderTooLarge, errBatchTooLarge):
+		return api.Errorf(api.CodeStoreTooLarge, "%s: %w", what, err)
+	}
+	return store.Unavailable(what, err)
+}
+
+// moved finds the guarded key that changed, for the message only; the first guard stands in when
+// they all look right by now.
+func (s *Store) moved(ctx context.Context, b store.Batch) store.Key {
+	guards := append([]store.Check{}, b.Checks...)
+	for _, p := range b.Puts {
+		if p.Expect != nil {
+			guards = append(guards, store.Check{Key: p.Key, Expect: *p.Expect})
+		}
+	}
+	if len(guards) == 0 {
+		return ""
+	}
+	for _, g := range guards[:min(len(guards), 10)] {
+		fact, err := s.get(ctx, g.Key)
+		if (err == nil || store.IsNotFound(err)) && fact.Revision != g.Expect {
+			return g.Key
+		}
+	}
+	return guards[0].Key
+}
+
+// writable asks the leader before sending: a leader that lost its followers would take the write
+// and never answer, and so make uncertain what can be refused.
+func (s *Store) writable(ctx context.Context, what string) error {
+	if time.Since(time.Unix(0, s.wrote.Load())) < writableFor {
+		return nil
+	}
+	info, err := s.streamInfo(ctx, s.core, natsconf.FactsStream(s.cfg.Generation))
+	if err != nil {
+		return store.Unavailable(what, err)
+	}
+	if err := info.Cluster.quorum(); err != nil {
+		return store.Unavailable(what, err)
+	}
+	s.wrote.Store(time.Now().UnixNano())
+	return nil
+}

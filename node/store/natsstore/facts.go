@@ -1,0 +1,133 @@
+package natsstore
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/textproto"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
+)
+
+// errNoMessage is JetStream's number for a subject without a message.
+const errNoMessage = 10037
+
+type facts struct{ s *Store }
+
+// Facts returns the leader's face.
+func (s *Store) Facts() store.Facts { return facts{s} }
+
+// Get implements store.Facts.
+func (f facts) Get(ctx context.Context, key store.Key) (store.Fact, error) {
+	if err := key.Valid(); err != nil {
+		return store.Fact{}, err
+	}
+	return f.s.get(ctx, key)
+}
+
+func (s *Store) get(ctx context.Context, key store.Key) (store.Fact, error) {
+	m, err := s.lastMessage(ctx, s.subject(key))
+	if isAPIError(err, errNoMessage) {
+		return store.Fact{Key: key}, store.NotFound(key)
+	}
+	if err != nil {
+		return store.Fact{}, unavailable(string(key), err)
+	}
+	fact := store.Fact{Key: key, Value: m.Data, Revision: store.Revision(m.Sequence), Written: m.Time}
+	if m.removed() {
+		fact.Value = nil
+		return fact, store.NotFound(key)
+	}
+	return fact, nil
+}
+
+// storedMessage is a message as MSG.GET returns it.
+type storedMessage struct {
+	Subject  string    `json:"subject"`
+	Sequence uint64    `json:"seq"`
+	Header   string    `json:"hdrs"`
+	Data     []byte    `json:"data"`
+	Time     time.Time `json:"time"`
+}
+
+func (m storedMessage) removed() bool {
+	raw, err := base64.StdEncoding.DecodeString(m.Header)
+	if err != nil || len(raw) == 0 {
+		return false
+	}
+	_, rest, _ := bytes.Cut(raw, []byte("\r\n"))
+	header, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(rest))).ReadMIMEHeader()
+	return err == nil && isRemoval(func(name string) string { return header.Get(name) })
+}
+
+// isRemoval knows our own removals and those of the standard tools.
+func isRemoval(header func(string) string) bool {
+	op := header(headerOperation)
+	return op == "DEL" || op == "PURGE"
+}
+
+func removedMsg(m *nats.Msg) bool { return isRemoval(m.Header.Get) }
+
+// lastMessage asks the leader. A wildcard gives the newest of all that match.
+func (s *Store) lastMessage(ctx context.Context, subject string) (storedMessage, error) {
+	var reply struct {
+		Message storedMessage `json:"message"`
+	}
+	body := map[string]string{"last_by_subj": subject}
+	err := s.core.call(ctx, "$JS.API.STREAM.MSG.GET."+natsconf.FactsStream(s.cfg.Generation), body, &reply)
+	return reply.Message, err
+}
+
+// List implements store.Facts. The newest sequence under the prefix comes from the leader; the
+// facts come from a consumer, on whichever voter it runs, and count once they reach that far.
+func (f facts) List(ctx context.Context, prefix store.Key) ([]store.Fact, error) {
+	if err := prefix.ValidPrefix(); err != nil {
+		return nil, err
+	}
+	var upTo uint64
+	for _, subject := range f.s.subjects(prefix) {
+		m, err := f.s.lastMessage(ctx, subject)
+		if err != nil && !isAPIError(err, errNoMessage) {
+			return nil, unavailable(string(prefix), err)
+		}
+		upTo = max(upTo, m.Sequence)
+	}
+	if upTo == 0 {
+		return nil, nil
+	}
+	return f.s.list(ctx, f.s.core, prefix, upTo)
+}
+
+// unavailable is the error of a read that got no answer; the reader's own deadline included.
+func unavailable(what string, err error) error {
+	if what == "" {
+		what = "the facts"
+	}
+	return store.Unavailable(what, err)
+}
+
+// subject is where a key lives.
+func (s *Store) subject(key store.Key) string {
+	return natsconf.FactsSubject(s.cfg.Generation) + string(key)
+}
+
+// subjects are what a prefix matches: itself, and all below it by whole tokens.
+func (s *Store) subjects(prefix store.Key) []string {
+	if prefix == "" {
+		return []string{s.subject(">")}
+	}
+	return []string{s.subject(prefix), s.subject(prefix + ".>")}
+}
+
+func (s *Store) keyOf(subject string) store.Key {
+	return store.Key(strings.TrimPrefix(subject, natsconf.FactsSubject(s.cfg.Generation)))
+}
+
+var errGap = errors.New("the consumer lost its place")

@@ -1,0 +1,104 @@
+package natsstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/nats-io/nkeys"
+
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
+)
+
+// SeedFile is where a role's seed lies in the folder of keys.
+func SeedFile(dir string, role natsconf.Role) string {
+	return filepath.Join(dir, string(role)+".seed")
+}
+
+// EnsureKeys makes the seeds of all given roles that are not there yet, each a file of mode 0600,
+// and returns the public keys of all. A machine's seeds are made on it and never leave it.
+func EnsureKeys(dir string, roles []natsconf.Role) (natsconf.PublicKeys, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	out := natsconf.PublicKeys{}
+	for _, role := range roles {
+		public, err := ensureKey(SeedFile(dir, role))
+		if err != nil {
+			return nil, err
+		}
+		out[role] = public
+	}
+	return out, syncDir(dir)
+}
+
+func ensureKey(path string) (string, error) {
+	seed, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if seed, err = newSeed(); err == nil {
+			err = writeDurably(path, append(seed, '\n'))
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	pair, err := nkeys.FromSeed([]byte(strings.TrimSpace(string(seed))))
+	if err != nil {
+		return "", fmt.Errorf("natsstore: %s: %w", path, err)
+	}
+	defer pair.Wipe()
+	return pair.PublicKey()
+}
+
+func newSeed() ([]byte, error) {
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		return nil, err
+	}
+	return pair.Seed()
+}
+
+// writeDurably makes a new secret file appear whole or not at all. The caller syncs the folder.
+func writeDurably(path string, text []byte) error {
+	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(text)
+	err = errors.Join(err, file.Sync(), file.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func syncDir(dir string) error {
+	file, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
+
+// EnsureRouteSecret makes the secret that voters share, if it is not there yet. Every voter has
+// the same one; who joins gets it from who is there.
+func EnsureRouteSecret(path string) error {
+	_, err := os.Stat(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	seed, err := newSeed() // 58 letters and digits from the system's randomness
+	if err != nil {
+		return err
+	}
+	if err := writeDurably(path, append(seed, '\n')); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}

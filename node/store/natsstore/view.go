@@ -1,0 +1,209 @@
+package natsstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
+)
+
+type view struct{ s *Store }
+
+// View returns the face of the machine's own mirror.
+func (s *Store) View() store.View { return view{s} }
+
+// Get implements store.View by a direct get on the edge.
+func (v view) Get(ctx context.Context, key store.Key) (store.Fact, error) {
+	if err := key.Valid(); err != nil {
+		return store.Fact{}, err
+	}
+	stream := natsconf.FactsStream(v.s.cfg.Generation)
+	m, err := v.s.edge.send(ctx, nats.NewMsg("$JS.API.DIRECT.GET."+stream+"."+v.s.subject(key)))
+	if err != nil {
+		return store.Fact{}, unavailable(string(key), err)
+	}
+	switch status := m.Header.Get("Status"); status {
+	case "":
+	case "404":
+		return store.Fact{Key: key}, store.NotFound(key)
+	default:
+		return store.Fact{}, unavailable(string(key), fmt.Errorf("%s %s", status, m.Header.Get("Description")))
+	}
+	return directFact(key, m)
+}
+
+func directFact(key store.Key, m *nats.Msg) (store.Fact, error) {
+	seq, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
+	if err != nil {
+		return store.Fact{}, unavailable(string(key), err)
+	}
+	written, err := time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp"))
+	if err != nil {
+		return store.Fact{}, unavailable(string(key), err)
+	}
+	fact := store.Fact{Key: key, Revision: store.Revision(seq), Written: written}
+	if removedMsg(m) {
+		return fact, store.NotFound(key)
+	}
+	fact.Value = m.Data
+	return fact, nil
+}
+
+// List implements store.View.
+func (v view) List(ctx context.Context, prefix store.Key) ([]store.Fact, error) {
+	if err := prefix.ValidPrefix(); err != nil {
+		return nil, err
+	}
+	return v.s.list(ctx, v.s.edge, prefix, 0)
+}
+
+// Follow implements store.View: one message per key from the beginning is the snapshot, and what
+// follows are the changes.
+func (v view) Follow(ctx context.Context, prefix store.Key) (store.Feed, error) {
+	if err := prefix.ValidPrefix(); err != nil {
+		return nil, err
+	}
+	t, err := openTail(ctx, v.s.edge, natsconf.FactsStream(v.s.cfg.Generation), v.s.subjects(prefix), 0)
+	if err != nil {
+		return nil, unavailable(string(prefix), err)
+	}
+	return &feed{s: v.s, t: t}, nil
+}
+
+// feed turns a tail into changes, and finds the place of the Current mark.
+type feed struct {
+	s       *Store
+	t       *tail
+	current bool // the mark was given
+}
+
+// Close implements store.Feed.
+func (f *feed) Close() error {
+	f.t.close()
+	return nil
+}
+
+// Next implements store.Feed.
+func (f *feed) Next(ctx context.Context) (store.Change, error) {
+	if !f.current && f.t.pending == 0 && f.t.seen == 0 && f.t.ctx.Err() == nil {
+		return f.mark(store.Change{}), nil
+	}
+	for {
+		m, meta, err := f.receive(ctx)
+		if err != nil {
+			return store.Change{}, err
+		}
+		if m == nil {
+			return f.mark(store.Change{}), nil
+		}
+		c, mine := f.change(m, meta)
+		if !f.current && meta.NumPending == 0 {
+			return f.mark(c), nil
+		}
+		if mine {
+			return c, nil
+		}
+	}
+}
+
+func (f *feed) mark(c store.Change) store.Change {
+	f.current, c.Current = true, true
+	return c
+}
+
+// receive returns no message when the snapshot turned out to have nothing left.
+func (f *feed) receive(ctx context.Context) (*nats.Msg, *nats.MsgMetadata, error) {
+	for !f.current {
+		quiet, cancel := context.WithTimeout(ctx, quietFor)
+		m, meta, err := f.t.next(quiet)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return m, meta, err
+		}
+		if done, err := f.t.l.drained(ctx, f.t.stream, f.t.consumer, f.t.seen); err == nil && done {
+			return nil, nil, nil
+		}
+	}
+	return f.t.next(ctx)
+}
+
+// change is not mine for the carriers of guards, which no reader should see.
+func (f *feed) change(m *nats.Msg, meta *nats.MsgMetadata) (_ store.Change, mine bool) {
+	key := f.s.keyOf(m.Subject)
+	if key == carrierToken {
+		return store.Change{}, false
+	}
+	c := store.Change{
+		Fact:    store.Fact{Key: key, Revision: store.Revision(meta.Sequence.Stream), Written: meta.Timestamp},
+		Removed: removedMsg(m),
+	}
+	if !c.Removed {
+		c.Fact.Value = m.Data
+	}
+	return c, true
+}
+
+// activeWithin is how old the origin's last sign may be: it gives one every second.
+const activeWithin = 5 * time.Second
+
+// Freshness implements store.View. It asks the local edge only. Two kinds of lying mirror are
+// told apart here: one that never reached its origin says "no lag, no silence", and one of an
+// older generation is known by the newest cluster fact in it.
+func (v view) Freshness(ctx context.Context) (store.Freshness, error) {
+	s := v.s
+	info, err := s.streamInfo(ctx, s.edge, natsconf.FactsStream(s.cfg.Generation))
+	if err != nil {
+		return store.Freshness{}, unavailable("the mirror", err)
+	}
+	f := store.Freshness{Generation: s.cfg.Generation, Last: store.Revision(info.State.LastSeq)}
+	if info.Mirror == nil {
+		f.Why = "the edge's stream is not a mirror"
+		return f, nil
+	}
+	f.Active = info.Mirror.Active
+	if f.Why = mirrorWhy(info.Mirror.Active, info.Mirror.Lag); f.Why == "" {
+		f.Why = v.generationWhy(ctx)
+	}
+	f.Fresh = f.Why == ""
+	return f, nil
+}
+
+func mirrorWhy(active time.Duration, lag uint64) string {
+	switch {
+	case active <= 0:
+		return "the mirror has not reached the core since the edge started"
+	case active > activeWithin:
+		return fmt.Sprintf("the mirror has not heard from the core for %s", active.Round(time.Second))
+	case lag > 0:
+		return fmt.Sprintf("the mirror is %d writes behind", lag)
+	}
+	return ""
+}
+
+// generationWhy compares with the cluster fact, of which only its generation is read here.
+func (v view) generationWhy(ctx context.Context) string {
+	fact, err := v.Get(ctx, store.Cluster())
+	if store.IsNotFound(err) {
+		return ""
+	}
+	if err != nil {
+		return err.Error()
+	}
+	var cluster struct {
+		Generation uint64 `json:"generation"`
+	}
+	if err := json.Unmarshal(fact.Value, &cluster); err != nil {
+		return fmt.Sprintf("the cluster fact cannot be read: %v", err)
+	}
+	if cluster.Generation > v.s.cfg.Generation {
+		return fmt.Sprintf("the cluster is at generation %d, this mirror at %d", cluster.Generation, v.s.cfg.Generation)
+	}
+	return ""
+}

@@ -57,6 +57,9 @@ func Apply(ctx context.Context, stream io.Reader, dest string, lowers []string, 
 		return Applied{}, err
 	}
 	defer t.close()
+	if err := t.inheritRoot(); err != nil {
+		return Applied{}, err
+	}
 	a := &applier{ctx: ctx, tree: t, limits: limits.filled(), buf: make([]byte, 256<<10)}
 	if err := a.entries(tar.NewReader(stream)); err != nil {
 		return a.applied, err

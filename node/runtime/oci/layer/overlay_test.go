@@ -136,3 +136,16 @@ func TestImpliedFoldersFollowTheLayersBelow(t *testing.T) {
 	}
 	expectAttribute(t, home, "user.note", "kept")
 }
+
+func TestRootKeepsItsMetadata(t *testing.T) {
+	testenv.Require(t, testenv.Root)
+	lower, upper := newJail(t), newJail(t)
+	root := owner(Entry{Header: Dir(".", 0o711).Header}, 7, 8)
+	must(t, apply(t, lower.dest, nil, root, File("a", 0o644, "")))
+	must(t, apply(t, upper.dest, []string{lower.dest}, File("b", 0o644, "")))
+	for _, dir := range []string{lower.dest, upper.dest} {
+		if st := lstat(t, dir); st.Mode != unix.S_IFDIR|0o711 || st.Uid != 7 || st.Gid != 8 || st.Mtim.Sec != Epoch.Unix() {
+			t.Errorf("%s: mode %o owner %d:%d time %d", dir, st.Mode, st.Uid, st.Gid, st.Mtim.Sec)
+		}
+	}
+}

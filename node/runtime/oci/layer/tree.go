@@ -225,6 +225,19 @@ func (t *tree) makeDir(dir string, below found) error {
 	return t.copyDir(fd, dir, below)
 }
 
+// inheritRoot gives the root what it has in the layer below, for archives without a "./" entry: overlayfs
+// shows the root of the topmost layer.
+func (t *tree) inheritRoot() error {
+	if len(t.lowers) == 0 {
+		return nil
+	}
+	below, err := lookIn(t.lowers[0], ".")
+	if err != nil {
+		return err
+	}
+	return t.copyDir(t.root, ".", below)
+}
+
 // copyDir gives the open folder the metadata it has in the layer below.
 func (t *tree) copyDir(fd int, dir string, below found) error {
 	st := below.stat

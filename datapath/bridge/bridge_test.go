@@ -21,10 +21,25 @@ func config() bridge.Config {
 }
 
 func workload(t testing.TB, n int) bridge.Workload {
+	path := filepath.Join(t.TempDir(), fmt.Sprintf("web-%d", n))
+	t.Cleanup(func() { unpin(t, path) }) // also after a test that failed half-way
 	return bridge.Workload{
-		ID: fmt.Sprintf("web-%d", n), NetnsPath: filepath.Join(t.TempDir(), fmt.Sprintf("web-%d", n)),
+		ID: fmt.Sprintf("web-%d", n), NetnsPath: path,
 		V4: netip.AddrFrom4([4]byte{10, 101, 7, byte(n)}),
 		V6: netip.MustParseAddr(fmt.Sprintf("fd12:3456:789a:7:0:9:0:%x", n)),
+	}
+}
+
+func unpin(t testing.TB, path string) {
+	t.Helper()
+	k, err := link.Open()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer k.Close()
+	if err := k.RemoveNetns(path); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -119,10 +119,10 @@ func inner(in *link.Kernel, c Config, w Workload) error {
 			return err
 		}
 	}
-	if err := in.EnsureAddresses(insideName, single(w.V4), single(w.V6)); err != nil {
+	if err := in.EnsureDevice(insideName, w.mtu(c)); err != nil {
 		return err
 	}
-	if err := in.EnsureDevice(insideName, w.mtu(c)); err != nil {
+	if err := in.EnsureAddresses(insideName, single(w.V4), single(w.V6)); err != nil {
 		return err
 	}
 	for _, gateway := range []netip.Addr{c.V4.Addr(), c.V6.Addr()} {

@@ -3,7 +3,9 @@ package link
 import (
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -12,6 +14,7 @@ import (
 // EnsureAddresses makes the interface have exactly these addresses besides link-local ones.
 // IPv6 addresses are added without duplicate address detection: they are ours by assignment,
 // and detection would keep them unusable for a second or more, forever on a bridge without ports.
+// They can be used when it returns, if the interface is up.
 func (k *Kernel) EnsureAddresses(name string, want ...netip.Prefix) error {
 	l, err := k.need(name)
 	if err != nil {
@@ -38,7 +41,31 @@ func (k *Kernel) EnsureAddresses(name string, want ...netip.Prefix) error {
 			return err
 		}
 	}
+	return k.awaitLocal(l, want)
+}
+
+// awaitLocal waits until the IPv6 addresses of an interface that is up are local. The kernel
+// answers to "add" before that (a work queue does the rest); a program that connects in
+// between sends its packets out on the wire, for as long as its connection lives.
+func (k *Kernel) awaitLocal(l netlink.Link, want []netip.Prefix) error {
+	if k.inspecting || l.Attrs().Flags&net.FlagUp == 0 {
+		return nil
+	}
+	deadline := time.Now().Add(2 * time.Second)
+	for _, p := range want {
+		for p.Addr().Is6() && !k.local(p.Addr()) {
+			if time.Now().After(deadline) {
+				return &Error{k.place + "wait for address " + p.Addr().String() + " on " + l.Attrs().Name, os.ErrDeadlineExceeded}
+			}
+			time.Sleep(200 * time.Microsecond)
+		}
+	}
 	return nil
+}
+
+func (k *Kernel) local(a netip.Addr) bool {
+	routes, err := k.handle.RouteGet(a.AsSlice())
+	return err == nil && len(routes) == 1 && routes[0].Type == unix.RTN_LOCAL
 }
 
 // addresses returns an interface's addresses without the link-local ones.

@@ -84,6 +84,7 @@ func rewrite(p *httputil.ProxyRequest) {
 	p.Out.Host = p.In.Host
 	p.Out.URL.RawQuery = p.In.URL.RawQuery // as it came, not as Go would repair it
 	p.Out.URL.Scheme = "http"
+	p.Out.Trailer = p.In.Trailer // the same map: its values come only after the body
 	for name := range p.Out.Header {
 		if strings.HasPrefix(name, "X-Forwarded-") {
 			p.Out.Header.Del(name)
@@ -103,9 +104,9 @@ func (s *Server) proxyError(w http.ResponseWriter, r *http.Request, route *httpR
 	if body, ok := r.Body.(*clientBody); ok {
 		bodyErr = body.failure()
 	}
-	var framing *framingError
+	framing := bodyFraming(r)
 	switch {
-	case errors.As(bodyErr, &framing):
+	case framing != nil:
 		s.refuse(out, r, badFraming.with(framing.reason))
 	case isTimeout(bodyErr):
 		s.refuse(out, r, slowClient)

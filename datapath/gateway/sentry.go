@@ -14,9 +14,10 @@ import (
 // bare line feeds, folded lines, blanks before the colon. net/http repairs some of these
 // silently, which is right for an origin and wrong for something that stands before others.
 //
-// It changes nothing in requests it lets pass. At the first bad line it cuts the stream off and
-// ends the header section itself with a marker field, from which ServeHTTP takes the reason for
-// its 400; nothing after that line is ever interpreted. It never blocks or buffers more than one line.
+// It changes nothing in requests it lets pass. A header line goes on only when it is whole and
+// good. At the first bad one the stream is cut off and the header section ended with a marker
+// field, from which ServeHTTP takes the reason for its 400; neither the bad line nor anything
+// after it is ever interpreted. In a chunked body, reading fails with a framingError instead.
 type sentry struct {
 	net.Conn
 	tracked *tracked
@@ -24,11 +25,12 @@ type sentry struct {
 
 	open    atomic.Bool // after an upgrade: the bytes are not HTTP any more
 	stage   stage
-	line    []byte // start of a line whose end has not come yet
+	line    []byte // start of a line whose end has not come yet; held back but for a request line
 	left    int64  // bytes left of the body or chunk
 	request requestFraming
-	pending []byte // what is delivered in place of the rest
-	cut     error  // what every Read returns once pending is delivered; nil while all is well
+	pending []byte                       // to be delivered before anything else is read
+	cut     error                        // what every Read returns once pending is delivered; nil while all is well
+	badBody atomic.Pointer[framingError] // why a body was cut; set before Read returns
 }
 
 type stage int
@@ -60,36 +62,50 @@ type framingError struct{ reason string }
 func (e *framingError) Error() string { return "gateway: request framing: " + e.reason }
 
 func (c *sentry) Read(p []byte) (int, error) {
-	if len(c.pending) > 0 {
-		n := copy(p, c.pending)
-		c.pending = c.pending[n:]
-		return n, nil
+	for {
+		if len(c.pending) > 0 {
+			n := copy(p, c.pending)
+			c.pending = c.pending[n:]
+			return n, nil
+		}
+		if c.cut != nil {
+			return 0, c.cut
+		}
+		n, err := c.Conn.Read(p)
+		if c.open.Load() || n == 0 {
+			return n, err
+		}
+		held := len(c.line)
+		if c.stage == inRequestLine {
+			held = 0
+		}
+		before := c.line[:held:held]
+		good, why := c.scan(p[:n])
+		if why != "" {
+			c.stop(why)
+		}
+		if good > 0 && held == 0 {
+			return good, err
+		}
+		if good > 0 {
+			c.pending = append(append(before, p[:good]...), c.pending...)
+		}
+		if err != nil && len(c.pending) == 0 {
+			return 0, err
+		}
 	}
-	if c.cut != nil {
-		return 0, c.cut
-	}
-	n, err := c.Conn.Read(p)
-	if n == 0 || c.open.Load() {
-		return n, err
-	}
-	good, why := c.scan(p[:n])
-	if why == "" {
-		return n, err
-	}
-	c.stop(why)
-	if good == 0 {
-		return c.Read(p)
-	}
-	return good, nil
 }
 
 // stop ends the stream; in the header section with the marker, in a body with an error.
 func (c *sentry) stop(why string) {
-	c.cut = &framingError{why}
 	if c.stage <= inHeader {
 		c.cut = io.EOF
 		c.pending = []byte(c.marker + ": " + why + "\r\n\r\n")
+		return
 	}
+	e := &framingError{why}
+	c.badBody.Store(e)
+	c.cut = e
 }
 
 // CloseWrite lets net/http end a connection without a reset while the client still sends.
@@ -100,8 +116,8 @@ func (c *sentry) CloseWrite() error {
 	return nil
 }
 
-// scan follows b through the stages. It returns how many bytes may be passed on and, if that
-// is not all, why.
+// scan follows b through the stages. It returns how many bytes of b may be passed on, not
+// counting what is held back in c.line; and why the rest must not be, if that is so.
 func (c *sentry) scan(b []byte) (int, string) {
 	at := 0
 	for at < len(b) {
@@ -116,21 +132,36 @@ func (c *sentry) scan(b []byte) (int, string) {
 		}
 		end := bytes.IndexByte(b[at:], '\n')
 		if end < 0 {
-			c.line = append(c.line, b[at:]...)
-			if len(c.line) > maxLine {
-				return len(b), "line too long"
-			}
-			return len(b), ""
+			return c.hold(b, at)
 		}
 		line := b[at : at+end+1]
 		if len(c.line) > 0 {
 			line = append(c.line, line...)
-			c.line = line[:0]
+			c.line = nil
 		}
-		at += end + 1
-		if why := c.takeLine(line); why != "" {
+		first := c.stage == inRequestLine
+		why := c.takeLine(line)
+		if why != "" && !first {
 			return at, why
 		}
+		at += end + 1
+		if why != "" {
+			c.stage = inHeader // the line is harmless by itself, and the marker needs it
+			return at, why
+		}
+	}
+	return at, ""
+}
+
+// hold keeps the start of a line from b[at:]. Of a request line it keeps a copy only: net/http
+// starts the clock for the header when it sees the first bytes.
+func (c *sentry) hold(b []byte, at int) (int, string) {
+	c.line = append(c.line, b[at:]...)
+	if len(c.line) > maxLine {
+		return at, "line too long"
+	}
+	if c.stage == inRequestLine {
+		return len(b), ""
 	}
 	return at, ""
 }
@@ -220,7 +251,7 @@ func (r *requestFraming) transferEncoding(value []byte) string {
 	case r.lengths > 0:
 		return "both Transfer-Encoding and Content-Length"
 	case !r.http11:
-		return "Transfer-Encoding outside HTTP/1.1"
+		return "Transfer-Encoding before version 1.1"
 	case !strings.EqualFold(string(value), "chunked"):
 		return "Transfer-Encoding is not chunked"
 	}

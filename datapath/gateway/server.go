@@ -114,7 +114,7 @@ func (s *Server) startHTTP() error {
 		ErrorLog:          s.quiet,
 		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){},
 		ConnState:         noteState,
-		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return withSecure(ctx, c) },
+		ConnContext:       withConn,
 	}
 	s.h2 = &http2.Server{
 		MaxConcurrentStreams: 250,
@@ -246,24 +246,39 @@ func (s *Server) serveHTTP2(c *tracked, conn net.Conn) {
 	c.idleSince.Store(0)
 	defer c.Close()
 	s.h2.ServeConn(conn, &http2.ServeConnOpts{
-		Context:    withSecure(context.Background(), conn),
+		Context:    withConn(context.Background(), conn),
 		BaseConfig: s.h2Base,
 		Handler:    s,
 	})
 }
 
-type secureKey struct{}
+type connKey struct{}
 
-// withSecure remembers whether the client speaks TLS; sentry hides the *tls.Conn from net/http.
-func withSecure(ctx context.Context, c net.Conn) context.Context {
-	if k, ok := c.(*sentry); ok {
-		c = k.Conn
+// clientConn is what a request's context knows of its connection.
+type clientConn struct {
+	secure bool    // the client speaks TLS; sentry hides the *tls.Conn from net/http
+	sentry *sentry // nil for HTTP/2
+}
+
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	k := &clientConn{}
+	if guard, ok := c.(*sentry); ok {
+		k.sentry, c = guard, guard.Conn
 	}
-	_, secure := c.(*tls.Conn)
-	return context.WithValue(ctx, secureKey{}, secure)
+	_, k.secure = c.(*tls.Conn)
+	return context.WithValue(ctx, connKey{}, k)
 }
 
 func isSecure(r *http.Request) bool {
-	secure, _ := r.Context().Value(secureKey{}).(bool)
-	return secure
+	k, ok := r.Context().Value(connKey{}).(*clientConn)
+	return ok && k.secure
+}
+
+// bodyFraming returns why the request's body was cut, or nil.
+func bodyFraming(r *http.Request) *framingError {
+	k, ok := r.Context().Value(connKey{}).(*clientConn)
+	if !ok || k.sentry == nil {
+		return nil
+	}
+	return k.sentry.badBody.Load()
 }

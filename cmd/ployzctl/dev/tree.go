@@ -22,7 +22,7 @@ var hidden = []string{
 	"etc/network", "etc/ployz", "etc/profile.d", "etc/ssh", "etc/sysctl.d", "etc/systemd", "etc/wireguard",
 	"etc/rc0.d", "etc/rc1.d", "etc/rc2.d", "etc/rc3.d", "etc/rc4.d", "etc/rc5.d", "etc/rc6.d", "etc/rcS.d",
 	"usr/local", "var/backups", "var/cache/apt", "var/lib/containerd", "var/lib/docker", "var/lib/machines",
-	"var/lib/ployz", "var/lib/ployz-dev", "var/lib/postgresql", "var/lib/systemd", "var/log", "var/mail",
+	"var/lib/apt/lists", "var/lib/ployz", "var/lib/ployz-dev", "var/lib/postgresql", "var/lib/systemd", "var/log", "var/mail",
 	"var/spool", "var/tmp", "var/www",
 }
 
@@ -220,7 +220,7 @@ func (l *lab) personalise(u upperDir, machine string) error {
 		}
 	}
 	for name, mode := range map[string]fs.FileMode{
-		"var/log/journal": 0o755, "var/cache/apt/archives/partial": 0o755, "var/lib/systemd": 0o755,
+		"var/log/journal": 0o755, "var/cache/apt/archives/partial": 0o755, "var/lib/apt/lists/partial": 0o755, "var/lib/systemd": 0o755,
 		"var/lib/ployz": 0o755, "var/log/apt": 0o755, "usr/local/bin": 0o755, "usr/local/sbin": 0o755,
 	} {
 		if err := u.folder(name, mode); err != nil {

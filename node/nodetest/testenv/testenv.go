@@ -33,6 +33,9 @@ var (
 	TUN        = Feature{"tun", missingFile("/dev/net/tun")}
 	DebTools   = Feature{"dpkg", program("dpkg-deb", "dpkg")}
 	PostgreSQL = Feature{"postgresql", missingPostgreSQL}
+	ShellCheck = Feature{"shellcheck", program("shellcheck", "shellcheck")}
+	// Deb is the package of this checkout, for this computer; DebPath finds it.
+	Deb = Feature{"deb", missingDeb}
 	// ShopImages are the OCI layouts of the example application.
 	ShopImages = Feature{"shop-images", missingShopImages}
 )

@@ -46,13 +46,9 @@ func (a *applied) mark(why string) {
 }
 
 func (s *Server) apply(z Zone, uncertain string, save bool) error {
-	z, err := z.clone()
-	if err != nil {
-		return fmt.Errorf("dns: zone: %w", err)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	merged, parts := merge(s.view.Load().zone, z)
+	merged, parts := merge(s.view.Load().zone, z.clone())
 	s.view.Store(compile(merged))
 	s.state.at = time.Now()
 	s.state.mark(uncertain)

@@ -41,9 +41,9 @@ func (s *Server) answer(q query) (reply []byte, work func() []byte) {
 		return nil, nil // not a query; answering could make two resolvers talk for ever
 	}
 	from := q.from.Unmap()
-	x := exchange{server: s, view: s.view.Load(), tcp: q.tcp}
-	x.caller = x.view.caller(from, s.Trusted)
-	if x.caller.kind == callerStranger {
+	v := s.view.Load()
+	who := v.caller(from, s.Trusted)
+	if who.kind == callerStranger {
 		return s.refuseStranger(q), nil
 	}
 	if !s.limiter.allow(from, s.RatePerSource, time.Now()) {
@@ -54,10 +54,11 @@ func (s *Server) answer(q query) (reply []byte, work func() []byte) {
 		s.count.malformed.Add(1)
 		return bare(q, rcode), nil
 	}
-	if fast := x.view.fast(q, x.caller); fast != nil {
+	if fast := v.fast(q, who); fast != nil {
 		s.count.local.Add(1)
 		return fast, nil
 	}
+	x := &exchange{server: s, view: v, caller: who, tcp: q.tcp}
 	return x.parsed(q)
 }
 

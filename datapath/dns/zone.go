@@ -1,8 +1,8 @@
 package dns
 
 import (
-	"encoding/json"
 	"net/netip"
+	"slices"
 )
 
 // Domain is the zone of authority, without the final dot.
@@ -90,11 +90,30 @@ type Export struct {
 }
 
 // clone returns a deep copy, so that a caller may go on editing what it applied.
-func (z Zone) clone() (Zone, error) {
-	var c Zone
-	text, err := json.Marshal(z)
-	if err != nil {
-		return c, err
+func (z Zone) clone() Zone {
+	z.Self = slices.Clone(z.Self)
+	z.Prefixes = slices.Clone(z.Prefixes)
+	z.Machines = slices.Clone(z.Machines)
+	z.Locals = slices.Clone(z.Locals)
+	z.Namespaces = slices.Clone(z.Namespaces)
+	for i := range z.Namespaces {
+		z.Namespaces[i] = z.Namespaces[i].clone()
 	}
-	return c, json.Unmarshal(text, &c)
+	return z
+}
+
+func (n Namespace) clone() Namespace {
+	n.Services = slices.Clone(n.Services)
+	for i := range n.Services {
+		s := &n.Services[i]
+		s.Instances = slices.Clone(s.Instances)
+		for j := range s.Instances {
+			s.Instances[j].Ports = slices.Clone(s.Instances[j].Ports)
+		}
+	}
+	n.Exports = slices.Clone(n.Exports)
+	for i := range n.Exports {
+		n.Exports[i].To = slices.Clone(n.Exports[i].To)
+	}
+	return n
 }

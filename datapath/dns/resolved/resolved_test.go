@@ -127,6 +127,8 @@ func TestEnsureAndRevert(t *testing.T) {
 		"SetLinkDNS 7 [{2 [10 101 3 1]} {10 [253 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1]}]",
 		"RevertLink 7",
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if got := strings.Join(m.calls, "\n"); got != strings.Join(want, "\n") {
 		t.Errorf("resolved was told\n%s\nwant\n%s", got, strings.Join(want, "\n"))
 	}

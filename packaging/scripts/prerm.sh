@@ -13,7 +13,12 @@ esac
 
 systemctl stop ployzd.socket ployzd.service || true
 
-running=$(systemctl list-units --plain --no-legend --state=running 'ployz-*.service' | awk '{print $1}')
+# Ours are the units that ployzd wrote; others of a similar name are not.
+running=
+for file in $(grep -ls '^X-Ployz-Identity=' /etc/systemd/system/ployz-*.service || true); do
+    unit=${file##*/}
+    if systemctl --quiet is-active "$unit"; then running="$running $unit"; fi
+done
 if [ -n "$running" ]; then
     echo "ployzd is stopped. These keep running, with their data in /var/lib/ployz, until the next boot:"
     for unit in $running; do echo "  $unit"; done

@@ -17,6 +17,9 @@ import (
 const (
 	pairWithin = 40 * time.Second
 	stepWithin = 20 * time.Second
+	// A request that reaches the leader is answered in milliseconds; one sent while the two servers
+	// still learn of each other's subscriptions is not answered at all, and must be repeated.
+	askWithin = time.Second
 )
 
 // pair is a core and the throw-away second one that lets it begin.
@@ -25,7 +28,8 @@ type pair struct {
 	admin        *nats.Conn // to core, in the system account
 }
 
-// foundIn leaves a one-voter core in work/core. Nothing but the route port is listened on meanwhile.
+// foundIn leaves a one-voter core in work/core. Meanwhile the route port is listened on, and a port
+// for clients that nobody is told (without one, nats-server does not begin to route).
 func foundIn(work string, opts *server.Options) error {
 	p, err := startPair(work, opts)
 	if err == nil {
@@ -62,7 +66,7 @@ func startPair(work string, opts *server.Options) (*pair, error) {
 // prepare takes away what founding does not need, and lets it in by a password that exists only
 // in this process's memory.
 func prepare(o *server.Options, storeDir, password string) {
-	o.ConfigFile, o.StoreDir, o.DontListen = "", storeDir, true
+	o.ConfigFile, o.StoreDir, o.Port = "", storeDir, server.RANDOM_PORT
 	o.LeafNode = server.LeafNodeOpts{}
 	for _, account := range o.Accounts {
 		if account.GetName() == o.SystemAccount {
@@ -109,7 +113,7 @@ func (p *pair) found() error {
 	if err := p.lead(); err != nil {
 		return err
 	}
-	if err := p.request(server.JSApiRemoveServer, server.JSApiMetaServerRemoveRequest{Server: p.second.Name()}); err != nil {
+	if err := p.remove(); err != nil {
 		return err
 	}
 	return p.await("a cluster of one", func(m *server.MetaClusterInfo) bool {
@@ -129,9 +133,29 @@ func (p *pair) lead() error {
 			time.Sleep(50 * time.Millisecond) // an election is under way; ask its outcome again
 			continue
 		}
-		_ = p.await("a leader", func(m *server.MetaClusterInfo) bool { return m.Leader == p.core.Name() })
+		time.Sleep(50 * time.Millisecond)
 	}
 	return nil
+}
+
+// remove takes the throw-away out of the group. A repeated request may find it gone.
+func (p *pair) remove() error {
+	deadline := time.Now().Add(stepWithin)
+	for {
+		err := p.request(server.JSApiRemoveServer, server.JSApiMetaServerRemoveRequest{Server: p.second.Name()})
+		if err == nil || p.alone() {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (p *pair) alone() bool {
+	info, err := p.core.Jsz(nil)
+	return err == nil && info.Meta != nil && info.Meta.Size == 1
 }
 
 func (p *pair) await(what string, ok func(*server.MetaClusterInfo) bool) error {
@@ -153,7 +177,7 @@ func (p *pair) request(subject string, body any) error {
 	if err != nil {
 		return err
 	}
-	msg, err := p.admin.Request(subject, text, stepWithin)
+	msg, err := p.admin.Request(subject, text, askWithin)
 	if err != nil {
 		return fmt.Errorf("founding: %s: %w", subject, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -33,7 +34,10 @@ type CoreFiles struct {
 // configuration, or what lies in the store folder, is refused).
 func Found(ctx context.Context, f CoreFiles) error {
 	cmd := exec.CommandContext(ctx, f.Program, "found", "--config", f.Config, "--route-secret", f.RouteSecret)
-	// A founding whose ployzd dies must die too: its successor starts another.
+	// A founding whose ployzd dies must die too: its successor starts another. The signal is bound
+	// to the thread that forks, so that one is held on to.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 5 * time.Second
 	var out bytes.Buffer

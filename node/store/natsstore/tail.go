@@ -40,7 +40,7 @@ type tail struct {
 	last    uint64    // stream sequence handed out last
 
 	sub      *nats.Subscription
-	release  func() bool // takes back what the end of ctx would do to sub
+	release  func() bool     // takes back what the end of ctx would do to sub
 	epoch    context.Context // of the connection the consumer was made on
 	consumer string
 	seen     uint64 // consumer sequence seen last

@@ -59,7 +59,8 @@ func newConnSet(limit int) *connSet {
 	return &connSet{all: map[*tracked]struct{}{}, slots: make(chan struct{}, limit)}
 }
 
-// accept waits for a free place first, so that at the limit clients queue in the kernel.
+// accept waits for a free place first, so that at the limit clients queue in the kernel. A
+// listener that waits for a client keeps one place.
 func (s *connSet) accept(ln net.Listener) (*tracked, error) {
 	s.slots <- struct{}{}
 	for {

@@ -39,6 +39,7 @@ type clientBody struct {
 	io.ReadCloser
 	watch  *watch
 	begun  atomic.Bool           // something was asked of it, so it cannot be sent a second time
+	over   atomic.Bool           // the request is answered: a transport that still reads must not touch it
 	failed atomic.Pointer[error] // what reading ended with, but for io.EOF; the transport reads on its own goroutine
 }
 
@@ -51,6 +52,9 @@ func (b *clientBody) failure() error {
 }
 
 func (b *clientBody) Read(p []byte) (int, error) {
+	if b.over.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	b.begun.Store(true)
 	b.watch.begin()
 	n, err := b.ReadCloser.Read(p)

@@ -45,7 +45,9 @@ func (s *Server) proxy(w *responseWriter, r *http.Request, route *httpRoute, cov
 		r.URL = stripped(r.URL, covered)
 	}
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &clientBody{ReadCloser: r.Body, watch: w.newWatch(w.control().SetReadDeadline)}
+		body := &clientBody{ReadCloser: r.Body, watch: w.newWatch(w.control().SetReadDeadline)}
+		defer body.over.Store(true)
+		r.Body = body
 	}
 	route.proxy.ServeHTTP(w, r)
 }
@@ -84,6 +86,9 @@ func rewrite(p *httputil.ProxyRequest) {
 	p.Out.Host = p.In.Host
 	p.Out.URL.RawQuery = p.In.URL.RawQuery // as it came, not as Go would repair it
 	p.Out.URL.Scheme = "http"
+	if p.Out.Body != nil {
+		p.Out.Body = p.In.Body // without httputil's wrapper, which the first failed attempt closes
+	}
 	p.Out.Trailer = p.In.Trailer // the same map: its values come only after the body
 	for name := range p.Out.Header {
 		if strings.HasPrefix(name, "X-Forwarded-") {

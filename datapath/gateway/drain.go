@@ -20,8 +20,12 @@ type DrainOptions struct {
 	Last time.Duration
 }
 
-// drainStep is how often a drain looks at what is left.
-const drainStep = 10 * time.Millisecond
+// drainStep is how often a drain looks at what is left; every goAwaySteps it repeats GOAWAY, for
+// connections that were still in their handshake the last time.
+const (
+	drainStep   = 10 * time.Millisecond
+	goAwaySteps = 100
+)
 
 // Drain lets everything end by itself: requests are answered, HTTP/2 clients get GOAWAY,
 // HTTP/1 clients Connection: close, and long ones (TCP, WebSocket, streams) may go on until ctx
@@ -31,13 +35,14 @@ func (s *Server) Drain(ctx context.Context, o DrainOptions) (cut int) {
 	begun := time.Now()
 	s.draining.Store(true)
 	s.closePorts()
-	s.h2Base.Shutdown(context.Background()) // GOAWAY only; see startHTTP
+	s.goAway()
 	if !o.Succeeded {
 		s.wait(ctx, o, begun, func(c *tracked) bool { return c.accepted.Before(begun) })
 		cut = s.cut(func(c *tracked) bool { return c.accepted.Before(begun) })
 	}
 	s.stopHTTP()
-	s.h2Base.Shutdown(context.Background())
+	s.closed.Store(true)
+	s.goAway()
 	if !o.Succeeded && ctx.Err() != nil && o.Last > 0 {
 		last, cancel := context.WithTimeout(context.Background(), o.Last)
 		defer cancel()
@@ -58,12 +63,19 @@ func (s *Server) closePorts() {
 	}
 }
 
+// goAway tells every HTTP/2 client to take its next request elsewhere. The base server has no
+// connections of its own, so there is nothing to wait for and nothing that can fail.
+func (s *Server) goAway() { s.h2Base.Shutdown(context.Background()) }
+
 // wait returns when no connection of the kind is left, or ctx ends. On the way it closes those
 // of any kind that were idle for the grace.
 func (s *Server) wait(ctx context.Context, o DrainOptions, begun time.Time, kind func(*tracked) bool) {
 	tick := time.NewTicker(drainStep)
 	defer tick.Stop()
-	for {
+	for step := 1; ; step++ {
+		if step%goAwaySteps == 0 {
+			s.goAway()
+		}
 		left := 0
 		for _, c := range s.conns.list() {
 			if c.idleLongerThan(o.IdleGrace, begun) {

@@ -73,6 +73,7 @@ func (b *clientBody) Close() error { return nil }
 type responseWriter struct {
 	http.ResponseWriter
 	server *Server
+	h2     bool
 	rc     *http.ResponseController
 	write  *watch
 }
@@ -101,10 +102,13 @@ func (w *responseWriter) progress() *watch {
 	return w.write
 }
 
-// WriteHeader adds what makes a client look for a new connection while we drain: HTTP/1 obeys
-// the field itself, HTTP/2 servers turn it into GOAWAY.
+// WriteHeader adds what makes an HTTP/1 client look for a new connection while we drain. HTTP/2
+// turns the field into GOAWAY, which Drain sends by itself; here it is only for connections that
+// came after the last one. While new connections still land here, one GOAWAY after the other
+// would make clients back off.
 func (w *responseWriter) WriteHeader(code int) {
-	if code >= 200 && w.server.draining.Load() {
+	s := w.server
+	if code >= 200 && s.draining.Load() && (!w.h2 || s.closed.Load()) {
 		w.Header().Set("Connection", "close")
 	}
 	w.ResponseWriter.WriteHeader(code)

@@ -39,6 +39,7 @@ type Server struct {
 	counts   counters
 	notes    notes
 	draining atomic.Bool
+	closed   atomic.Bool // nothing is accepted any more
 	started  time.Time
 	marker   string      // secret name of the field that sentry ends a bad request with
 	quiet    *log.Logger // for what net/http has to say about single clients

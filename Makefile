@@ -3,7 +3,9 @@
 
 SHELL   := /bin/sh
 GO      ?= go
-VERSION ?= $(shell packaging/version.sh)
+ifndef VERSION
+VERSION := $(shell packaging/version.sh)
+endif
 HOST    := $(shell $(GO) env GOHOSTARCH)
 ARCH    ?= $(HOST)
 

@@ -48,6 +48,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	}
 	defer unlock()
 	if err := l.adoptOptions(o); err != nil {
+		removeEmpty(l.state, l.run, stateRoot()) // a lab that was refused was never there
 		return nil, err
 	}
 	if err := l.ensureTree(ctx, o); err != nil {
@@ -196,7 +197,7 @@ func (l *lab) ensureHolder(ctx context.Context) error {
 		l.cgroup(mounts, "hold"), l.path("ready")}
 	if booted() {
 		argv = append([]string{"systemd-run", "--scope", "--quiet", "--collect", "--slice=system.slice",
-			"--unit=" + l.unit(), "-p", "Delegate=yes", "--"}, argv...)
+			"--unit=" + l.unit(), "--description=Ployz dev lab " + l.name, "-p", "Delegate=yes", "--"}, argv...)
 	}
 	if err := launch(l.path("hold.log"), argv); err != nil {
 		return err

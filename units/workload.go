@@ -25,6 +25,8 @@ type Workload struct {
 	Prepare, Create, Start, Delete string
 	// PIDFile lies in RuntimeDirectory, which is relative to /run and exists while the unit does.
 	PIDFile, RuntimeDirectory string
+	// ExitFile gets how the main process ended, "exited 3" or "killed TERM".
+	ExitFile string
 	// Restart is systemd's word: "no", "on-failure" or "always".
 	Restart      string
 	RestartDelay time.Duration // 0 means 1 s

@@ -1,27 +1,6 @@
 package runtimetest
 
 import (
-	"strconv"
-	"strings"
-)
-
-// Source is the Go text of the workload, for a static binary at /program of the test's image.
-// Its arguments are words that it acts on in order:
-//
-//	say=TEXT     prints TEXT to standard output
-//	err=TEXT     prints TEXT to standard error
-//	env=NAME     prints NAME=value
-//	cat=PATH     prints the file's content, or "PATH: error"
-//	write=PATH   creates the file, or prints "PATH: error"
-//	grow=PATH    appends one byte to the file and prints its size
-//	id           prints uid, gid, effective capabilities and no-new-privileges of the process
-//	echo         copies standard input to standard output until its end
-//	exit=N       ends with status N
-//	deaf         ignores SIGTERM from here on
-//	serve        waits until SIGTERM and ends with status 0
-const Source = `package main
-
-import (
 	"fmt"
 	"io"
 	"os"
@@ -29,10 +8,27 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-func main() {
-	for _, word := range os.Args[1:] {
+// Main is the workload: main of node/runtime/runtimetest/program, which a test builds into an
+// image as /program. Its arguments are words that it acts on in order:
+//
+//	say=TEXT     prints TEXT to standard output
+//	err=TEXT     prints TEXT to standard error
+//	env=NAME     prints NAME=value
+//	cat=PATH     prints the file's content, or "PATH: error"
+//	write=PATH   creates the file, or prints "PATH: error"
+//	grow=PATH    appends one byte to the file and prints its size
+//	id           prints uid, gid, effective capabilities, no-new-privileges and seccomp mode
+//	echo         copies standard input to standard output until its end
+//	tty          prints whether standard input is a terminal, and its size
+//	exit=N       ends with status N
+//	deaf         ignores SIGTERM from here on
+//	serve        waits until SIGTERM and ends with status 0
+func Main(args []string) {
+	for _, word := range args {
 		verb, arg, _ := strings.Cut(word, "=")
 		act(verb, arg)
 	}
@@ -46,34 +42,15 @@ func act(verb, arg string) {
 		fmt.Fprintln(os.Stderr, arg)
 	case "env":
 		fmt.Println(arg + "=" + os.Getenv(arg))
-	case "cat":
-		text, err := os.ReadFile(arg)
-		report(arg, err)
-		os.Stdout.Write(text)
-	case "write":
-		f, err := os.Create(arg)
-		report(arg, err)
-		f.Close()
-	case "grow":
-		f, err := os.OpenFile(arg, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		report(arg, err)
-		f.WriteString("x")
-		st, err := f.Stat()
-		report(arg, err)
-		fmt.Println("size", st.Size())
-		f.Close()
-	case "id":
-		status, _ := os.ReadFile("/proc/self/status")
-		for _, line := range strings.Split(string(status), "\n") {
-			if strings.HasPrefix(line, "CapEff") || strings.HasPrefix(line, "NoNewPrivs") || strings.HasPrefix(line, "Seccomp:") {
-				fmt.Println(strings.Join(strings.Fields(line), " "))
-			}
-		}
-		fmt.Println("uid", os.Getuid(), "gid", os.Getgid())
 	case "echo":
-		io.Copy(os.Stdout, os.Stdin)
+		if _, err := io.Copy(os.Stdout, os.Stdin); err != nil {
+			fmt.Println("echo: error")
+		}
 	case "exit":
-		n, _ := strconv.Atoi(arg)
+		n, err := strconv.Atoi(arg)
+		if err != nil {
+			n = 99
+		}
 		os.Exit(n)
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
@@ -81,17 +58,66 @@ func act(verb, arg string) {
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGTERM)
 		<-c
-		fmt.Println("bye")
 		os.Exit(0)
+	default:
+		look(verb, arg)
 	}
 }
 
-func report(path string, err error) {
+func look(verb, arg string) {
+	var err error
+	switch verb {
+	case "cat":
+		var text []byte
+		text, err = os.ReadFile(arg)
+		os.Stdout.Write(text)
+	case "write":
+		err = os.WriteFile(arg, nil, 0o644)
+	case "grow":
+		err = grow(arg)
+	case "id":
+		err = printIdentity()
+	case "tty":
+		size, sizeErr := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+		if sizeErr != nil {
+			fmt.Println("no terminal")
+			return
+		}
+		fmt.Printf("terminal %dx%d\n", size.Col, size.Row)
+	}
 	if err != nil {
-		fmt.Println(path + ": error")
+		fmt.Println(arg + ": error")
 	}
 }
-`
+
+func grow(path string) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteString("x"); err != nil {
+		return err
+	}
+	st, err := f.Stat()
+	if err == nil {
+		fmt.Println("size", st.Size())
+	}
+	return err
+}
+
+func printIdentity() error {
+	status, err := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		for _, key := range []string{"CapEff:", "NoNewPrivs:", "Seccomp:"} {
+			if strings.HasPrefix(line, key) {
+				fmt.Println(strings.Join(strings.Fields(line), " "))
+			}
+		}
+	}
+	fmt.Println("uid", os.Getuid(), "gid", os.Getgid())
+	return err
+}
 
 // Played is what the program would do.
 type Played struct {

@@ -14,15 +14,15 @@ import (
 
 // Observe implements services.Supervisor.
 func (s *Supervisor) Observe(ctx context.Context, name string) (units.Observation, error) {
-	var o units.Observation
-	var err error
-	// A process that ends between two looks is not an answer; look again.
-	for range 3 {
-		if o, err = s.observeOnce(ctx, name); !errors.Is(err, errGone) {
-			break
+	// A process that has ended before systemd noticed is not an answer; look again.
+	deadline := time.Now().Add(2 * time.Second)
+	for {
+		o, err := s.observeOnce(ctx, name)
+		if !errors.Is(err, errGone) || time.Now().After(deadline) || ctx.Err() != nil {
+			return o, err
 		}
+		time.Sleep(2 * time.Millisecond)
 	}
-	return o, err
 }
 
 func (s *Supervisor) observeOnce(ctx context.Context, name string) (units.Observation, error) {

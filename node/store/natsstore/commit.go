@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 
@@ -23,7 +22,7 @@ const (
 	headerTTL         = "Nats-TTL"
 	headerExpect      = "Nats-Expected-Last-Subject-Sequence"
 	headerExpectOther = "Nats-Expected-Last-Subject-Sequence-Subject"
-	headerExpectLast  = "Nats-Expected-Last-Sequence"
+	headerExpectID    = "Nats-Expected-Last-Msg-Id"
 	headerBatchID     = "Nats-Batch-Id"
 	headerBatchSeq    = "Nats-Batch-Sequence"
 	headerBatchCommit = "Nats-Batch-Commit"
@@ -34,6 +33,7 @@ const (
 // Numbers of JetStream's errors that mean something to a writer.
 const (
 	errWrongLast         = 10071 // a guard did not hold
+	errWrongLastID       = 10070
 	errWrongLastConstant = 10164 // a guard did not hold: another write of the subject is in flight
 	errDuplicateInBatch  = 10201 // the batch was committed before
 	errDuplicateInFlight = 10158 // the same ID is being written
@@ -63,11 +63,7 @@ func (f facts) Commit(ctx context.Context, b store.Batch) (store.Revision, error
 	if err := f.s.writable(ctx, what); err != nil {
 		return 0, err
 	}
-	msgs := f.s.messages(b)
-	ack, err := f.s.publish(ctx, msgs)
-	if isAPIError(err, errDuplicateInBatch) {
-		ack, err = f.s.original(ctx, b, msgs[len(msgs)-1])
-	}
+	ack, err := f.s.settle(ctx, f.s.messages(b))
 	if err != nil {
 		return 0, f.s.refused(ctx, what, b, err)
 	}
@@ -174,21 +170,36 @@ func (s *Store) ack(ctx context.Context, m *nats.Msg) (pubAck, error) {
 	return a, nil
 }
 
-// original asks with which sequence a batch was committed: its last message is sent again alone.
-// The server recognises the ID and answers with the first sequence; should it have forgotten the
-// ID meanwhile, the impossible guard keeps the message out.
-func (s *Store) original(ctx context.Context, b store.Batch, last *nats.Msg) (pubAck, error) {
+// settle publishes, and finds out whether a refusal only means that this was a retry. A batch is
+// recognised before its guards are judged; a single message, on a stream of one replica, after.
+func (s *Store) settle(ctx context.Context, msgs []*nats.Msg) (pubAck, error) {
+	ack, err := s.publish(ctx, msgs)
+	retried := isAPIError(err, errDuplicateInBatch)
+	if !retried && !(len(msgs) == 1 && isAPIError(err, errWrongLast)) {
+		return ack, err
+	}
+	first, unknown := s.original(ctx, msgs[len(msgs)-1])
+	switch {
+	case unknown == nil:
+		return first, nil
+	case !retried && isAPIError(unknown, errWrongLastID):
+		return ack, err // the server never saw this ID: the guard's refusal stands
+	}
+	return first, fmt.Errorf("%w: it was sent before, and its revision is not known: %v", errSilent, unknown)
+}
+
+// original asks with which sequence a message was stored before, by sending its ID again. The
+// server recognises it and answers with the first sequence; should it not, the guard that no
+// message can satisfy keeps this one out. Of all guards only this one is judged after the ID.
+func (s *Store) original(ctx context.Context, last *nats.Msg) (pubAck, error) {
 	probe := nats.NewMsg(last.Subject)
 	probe.Header.Set(headerMsgID, last.Header.Get(headerMsgID))
-	probe.Header.Set(headerExpectLast, strconv.FormatUint(math.MaxInt64, 10))
+	probe.Header.Set(headerExpectID, "no message has this ID "+nuid.Next())
 	a, err := s.ack(ctx, probe)
 	if err == nil && !a.Duplicate {
-		err = fmt.Errorf("%w: batch %s was taken for a retry and then written", errSilent, b.ID)
+		err = fmt.Errorf("the question was stored, at %d", a.Sequence)
 	}
-	if err != nil {
-		return a, fmt.Errorf("%w: the batch was committed before, its revision is not known: %v", errSilent, err)
-	}
-	return a, nil
+	return a, err
 }
 
 // refused turns the end of a write into the store's words. Only silence is uncertain.

@@ -57,7 +57,7 @@ func (c *clusterInfo) quorum() error {
 }
 
 // infoWithin is short: an answer takes a millisecond, and without a leader there is none.
-const infoWithin = 2 * time.Second
+const infoWithin = time.Second
 
 func (s *Store) streamInfo(ctx context.Context, l *link, stream string) (streamInfo, error) {
 	var info streamInfo

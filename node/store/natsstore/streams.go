@@ -102,11 +102,20 @@ func (s *Store) EnsureMirrors(ctx context.Context) error {
 	return nil
 }
 
+// createWithin is short because a server without a leader does not answer at all.
+const createWithin = time.Second
+
+func (l *link) callWithin(ctx context.Context, d time.Duration, subject string, body any) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return l.call(ctx, subject, body, nil)
+}
+
 // ensureStream repeats until the server answers: what it asks for is the same each time.
 func (s *Store) ensureStream(ctx context.Context, l *link, config map[string]any) error {
 	name := fmt.Sprint(config["name"])
 	for {
-		err := l.call(ctx, "$JS.API.STREAM.CREATE."+name, config, nil)
+		err := l.callWithin(ctx, createWithin, "$JS.API.STREAM.CREATE."+name, config)
 		if err == nil || isAPIError(err, errStreamNameInUse) {
 			return s.compareStream(ctx, l, config)
 		}

@@ -1,0 +1,108 @@
+package natsstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
+)
+
+// Digest sums up one copy of the facts. Two copies of one history that reached the same revision
+// have the same sum; a mirror of a stream that was made anew does not, though it says it is current.
+type Digest struct {
+	Generation uint64         `json:"generation"`
+	Last       store.Revision `json:"last"`
+	Facts      int            `json:"facts"`
+	Sum        string         `json:"sum"`
+}
+
+// CoreDigest sums up the leader's copy.
+func (s *Store) CoreDigest(ctx context.Context) (Digest, error) { return s.digest(ctx, s.core) }
+
+// EdgeDigest sums up this machine's mirror.
+func (s *Store) EdgeDigest(ctx context.Context) (Digest, error) { return s.digest(ctx, s.edge) }
+
+// digest adds up the hashes of (subject, sequence, value), so that the order does not matter.
+// Facts with a TTL are left out: copies forget them at slightly different times.
+func (s *Store) digest(ctx context.Context, l *link) (Digest, error) {
+	d := Digest{Generation: s.cfg.Generation}
+	info, err := s.streamInfo(ctx, l, natsconf.FactsStream(s.cfg.Generation))
+	if err != nil {
+		return d, unavailable("the facts", err)
+	}
+	d.Last = store.Revision(info.State.LastSeq)
+	var sum [sha256.Size]byte
+	err = l.snapshot(ctx, natsconf.FactsStream(s.cfg.Generation), s.subjects(""), "all", 0, func(m *nats.Msg, meta *nats.MsgMetadata) {
+		d.Last = max(d.Last, store.Revision(meta.Sequence.Stream))
+		if m.Header.Get(headerTTL) == "" {
+			d.Facts++
+			addHash(&sum, m, meta.Sequence.Stream)
+		}
+	})
+	if err != nil {
+		return d, unavailable("the facts", err)
+	}
+	d.Sum = hex.EncodeToString(sum[:])
+	return d, nil
+}
+
+func addHash(sum *[sha256.Size]byte, m *nats.Msg, sequence uint64) {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\n%d\n%s\n", m.Subject, sequence, m.Header.Get(headerOperation))
+	h.Write(m.Data)
+	carry := uint16(0)
+	one := h.Sum(nil)
+	for i := range sum {
+		carry += uint16(sum[i]) + uint16(one[i])
+		sum[i] = byte(carry)
+		carry >>= 8
+	}
+}
+
+// Verify compares the mirror with the core at one and the same revision, and repeats while
+// writes keep moving them apart. Errors: store.unavailable, store.unsafe-settings (they differ).
+func (s *Store) Verify(ctx context.Context) error {
+	for {
+		core, err := s.CoreDigest(ctx)
+		if err != nil {
+			return err
+		}
+		edge, err := s.EdgeDigest(ctx)
+		if err != nil {
+			return err
+		}
+		if core.Last == edge.Last {
+			return sameDigest(core, edge)
+		}
+		if edge.Last > core.Last && s.stillAt(ctx, core.Last) {
+			return sameDigest(core, edge)
+		}
+		select {
+		case <-ctx.Done():
+			return unavailable("the mirror", fmt.Errorf("%w: core at %d, mirror at %d", ctx.Err(), core.Last, edge.Last))
+		case <-time.After(again):
+		}
+	}
+}
+
+// stillAt says that the core did not move, so that a mirror ahead of it holds another history.
+func (s *Store) stillAt(ctx context.Context, last store.Revision) bool {
+	info, err := s.streamInfo(ctx, s.core, natsconf.FactsStream(s.cfg.Generation))
+	return err == nil && store.Revision(info.State.LastSeq) == last
+}
+
+func sameDigest(core, edge Digest) error {
+	if core == edge {
+		return nil
+	}
+	seen := fmt.Sprintf("%d facts at %d, %.12s", edge.Facts, edge.Last, edge.Sum)
+	want := fmt.Sprintf("the core's %d facts at %d, %.12s", core.Facts, core.Last, core.Sum)
+	e := unsafe("the mirror", "its history", seen, want)
+	return e.WithHint("the mirror follows another history: rebuild it (EnsureMirrors after removing it)")
+}

@@ -32,14 +32,14 @@ func (c *change) cleanup(l layout) []operation.Step {
 		steps = append(steps, c.drainStep(l))
 	}
 	for _, old := range l.retired() {
-		steps = append(steps, c.act(old.Machine, Action{Verb: "retire", Instance: old.Instance}, "remove "+old.Instance))
+		steps = append(steps, c.act(old.Machine, Action{Verb: "retire", Instance: old.Instance}, "remove the old "+old.Name))
 	}
 	for _, job := range l.jobList("before") {
-		steps = append(steps, c.act(job.machine, Action{Verb: "retire", Instance: job.spec.ID}, "remove "+job.spec.ID))
+		steps = append(steps, c.act(job.machine, Action{Verb: "retire", Instance: job.spec.ID}, "remove job "+job.slot))
 	}
 	for _, job := range l.jobList("after") {
 		steps = append(steps, c.launch(job), c.await(job),
-			c.act(job.machine, Action{Verb: "retire", Instance: job.spec.ID}, "remove "+job.spec.ID))
+			c.act(job.machine, Action{Verb: "retire", Instance: job.spec.ID}, "remove job "+job.slot))
 	}
 	return steps
 }
@@ -116,7 +116,7 @@ func (c *change) drainStep(l layout) operation.Step {
 		longest = max(longest, c.drainOf(slot.Service))
 	}
 	return operation.Step{
-		Name: "drain the old", Timeout: longest + c.settle() + 5*time.Second,
+		Name: "drain the old", Timeout: longest + c.settle() + 5*time.Second, Clear: "ployzctl operation resolve " + c.operation,
 		Do: func(ctx context.Context, act *operation.Act) error {
 			settled := time.After(c.settle())
 			ctx, cancel := context.WithTimeout(ctx, c.settle()+longest)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/coordination"
@@ -23,6 +24,9 @@ type Local struct {
 	Machine func(ctx context.Context) (Observation, error)
 	// Serving asks the machine's gateway and resolver.
 	Serving func(ctx context.Context, namespace string) ([]Consumer, error)
+	// Steady is how long an instance without a probe must have been running to count as ready;
+	// 0 means 300 ms.
+	Steady time.Duration
 
 	// addressing is held from the choice of an instance's addresses until they are on disk.
 	addressing sync.Mutex

@@ -19,8 +19,6 @@ import (
 const (
 	probeInterval = 100 * time.Millisecond
 	probeTimeout  = 2 * time.Second
-	// steady is how long an instance without a probe must have been running.
-	steady = 300 * time.Millisecond
 	// tailLines is how many last log lines a refusal shows.
 	tailLines = 20
 )
@@ -91,7 +89,14 @@ func (l *Local) withTail(e *api.Error, spec runtime.Spec) error {
 		lines = append(lines, "(its log could not be read: "+err.Error()+")")
 	}
 	e.Log = lines
-	return e.About(spec.Namespace + "/" + spec.Slot).WithHint("its whole log: ployzctl logs %s/%s", spec.Namespace, spec.Service)
+	return e.About(spec.Namespace+"/"+spec.Slot).WithHint("its whole log: ployzctl logs %s/%s", spec.Namespace, spec.Service)
+}
+
+func (l *Local) steady() time.Duration {
+	if l.Steady == 0 {
+		return 300 * time.Millisecond
+	}
+	return l.Steady
 }
 
 // probe asks once.
@@ -100,7 +105,7 @@ func (l *Local) probe(ctx context.Context, seen runtime.Observation, probe *api.
 		return fmt.Errorf("it is %s", seen.State)
 	}
 	if probe == nil {
-		if running := time.Since(seen.Started); running < steady {
+		if running := time.Since(seen.Started); running < l.steady() {
 			return fmt.Errorf("it has been running for %s", running.Round(time.Millisecond))
 		}
 		return nil

@@ -20,7 +20,7 @@ func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error 
 	if err := r.inspect(ctx, before); err != nil {
 		return err
 	}
-	if err := r.needCommit(); err != nil && r.unfinished == nil {
+	if err := r.needCommit(); err != nil && r.unfinished == nil && len(r.strays(nil)) == 0 {
 		return err
 	}
 	r.next = release{spec: api.Spec{Namespace: r.ns}}

@@ -109,7 +109,7 @@ func (l layout) jobList(when string) []place {
 }
 
 func (c *change) stopFirst(p place) operation.Step {
-	step := c.act(p.old.Machine, Action{Verb: "stop", Instance: p.old.Instance}, "stop "+p.old.Instance)
+	step := c.act(p.old.Machine, Action{Verb: "stop", Instance: p.old.Instance}, "stop the old "+p.slot)
 	step.Undo = c.act(p.old.Machine, Action{Verb: "start", Instance: p.old.Instance}, "").Do
 	return step
 }

@@ -190,7 +190,8 @@ func (x *run) uncertain(err error) api.Outcome {
 	x.lease.Abandon()
 	e := api.Errorf(api.CodeUncertain, "the commit was sent and no answer came: %w", err).About(x.req.Operation.Scope()).
 		WithHint("once the store answers again: ployzctl operation show %s", x.id)
-	return x.close(api.Outcome{Outcome: api.Uncertain, Error: e})
+	out, _ := x.close(api.Outcome{Outcome: api.Uncertain, Error: e}) // uncertain either way
+	return out
 }
 
 // cleanUp runs every cleaning step, also after one failed, and closes the run.
@@ -208,7 +209,11 @@ func (x *run) cleanUp(rev store.Revision) api.Outcome {
 		out.Outcome = api.CommittedLeftovers
 	}
 	x.addResult(&out)
-	out = x.close(out)
+	out, written := x.close(out)
+	if !written {
+		x.giveBack() // the open fact stays, so that the next operation closes the ledger
+		return out
+	}
 	x.resolve()
 	x.giveBack(store.Put{Key: store.Open(x.req.Operation.Scope()), Remove: true, TTL: time.Minute})
 	return out
@@ -244,17 +249,22 @@ func (x *run) addResult(out *api.Outcome) {
 	out.Value = value
 }
 
-// close writes the outcome as the last entry. An entry that cannot be written is a leftover in
-// itself: the ledger will call the operation interrupted.
-func (x *run) close(out api.Outcome) api.Outcome {
+// close writes the outcome as the last entry and reports whether it could. An entry that cannot be written
+// is a leftover in itself: the ledger will call the operation interrupted.
+func (x *run) close(out api.Outcome) (api.Outcome, bool) {
 	out.Operation = x.id
-	if err := x.ledger.write(x.detached, api.Event{Type: api.EventOutcome, Outcome: &out}); err != nil {
-		out.Leftovers = append(out.Leftovers, x.ledgerLeftover(err))
-		if out.Outcome == api.Committed {
-			out.Outcome = api.CommittedLeftovers
-		}
+	err := x.ledger.write(x.detached, api.Event{Type: api.EventOutcome, Outcome: &out})
+	if err == nil {
+		return out, true
 	}
-	return out
+	out.Leftovers = append(out.Leftovers, x.ledgerLeftover(err))
+	switch out.Outcome {
+	case api.Committed:
+		out.Outcome = api.CommittedLeftovers
+	case api.RolledBack:
+		out.Outcome = api.Stranded
+	}
+	return out, false
 }
 
 func (x *run) ledgerLeftover(err error) api.Leftover {

@@ -135,11 +135,12 @@ func (x *run) rollBack(err error) api.Outcome {
 	}
 	if len(out.Leftovers) > 0 {
 		out.Outcome = api.Stranded
-		out = x.close(out)
+	}
+	out, written := x.close(out)
+	if out.Outcome == api.Stranded || !written {
 		x.giveBack() // the open fact stays: the next operation must deal with what is left
 		return out
 	}
-	out = x.close(out)
 	x.giveBack(x.reopen()...)
 	return out
 }

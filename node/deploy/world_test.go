@@ -1,0 +1,201 @@
+package deploy_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
+	"github.com/ployz/ployz/node/deploy"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/operation/optest"
+	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/runtime/memruntime"
+	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/memstore"
+)
+
+// lab is a cluster of one machine in memory, with a deploy's real participant on it.
+type lab struct {
+	store   *memstore.Store
+	runtime *memruntime.Runtime
+	images  *memruntime.Images
+	network *memruntime.Network
+	kit     deploy.Kit
+	clock   *optest.Clock
+	// lag, when set, makes the gateway say that it serves this revision.
+	lag *store.Revision
+	// listening is what else holds ports of the machine.
+	listening map[string]string
+}
+
+func newLab(t testing.TB) *lab {
+	t.Helper()
+	clock := optest.NewClock()
+	l := &lab{
+		store:   memstore.New(memstore.Config{Clock: clock.Now}),
+		runtime: memruntime.New(), images: memruntime.NewImages(), network: memruntime.NewNetwork(), clock: clock,
+	}
+	for _, ref := range []string{"app:v1", "app:v2", "web:v1", "db:v1"} {
+		l.images.Serve(ref, ref, runtime.ImageConfig{})
+	}
+	fences, err := coordination.OpenFences(filepath.Join(t.TempDir(), "fences.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := &deploy.Local{
+		Runtime: l.runtime, Images: l.images, Network: l.network, Console: l.runtime, Fences: fences,
+		Subnet:  deploy.Subnet{V4: netip.MustParsePrefix("10.101.1.0/24"), V6: netip.MustParsePrefix("fd00:1:2:1::/64")},
+		Machine: l.observe, Serving: l.serving, Steady: time.Nanosecond,
+	}
+	l.kit = deploy.Kit{
+		Facts: l.store.Facts(), Participants: alone{local}, Sealer: plainSealer{}, Now: clock.Now,
+		Settle: time.Millisecond, ApplyDeadline: 200 * time.Millisecond,
+	}
+	l.put(t, store.Machine("m1"), machine.Member{ID: "m1", Name: "m1", Recipient: "age1test"})
+	return l
+}
+
+func (l *lab) put(t testing.TB, key store.Key, value any) {
+	t.Helper()
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.store.Facts().Commit(context.Background(), store.Batch{ID: "test-" + string(key), Puts: []store.Put{{Key: key, Value: text}}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (l *lab) observe(context.Context) (deploy.Observation, error) {
+	return deploy.Observation{Controllers: []string{"pids"}, CPUs: 4, MemoryBytes: 8 << 30, Listening: l.listening}, nil
+}
+
+func (l *lab) serving(ctx context.Context, ns string) ([]deploy.Consumer, error) {
+	fact, err := l.store.Facts().Get(ctx, store.Route(ns))
+	if err != nil && !store.IsNotFound(err) {
+		return nil, err
+	}
+	if l.lag != nil {
+		fact.Revision = *l.lag
+	}
+	return []deploy.Consumer{{Name: "gateway", Revision: fact.Revision}}, nil
+}
+
+// alone is a cluster of one.
+type alone struct{ local *deploy.Local }
+
+func (a alone) Participant(_ context.Context, name string) (deploy.Participant, error) {
+	if name != "m1" {
+		return nil, api.Errorf(api.CodeMachineSilent, "%s does not answer", name)
+	}
+	return a.local, nil
+}
+
+// plainSealer wraps instead of encrypting: age itself is tested where it is used.
+type plainSealer struct{}
+
+func (plainSealer) Seal(value []byte, recipients []string) ([]byte, error) {
+	return fmt.Appendf(nil, "sealed(%s) to %v", value, recipients), nil
+}
+
+func (plainSealer) Fingerprint(ns, name string, value []byte) string {
+	return fmt.Sprintf("print-of-%s", value)
+}
+
+// run runs an operation as a daemon would.
+func (l *lab) run(op operation.Operation) api.Outcome {
+	leases := &coordination.Leases{Facts: l.store.Facts()}
+	runner := &operation.Runner{
+		Facts: l.store.Facts(), Log: l.store.Log(), Machine: "m1", Now: l.clock.Now, NewID: operation.NewID,
+		Acquire: func(ctx context.Context, scope string, h coordination.Holder) (operation.Lease, error) {
+			return leases.Acquire(ctx, scope, h)
+		},
+	}
+	return runner.Run(context.Background(), operation.Request{Operation: op, Caller: "root"})
+}
+
+func (l *lab) mustRun(t testing.TB, op operation.Operation) api.Outcome {
+	t.Helper()
+	out := l.run(op)
+	if out.Outcome != api.Committed {
+		t.Fatalf("%s ended %s: %v %v", op.Kind(), out.Outcome, out.Error, out.Leftovers)
+	}
+	return out
+}
+
+func (l *lab) current(t testing.TB, ns string) api.Commit {
+	t.Helper()
+	c, err := deploy.Current(context.Background(), l.store.Facts(), ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// suffix is the part of an instance id that comes from the operation's id.
+var suffix = regexp.MustCompile(`(shop-[a-z]+(?:-[0-9]+)?)-[a-z2-9]{6}`)
+
+// noise are addresses, which come from instance ids, and numbers of commits and operations.
+var noise = regexp.MustCompile(`10\.101\.1\.\d+|fd00:[0-9a-f:]+|"operation":"[^"]*"|"commit":"?\d+"?|"number":\d+,|"parent":\d+,|"time":"[^"]*"|identity=[0-9a-f]+`)
+
+// snapshot is the world without ids: facts that say what is true now, and what is on the machine. Images
+// stay out: pulling one is not undone, it is only a copy of what the registry has.
+func (l *lab) snapshot() string {
+	var lines []string
+	for _, prefix := range []store.Key{"route", "host", "port", "nsid", "head"} {
+		list, err := l.store.Facts().List(context.Background(), prefix)
+		if err != nil {
+			return err.Error()
+		}
+		for _, f := range list {
+			lines = append(lines, string(f.Key)+" "+string(f.Value))
+		}
+	}
+	if c, err := deploy.Current(context.Background(), l.store.Facts(), "shop"); err == nil {
+		text, _ := json.Marshal(c) // plain data
+		lines = append(lines, "present "+string(text))
+	}
+	lines = slices.Concat(lines, l.runtime.World(), l.network.World())
+	for i, line := range lines {
+		lines[i] = noise.ReplaceAllString(suffix.ReplaceAllString(line, "$1"), "")
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// shop is a spec with everything that a release can have: layers, a job, a secret, a config, a route and a
+// published port.
+func shop(version string) api.Spec {
+	return api.Spec{
+		Namespace: "shop",
+		Secrets:   map[string]api.Secret{"password": {Value: []byte("hunter2")}},
+		Configs:   map[string]api.Config{"settings": {Content: []byte("colour = 'red'\n")}},
+		Services: map[string]api.Service{
+			"db": {Image: "db:v1", Files: []api.File{{Secret: "password", Target: "/run/secrets/password"}}},
+			"migrate": {
+				Image: "app:" + version, Job: &api.Job{When: "before"},
+				DependsOn: map[string]api.Condition{"db": api.Ready},
+			},
+			"app": {
+				Image: "app:" + version, Placement: api.Placement{Replicas: 2},
+				Files:     []api.File{{Config: "settings", Target: "/etc/settings"}},
+				DependsOn: map[string]api.Condition{"migrate": api.Completed},
+				Routes:    []api.Route{{Host: "shop.test", Port: 8080}},
+			},
+			"web": {
+				Image: "web:v1", Ports: []api.Port{{Published: 8081, Target: 80, Protocol: "tcp"}},
+				DependsOn: map[string]api.Condition{"app": api.Ready},
+			},
+		},
+	}
+}

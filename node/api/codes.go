@@ -10,6 +10,18 @@ const (
 	CodeNotFound          Code = "request.not-found"
 	CodeDaemonUnreachable Code = "daemon.unreachable"
 	CodePermission        Code = "daemon.permission-denied"
+	CodeDaemonStopping    Code = "daemon.stopping"
+	CodeNotRunningOp      Code = "operation.not-running"
+	CodeNotResolvable     Code = "operation.not-resolvable"
+	CodeRemote            Code = "daemon.remote-failed"
+	CodeContextAbsent     Code = "context.not-found"
+	CodeContextInvalid    Code = "context.invalid"
+	CodeUsage             Code = "request.usage"
+)
+
+// Codes of machines and their membership (node/machine).
+const (
+	CodeNotInitialised Code = "machine.not-initialised"
 )
 
 // Codes of the operation form (node/operation).
@@ -116,6 +128,19 @@ const (
 	CodeControllerAbsent Code = "deploy.limit-not-enforceable"
 )
 
+// Codes of Compose files (node/deploy/compose).
+const (
+	CodeComposeUnreadable  Code = "compose.unreadable"
+	CodeComposeSyntax      Code = "compose.syntax"
+	CodeComposeUnknown     Code = "compose.unknown-key"
+	CodeComposeUnsupported Code = "compose.unsupported-key"
+	CodeComposeValue       Code = "compose.bad-value"
+	CodeComposeName        Code = "compose.bad-name"
+	CodeComposeVariable    Code = "compose.variable-unset"
+	CodeComposeFile        Code = "compose.file-missing"
+	CodeComposeInvalid     Code = "compose.invalid"
+)
+
 // Codes of labs (ployzctl dev).
 const (
 	CodeDevHost      Code = "dev.host-unfit"
@@ -128,6 +153,14 @@ const (
 	CodeDevBoot      Code = "dev.boot-failed"
 	CodeDevInstall   Code = "dev.install-failed"
 	CodeDevLeftovers Code = "dev.leftovers"
+)
+
+// Codes of machines and membership (node/machine).
+const (
+	CodeMachineInitialised Code = "machine.already-initialised"
+	CodeMachineDamaged     Code = "machine.identity-damaged"
+	CodeMachineUnfit       Code = "machine.unfit"
+	CodeMachinePortTaken   Code = "machine.port-taken"
 )
 
 // CodeDoc explains one code to an operator.
@@ -146,6 +179,15 @@ func Codes() []CodeDoc {
 		{CodeNotFound, "nothing of that name"},
 		{CodeDaemonUnreachable, "ployzd does not answer on its socket"},
 		{CodePermission, "the caller is neither root nor in the group ployz"},
+		{CodeDaemonStopping, "the daemon is stopping and takes no new operation"},
+		{CodeRemote, "the far machine could not be reached through ssh"},
+		{CodeContextAbsent, "no context of that name"},
+		{CodeContextInvalid, "the file of contexts, or a context in it, cannot be read"},
+		{CodeUsage, "the command line cannot be understood"},
+		{CodeNotRunningOp, "the operation is not running on this machine, so it cannot be cancelled here"},
+		{CodeNotResolvable, "the operation left nothing that could be cleared by itself; the hint says what to do"},
+
+		{CodeNotInitialised, "the machine is not part of a cluster yet"},
 
 		{CodePlanStale, "the world moved since the plan was shown; look at the new plan"},
 		{CodeScopeBusy, "another operation holds the scope"},
@@ -168,6 +210,11 @@ func Codes() []CodeDoc {
 		{CodeStoreNotFound, "no such fact"},
 		{CodeStoreTooLarge, "a fact is larger than the store takes"},
 
+		{CodeMachineInitialised, "the machine already belongs to a cluster"},
+		{CodeMachineDamaged, "the file that says who this machine is cannot be read"},
+		{CodeMachineUnfit, "the machine lacks something that Ployz needs; the message says what"},
+		{CodeMachinePortTaken, "another program holds a port that Ployz serves on"},
+
 		{CodeRoutingBadEvent, "a routing event cannot be served; the namespace's last good view goes on"},
 
 		{CodeSpecInvalid, "the deploy spec asks for something impossible; the subject says where"},
@@ -185,6 +232,16 @@ func Codes() []CodeDoc {
 		{CodeCommitAbsent, "the namespace has no such commit"},
 		{CodeMachineSilent, "a machine that the operation needs does not answer"},
 		{CodeControllerAbsent, "the machine's kernel cannot enforce a resource limit that the spec asks for"},
+
+		{CodeComposeUnreadable, "the Compose file, or its .env, cannot be read"},
+		{CodeComposeSyntax, "the Compose file is not YAML of the right shape; the subject has the line"},
+		{CodeComposeUnknown, "a key that Compose does not have: misspelt, or in the wrong place"},
+		{CodeComposeUnsupported, "a Compose key that is refused; the message says why, the hint what to do instead"},
+		{CodeComposeValue, "a value in the Compose file that cannot be used"},
+		{CodeComposeName, "the namespace's or a service's name does not fit into a hostname"},
+		{CodeComposeVariable, "a ${VARIABLE} of the Compose file has no value"},
+		{CodeComposeFile, "a file that the Compose file names is missing"},
+		{CodeComposeInvalid, "several things in the Compose file are wrong; each is listed"},
 
 		{CodeImageBadReference, "not a reference to an image; the message says which part is wrong"},
 		{CodeImageNotFound, "no such image, here or in the registry"},

@@ -35,13 +35,12 @@ type Member struct {
 	Subnet6 netip.Prefix `json:"subnet6"`
 	// Recipient is the age recipient that secrets for this machine are sealed to.
 	Recipient string `json:"recipient"`
-	// EdgeKey and CoordinatorKey are the public nkeys of its two roles in the store.
-	EdgeKey        string            `json:"edgeKey"`
-	CoordinatorKey string            `json:"coordinatorKey,omitempty"`
-	Region         string            `json:"region,omitempty"`
-	Zone           string            `json:"zone,omitempty"`
-	Role           Role              `json:"role,omitempty"`
-	Labels         map[string]string `json:"labels,omitempty"`
+	// StoreKeys are the public keys by which the store's cores know it, by role.
+	StoreKeys map[string]string `json:"storeKeys,omitempty"`
+	Region    string            `json:"region,omitempty"`
+	Zone      string            `json:"zone,omitempty"`
+	Role      Role              `json:"role,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
 }
 
 // Role says what placement may do with a region's machines.

@@ -1,0 +1,222 @@
+package machine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strconv"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/store"
+)
+
+// Part is one thing that makes a machine a member, in the order in which they are made.
+type Part string
+
+// The parts. Each needs the ones before it.
+const (
+	// PartIdentity is the keys and the identity file.
+	PartIdentity Part = "identity"
+	// PartNetwork is the bridge, the firewall table and the unit that puts them back at boot.
+	PartNetwork Part = "network"
+	// PartStore is the store's configuration, the founded core, and both servers' units.
+	PartStore Part = "store"
+	// PartStreams are the cluster's streams and this machine's mirrors.
+	PartStreams Part = "streams"
+	// PartGateway and PartDNS are the serving units.
+	PartGateway Part = "gateway"
+	PartDNS     Part = "dns"
+)
+
+// Host makes and takes away the parts of a membership on this machine.
+type Host interface {
+	// Look checks what a machine needs before anything is written. Every unmet need is one
+	// error, each machine.*.
+	Look(ctx context.Context) ([]*api.Error, error)
+	// Make ensures a part; safe to repeat.
+	Make(ctx context.Context, part Part, self Identity) error
+	// Take removes a part; safe when it was never made.
+	Take(ctx context.Context, part Part, self Identity) error
+	// Keys returns the public keys that PartIdentity made.
+	Keys() (Keys, error)
+	// Identity returns the identity on disk, or machine.not-initialised; SetMember marks it.
+	Identity() (Identity, error)
+	SetMember(self Identity) error
+}
+
+// Keys are a machine's public keys.
+type Keys struct {
+	Recipient string
+	Store     map[string]string
+}
+
+// Init founds a cluster on this machine.
+type Init struct {
+	host    Host
+	request api.InitRequest
+	cidr    netip.Prefix
+
+	self     Identity
+	problems []*api.Error
+	// begun says that an earlier init left its identity; it is used again.
+	begun bool
+}
+
+// NewInit founds a cluster; host is this machine.
+func NewInit(host Host, request api.InitRequest) *Init {
+	if request.ClusterName == "" {
+		request.ClusterName = "main"
+	}
+	if request.CIDR == "" {
+		request.CIDR = DefaultCIDR.String()
+	}
+	return &Init{host: host, request: request}
+}
+
+// Kind implements operation.Operation.
+func (i *Init) Kind() string { return "machine.init" }
+
+// Scope implements operation.Operation.
+func (i *Init) Scope() string { return "cluster" }
+
+var nameShape = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,22}[a-z0-9])?$`)
+
+// Inspect implements operation.Operation.
+func (i *Init) Inspect(ctx context.Context, _ operation.Situation) error {
+	if err := i.check(); err != nil {
+		return err
+	}
+	self, err := i.host.Identity()
+	switch {
+	case api.CodeOf(err) == api.CodeNotInitialised:
+		self = firstMachine(i.request, i.cidr)
+	case err != nil:
+		return err
+	case self.Member:
+		return api.Errorf(api.CodeMachineInitialised, "this machine is %s of cluster %s", self.Name, self.ClusterName).
+			About(self.Name).WithHint("look at it: ployzctl status")
+	default:
+		i.begun = true
+	}
+	i.self = self
+	i.problems, err = i.host.Look(ctx)
+	return err
+}
+
+// check refuses a request that cannot be a cluster.
+func (i *Init) check() error {
+	for field, value := range map[string]string{"name": i.request.Name, "cluster-name": i.request.ClusterName} {
+		if !nameShape.MatchString(value) {
+			return api.Errorf(api.CodeBadRequest, "%q: lower-case letters, digits and dashes, a letter first, at most 24", value).
+				About("--" + field)
+		}
+	}
+	c, err := netip.ParsePrefix(i.request.CIDR)
+	if err != nil || !c.Addr().Is4() || !c.Addr().IsPrivate() || c.Bits() > 22 || c.Bits() < 8 {
+		return api.Errorf(api.CodeBadRequest, "%q is not a private IPv4 prefix between /8 and /22", i.request.CIDR).About("--cidr").
+			WithHint("for example: ployzctl init --cidr %s", DefaultCIDR)
+	}
+	i.cidr = c.Masked()
+	return nil
+}
+
+// Plan implements operation.Operation.
+func (i *Init) Plan() operation.Plan {
+	var needs []operation.Requirement
+	for _, p := range i.problems {
+		needs = append(needs, operation.Met("the machine has what it takes", p))
+	}
+	return operation.Plan{
+		Requirements: needs,
+		Changes:      i.changes(),
+		Phases: []operation.Phase{
+			{Name: "identity", Steps: i.steps(PartIdentity)},
+			{Name: "network", Steps: i.steps(PartNetwork)},
+			{Name: "store", Steps: i.steps(PartStore, PartStreams)},
+			{Name: "serving", Steps: i.steps(PartGateway, PartDNS)},
+		},
+		Commit: i.commit(),
+		Cleanup: []operation.Step{{
+			Name: "mark the machine a member", Clear: "ployzctl init",
+			Do: func(context.Context, *operation.Act) error { return i.host.SetMember(i.self) },
+		}},
+		Resolves: true, // every part is made again, on the identity of the unfinished init
+	}
+}
+
+// changes leaves the random parts of the identity out: a preview's digest must hold for the init
+// that follows.
+func (i *Init) changes() []api.Change {
+	list := []api.Change{
+		{Action: "create", Subject: "cluster " + i.request.ClusterName, To: i.cidr.String(), Reason: "founded on this machine"},
+		{Action: "create", Subject: "machine " + i.request.Name, To: i.self.Subnet4.String()},
+		{Action: "create", Subject: "store core and edge", Reason: "one voter: `ployzctl store backup` is the only other copy"},
+		{Action: "create", Subject: "gateway", To: "ports 80 and 443"},
+		{Action: "create", Subject: "dns", To: fmt.Sprintf("port 53 on %s and 127.0.0.55", i.self.Gateway4())},
+	}
+	if i.begun {
+		list[0].Reason = "an earlier init was interrupted; its identity is used again"
+	}
+	return list
+}
+
+func (i *Init) steps(parts ...Part) []operation.Step {
+	var steps []operation.Step
+	for _, part := range parts {
+		steps = append(steps, operation.Step{
+			Name: "make " + string(part), Participant: i.request.Name, Clear: "ployzctl init",
+			Do:   func(ctx context.Context, _ *operation.Act) error { return i.host.Make(ctx, part, i.self) },
+			Undo: func(ctx context.Context, _ *operation.Act) error { return i.host.Take(ctx, part, i.self) },
+		})
+	}
+	return steps
+}
+
+func (i *Init) commit() operation.Commit {
+	return operation.Commit{
+		Witness: store.Cluster(), Content: i.request,
+		Batch: func(op string) ([]store.Put, error) {
+			keys, err := i.host.Keys()
+			if err != nil {
+				return nil, err
+			}
+			cluster := Cluster{
+				Operation: op, ID: i.self.Cluster, Name: i.self.ClusterName, Generation: i.self.Generation,
+				Voters: []string{i.self.ID}, CIDR: i.self.CIDR, Prefix: i.self.Prefix, Schema: 1,
+			}
+			member := Member{
+				Operation: op, ID: i.self.ID, Name: i.self.Name, Overlay: i.self.Overlay, Subnet4: i.self.Subnet4,
+				Subnet6: i.self.Subnet6, Recipient: keys.Recipient, StoreKeys: keys.Store,
+			}
+			return puts(map[store.Key]any{store.Cluster(): cluster, store.Machine(i.self.ID): member})
+		},
+	}
+}
+
+// puts renders facts that must not be there yet.
+func puts(facts map[store.Key]any) ([]store.Put, error) {
+	var list []store.Put
+	for key, value := range facts {
+		text, err := json.Marshal(value)
+		if err != nil {
+			return nil, api.Errorf(api.CodeInternal, "encoding %s: %w", key, err)
+		}
+		list = append(list, store.Put{Key: key, Value: text, Expect: store.Expect(0)})
+	}
+	return list, nil
+}
+
+// Result implements operation.Resulter.
+func (i *Init) Result() any {
+	return api.InitResult{
+		Machine: i.self.Name, Cluster: i.self.ClusterName, Overlay: i.self.Overlay, Subnet4: i.self.Subnet4, Subnet6: i.self.Subnet6,
+	}
+}
+
+// DefaultCIDR is what machines' subnets come from unless told otherwise.
+var DefaultCIDR = netip.MustParsePrefix("10.101.0.0/16")
+
+func itoa(n int) string { return strconv.Itoa(n) }

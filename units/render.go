@@ -15,7 +15,7 @@ var files embed.FS
 // render executes a template twice: the second time with the identity of the first text.
 // arguments is called with the identity to carry.
 func render(name, file string, arguments func(identity string) any) (Unit, error) {
-	t, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{"word": word, "command": command}).ParseFS(files, "templates/*.tmpl")
+	t, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{"word": word, "command": command, "shell": shell}).ParseFS(files, "templates/*.tmpl")
 	if err != nil {
 		return Unit{}, fmt.Errorf("units: %w", err)
 	}
@@ -40,6 +40,16 @@ func word(s string) (string, error) {
 		return "", fmt.Errorf("%q cannot stand in a unit file: letters, digits and . _ @ : / - only", s)
 	}
 	return s, nil
+}
+
+// shell lets through a command line that means the same between quotes of a shell.
+func shell(line string) (string, error) {
+	for _, w := range strings.Fields(line) {
+		if _, err := word(w); err != nil {
+			return "", err
+		}
+	}
+	return line, nil
 }
 
 // command quotes a program of ours and its arguments for an Exec line.

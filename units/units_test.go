@@ -35,7 +35,7 @@ func all(t *testing.T) []Unit {
 	}
 	list := []Unit{must(Net()), must(NATS("edge")), must(NATS("core")), gateway.Service, dns.Service,
 		must(fullWorkload().Render()), must(Workload{ID: "job-1", Namespace: "shop", Service: "migrate", Slot: "migrate",
-			Prepare: "/bin/true", Create: "/bin/true", Start: "/bin/true", Delete: "/bin/true", PIDFile: "/run/ployz/instances/job-1/pid",
+			Prepare: "/bin/true", Create: "/bin/true", Start: "/bin/true", Delete: "/bin/true", ForceDelete: "/bin/true", PIDFile: "/run/ployz/instances/job-1/pid",
 			RuntimeDirectory: "ployz/instances/job-1", ExitFile: "/run/ployz/exits/job-1", Restart: "no"}.Render())}
 	return append(append(list, gateway.Sockets...), dns.Sockets...)
 }
@@ -44,7 +44,7 @@ func fullWorkload() Workload {
 	return Workload{
 		ID: "web-0-x7k2", Namespace: "shop", Service: "web", Slot: "web-0",
 		Prepare: Lib + "/ployz-net workload web-0-x7k2", Create: Lib + "/runc create web-0-x7k2",
-		Start: Lib + "/runc start web-0-x7k2", Delete: Lib + "/runc delete --force web-0-x7k2",
+		Start: Lib + "/runc start web-0-x7k2", Delete: Lib + "/runc delete web-0-x7k2", ForceDelete: Lib + "/runc delete --force web-0-x7k2",
 		PIDFile: "/run/ployz/instances/web-0-x7k2/pid", RuntimeDirectory: "ployz/instances/web-0-x7k2", ExitFile: "/run/ployz/exits/web-0-x7k2",
 		Restart: "on-failure", RestartDelay: 250 * time.Millisecond, MaxAttempts: 3, Window: time.Minute,
 		StopSignal: "SIGQUIT", StopGrace: 30 * time.Second, Limits: []string{"MemoryMax=268435456", "TasksMax=64"},

@@ -21,8 +21,9 @@ func WorkloadCgroup(id string) string {
 // Workload describes the unit of one instance.
 type Workload struct {
 	ID, Namespace, Service, Slot string
-	// Prepare, Create, Start and Delete are command lines as Command quotes them.
-	Prepare, Create, Start, Delete string
+	// Prepare, Create and Start are command lines as Command quotes them; Delete and ForceDelete
+	// may hold plain words only.
+	Prepare, Create, Start, Delete, ForceDelete string
 	// PIDFile lies in RuntimeDirectory, which is relative to /run and exists while the unit does.
 	PIDFile, RuntimeDirectory string
 	// ExitFile gets how the main process ended, "exited 3" or "killed TERM".

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/units"
 )
@@ -44,6 +45,8 @@ func BenchmarkStart(b *testing.B) {
 	spec := runtime.Spec{ID: "bench-start", Namespace: "bench", Service: "start", Slot: "start-0"}
 	spec.Process.Command = []string{"serve"}
 	spec.Restart.Policy = "no"
+	// It is stopped before the program has got as far as to listen for a signal.
+	spec.Process.StopGrace = api.Duration(50 * time.Millisecond)
 	ctx := context.Background()
 	if err := r.Prepare(ctx, spec, image, addresses()); err != nil {
 		b.Fatal(err)

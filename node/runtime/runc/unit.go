@@ -33,7 +33,8 @@ func (r *Runtime) unit(in Input) (units.Unit, error) {
 		{&w.Prepare, append(append([]string{}, r.Boot...), id)},
 		{&w.Create, runc("create", "--bundle", in.BundleDir(), "--pid-file", w.PIDFile, id)},
 		{&w.Start, runc("start", id)},
-		{&w.Delete, runc("delete", "--force", id)},
+		{&w.Delete, runc("delete", id)},
+		{&w.ForceDelete, runc("delete", "--force", id)},
 	} {
 		if *c.into, err = units.Command(c.argv...); err != nil {
 			return units.Unit{}, err

@@ -87,6 +87,7 @@ type settings struct {
 	status      string
 	check       bool
 	timeout     time.Duration
+	inner       *inner // set by serve
 }
 
 func parseFlags(role string, args []string, stderr io.Writer) (settings, error) {

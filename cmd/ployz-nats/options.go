@@ -25,6 +25,11 @@ func load(f settings) (*server.Options, error) {
 	if err := addSeeds(opts, f.seeds); err != nil {
 		return nil, err
 	}
+	if f.inner != nil {
+		if err := f.inner.admit(opts); err != nil {
+			return nil, err
+		}
+	}
 	return opts, addRouteSecret(opts, f.routeSecret)
 }
 

@@ -40,39 +40,37 @@ func foundIn(work string, opts *server.Options) error {
 }
 
 func startPair(work string, opts *server.Options) (*pair, error) {
-	password := rand.Text()
+	key, err := newInner(opts.SystemAccount)
+	if err != nil {
+		return nil, err
+	}
 	coreOpts := opts.Clone()
-	prepare(coreOpts, filepath.Join(work, "core"), password)
+	prepare(coreOpts, filepath.Join(work, "core"))
+	if err := key.admit(coreOpts); err != nil {
+		return nil, err
+	}
 	secondOpts := opts.Clone()
-	prepare(secondOpts, filepath.Join(work, "second"), password)
+	prepare(secondOpts, filepath.Join(work, "second"))
 	secondOpts.ServerName = "founding-" + rand.Text()
 	secondOpts.Routes = cloneURLs(opts.Routes)
 	secondOpts.Cluster.Port = server.RANDOM_PORT
 	var p pair
-	var err error
 	if p.core, err = startQuiet(coreOpts); err != nil {
 		return nil, err
 	}
 	if p.second, err = startQuiet(secondOpts); err != nil {
 		return nil, p.giveUp(err)
 	}
-	p.admin, err = nats.Connect("", nats.InProcessServer(p.core), nats.UserInfo("founding", password), nats.Timeout(stepWithin))
-	if err != nil {
+	if p.admin, err = key.connect(p.core, nats.InboxPrefix+"founding"); err != nil {
 		return nil, p.giveUp(err)
 	}
 	return &p, nil
 }
 
-// prepare takes away what founding does not need, and lets it in by a password that exists only
-// in this process's memory.
-func prepare(o *server.Options, storeDir, password string) {
+// prepare takes away what founding does not need.
+func prepare(o *server.Options, storeDir string) {
 	o.ConfigFile, o.StoreDir, o.Port = "", storeDir, server.RANDOM_PORT
 	o.LeafNode = server.LeafNodeOpts{}
-	for _, account := range o.Accounts {
-		if account.GetName() == o.SystemAccount {
-			o.Users = append(o.Users, &server.User{Username: "founding", Password: password, Account: account})
-		}
-	}
 }
 
 func cloneURLs(in []*url.URL) []*url.URL {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
 )
 
 // readyWithin bounds the start: recovering a large store after a power cut takes seconds.
@@ -20,7 +22,7 @@ const readyWithin = 2 * time.Minute
 func serve(f settings) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR2, syscall.SIGHUP)
-	s, err := start(f)
+	s, err := start(&f)
 	if err != nil {
 		return err
 	}
@@ -43,8 +45,16 @@ func serve(f settings) error {
 	}
 }
 
-func start(f settings) (*server.Server, error) {
-	opts, err := load(f)
+// start also gives an edge its relay. The server may recover for a while before it takes even
+// this process's own client, so that one is let in on the side.
+func start(f *settings) (*server.Server, error) {
+	var err error
+	if f.role == "edge" {
+		if f.inner, err = newInner(natsconf.AccountStore); err != nil {
+			return nil, err
+		}
+	}
+	opts, err := load(*f)
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +64,9 @@ func start(f settings) (*server.Server, error) {
 	}
 	s.SetLoggerV2(newJournal(os.Stderr), opts.Debug, opts.Trace, false)
 	s.Start()
+	if f.role == "edge" {
+		return s, startRelay(s, f.inner)
+	}
 	return s, nil
 }
 

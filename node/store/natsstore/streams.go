@@ -70,7 +70,7 @@ func mirrorConfig(origin string, machine string, perSubject int) map[string]any 
 		"name": origin, "retention": "limits", "storage": "file", "num_replicas": 1, "discard": "old",
 		"max_msgs_per_subject": perSubject, "allow_direct": true, "allow_msg_ttl": true, "mirror_direct": false,
 		"mirror": map[string]any{"name": origin, "external": map[string]any{
-			"api": "$JS." + natsconf.CoreDomain + ".API", "deliver": natsconf.MirrorDeliver(machine),
+			"api": natsconf.MirrorAPI, "deliver": natsconf.MirrorDeliver(machine),
 		}},
 	}
 }

@@ -28,6 +28,10 @@ const (
 // CoreDomain is the JetStream domain of all cores.
 const CoreDomain = "core"
 
+// MirrorAPI is the prefix under which an edge's mirrors ask for the core's JetStream API: the edge's
+// process hands their requests on once the core can answer them.
+const MirrorAPI = "ployz." + CoreDomain + ".API"
+
 // EdgeDomain is the JetStream domain of a machine's edge.
 func EdgeDomain(machine string) string { return "edge-" + machine }
 

@@ -125,7 +125,7 @@ func (p *Program) workload(id string) error {
 	if err := attach(c, file); err != nil {
 		return fmt.Errorf("workload %s: %w", id, err)
 	}
-	if err := ensureRootfs(filepath.Dir(file)); err != nil {
+	if err := ensureFiles(p.State, id); err != nil {
 		return fmt.Errorf("workload %s: %w", id, err)
 	}
 	return nil

@@ -49,6 +49,8 @@ const (
 	CodeStoreFull        Code = "store.full"
 	CodeStoreNotFound    Code = "store.not-found"
 	CodeStoreTooLarge    Code = "store.too-large"
+	CodeStoreBusy        Code = "store.busy"
+	CodeStoreDamaged     Code = "store.damaged"
 )
 
 // Codes of images (node/runtime/oci).
@@ -161,6 +163,7 @@ const (
 	CodeMachineDamaged     Code = "machine.identity-damaged"
 	CodeMachineUnfit       Code = "machine.unfit"
 	CodeMachinePortTaken   Code = "machine.port-taken"
+	CodeBadSettings        Code = "daemon.bad-settings"
 )
 
 // CodeDoc explains one code to an operator.
@@ -209,10 +212,13 @@ func Codes() []CodeDoc {
 		{CodeStoreFull, "the store refuses new facts because it is full"},
 		{CodeStoreNotFound, "no such fact"},
 		{CodeStoreTooLarge, "a fact is larger than the store takes"},
+		{CodeStoreBusy, "another process has the store's journal open"},
+		{CodeStoreDamaged, "the store's journal is damaged elsewhere than at its torn end; the subject says where"},
 
 		{CodeMachineInitialised, "the machine already belongs to a cluster"},
 		{CodeMachineDamaged, "the file that says who this machine is cannot be read"},
 		{CodeMachineUnfit, "the machine lacks something that Ployz needs; the message says what"},
+		{CodeBadSettings, "/etc/ployz/config.toml has something in it that cannot be"},
 		{CodeMachinePortTaken, "another program holds a port that Ployz serves on"},
 
 		{CodeRoutingBadEvent, "a routing event cannot be served; the namespace's last good view goes on"},

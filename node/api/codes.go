@@ -104,6 +104,8 @@ const (
 // Codes of the machine's network (datapath, adapted in node/daemon).
 const (
 	CodePortTaken Code = "network.port-taken"
+	// CodeNetworkFailed is a link, address or firewall rule that the kernel refused.
+	CodeNetworkFailed Code = "network.failed"
 )
 
 // Codes of routing events (node/routing).
@@ -164,6 +166,7 @@ const (
 	CodeMachineUnfit       Code = "machine.unfit"
 	CodeMachinePortTaken   Code = "machine.port-taken"
 	CodeBadSettings        Code = "daemon.bad-settings"
+	CodeServingSilent      Code = "serving.silent"
 )
 
 // CodeDoc explains one code to an operator.
@@ -218,6 +221,7 @@ func Codes() []CodeDoc {
 		{CodeMachineInitialised, "the machine already belongs to a cluster"},
 		{CodeMachineDamaged, "the file that says who this machine is cannot be read"},
 		{CodeMachineUnfit, "the machine lacks something that Ployz needs; the message says what"},
+		{CodeServingSilent, "the machine's gateway or resolver does not answer on its status socket"},
 		{CodeBadSettings, "/etc/ployz/config.toml has something in it that cannot be"},
 		{CodeMachinePortTaken, "another program holds a port that Ployz serves on"},
 
@@ -288,6 +292,7 @@ func Codes() []CodeDoc {
 		{CodeServiceReload, "the running service did not take the new program or configuration over and serves on as before"},
 		{CodeServiceStop, "the unit did not stop in time"},
 
+		{CodeNetworkFailed, "a link, an address or a firewall rule could not be made; the message has the kernel's answer"},
 		{CodePortTaken, "somebody else listens on the port; the message says who"},
 
 		{CodeDevHost, "this computer lacks something that a lab of machines needs"},

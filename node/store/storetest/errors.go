@@ -9,12 +9,15 @@ import (
 	"github.com/ployz/ployz/node/store"
 )
 
-var errorTrials = []trial{
+var refusalTrials = []trial{
 	{"too large", tooLarge},
+	{"a context that ended before sending", endedContext},
+}
+
+var failureTrials = []trial{
 	{"full", full},
 	{"unavailable", unavailable},
 	{"uncertain", uncertain},
-	{"a context that ended before sending", endedContext},
 }
 
 func tooLarge(b *bench) {

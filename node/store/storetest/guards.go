@@ -283,8 +283,5 @@ func malformedBatches(b *bench) {
 	if _, err := b.Facts.List(b.ctx, b.key(">")); api.CodeOf(err) != api.CodeBadRequest {
 		b.Errorf("list by wildcard: %v", err)
 	}
-	if _, err := b.View.Follow(b.ctx, b.key("*")); api.CodeOf(err) != api.CodeBadRequest {
-		b.Errorf("follow by wildcard: %v", err)
-	}
 	b.wantValue(ok.Key, "")
 }

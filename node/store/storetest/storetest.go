@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,8 @@ import (
 	"github.com/ployz/ployz/node/store"
 )
 
-// World is one store to be tried. The three faces belong to the same store.
+// World is one store to be tried. The three faces belong to the same store. A face or function
+// that no chosen part needs may be nil.
 type World struct {
 	Facts store.Facts
 	View  store.View
@@ -33,10 +35,39 @@ type World struct {
 // patience bounds every wait for something that must happen.
 const patience = 15 * time.Second
 
-// Run runs the suite; open is called once per test.
+// Part is a share of the suite that a store can be held to by itself.
+type Part int
+
+// The parts, with what they need of a World.
+const (
+	// Facts needs Facts and Pass.
+	Facts Part = iota
+	// View needs Facts, View and Pass.
+	View
+	// Log needs Log.
+	Log
+	// Refusals needs Facts and Log: what a store must turn down.
+	Refusals
+	// Failures needs Facts, Log, Small and Broken.
+	Failures
+)
+
+func (p Part) trials() []trial {
+	return map[Part][]trial{
+		Facts: slices.Concat(factTrials, guardTrials), View: viewTrials, Log: logTrials,
+		Refusals: refusalTrials, Failures: failureTrials,
+	}[p]
+}
+
+// Run runs the whole suite; open is called once per test.
 func Run(t *testing.T, open func(*testing.T) World) {
-	for _, group := range [][]trial{factTrials, guardTrials, viewTrials, logTrials, errorTrials} {
-		for _, try := range group {
+	RunParts(t, open, Facts, View, Log, Refusals, Failures)
+}
+
+// RunParts runs some parts of the suite, for a store that is not all of the contract on purpose.
+func RunParts(t *testing.T, open func(*testing.T) World, parts ...Part) {
+	for _, part := range parts {
+		for _, try := range part.trials() {
 			t.Run(try.name, func(t *testing.T) { try.run(newBench(t, open(t))) })
 		}
 	}

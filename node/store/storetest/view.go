@@ -21,6 +21,7 @@ var viewTrials = []trial{
 	{"a closed feed", feedClosed},
 	{"a feed ends with its context", feedContext},
 	{"the view says how fresh it is", viewFreshness},
+	{"follow by a wildcard", followMalformed},
 }
 
 func viewShows(b *bench) {
@@ -287,4 +288,9 @@ func viewFreshness(b *bench) {
 		}
 		return ""
 	})
+}
+
+func followMalformed(b *bench) {
+	_, err := b.View.Follow(b.ctx, b.key("*"))
+	b.wantCode(err, api.CodeBadRequest)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ployz/ployz/node/nodetest/testenv"
 	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/natsstore"
 	"github.com/ployz/ployz/node/store/natsstore/natslab"
@@ -215,6 +216,7 @@ func wantView(t *testing.T, s *natsstore.Store, k store.Key, want string) {
 // TestMirrorOfAnotherHistory makes the origin anew under a mirror. The mirror claims to be
 // current; the digest tells.
 func TestMirrorOfAnotherHistory(t *testing.T) {
+	testenv.Require(t, testenv.Long)
 	m := natslab.Start(t)
 	s := m.Open()
 	ready(t, s)

@@ -68,7 +68,7 @@ type Role string
 
 // The roles that a core knows: their public keys travel in the machine's fact.
 const (
-	// RoleEdge is the edge's leaf in STORE: reads all, writes its machine's status subtree.
+	// RoleEdge is the edge's leaf in STORE: reads all, writes nothing.
 	RoleEdge Role = "edge"
 	// RoleEdgeBus is the edge's leaf in BUS: hears its machine's commands and answers them.
 	RoleEdgeBus Role = "edge-bus"

@@ -36,10 +36,10 @@ func machineUsers(account string, m Machine, generation uint64) []user {
 	}
 }
 
-// leafStoreUser bounds what a stolen edge key can do: read every fact and write its own status.
+// leafStoreUser bounds what a stolen edge key can do: read every fact, and write none.
 // $JS.FC is not an extra: without it the mirror stalls in silence when flow control sets in.
 func leafStoreUser(m Machine, generation uint64) user {
-	publish := []string{FactsSubject(generation) + "status." + m.ID + ".>"}
+	var publish []string
 	for _, stream := range []string{FactsStream(generation), LedgerStream(generation)} {
 		api := "$JS." + CoreDomain + ".API."
 		publish = append(publish,

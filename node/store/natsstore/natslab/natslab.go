@@ -57,6 +57,8 @@ type Machine struct {
 	CoreConfig natsconf.Core
 	EdgeConfig natsconf.Edge
 	Core, Edge *Process
+	// Edit, when set, changes the core's rendered text: for what our rendering never says.
+	Edit func(text string) string
 }
 
 // Option changes a machine before its configurations are rendered.
@@ -118,6 +120,9 @@ func (m *Machine) Render() {
 	m.t.Helper()
 	core, err := natsconf.RenderCore(m.CoreConfig)
 	m.must(err)
+	if m.Edit != nil {
+		core = []byte(m.Edit(string(core)))
+	}
 	m.must(os.WriteFile(m.path("core.conf"), core, 0o600))
 	edge, err := natsconf.RenderEdge(m.EdgeConfig)
 	m.must(err)

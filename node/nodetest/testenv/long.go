@@ -1,0 +1,14 @@
+package testenv
+
+import "os"
+
+// Long is for tests that take a minute: they run where PLOYZ_TEST_LONG is set, or where
+// PLOYZ_TEST_REQUIRE asks for "long".
+var Long = Feature{"long", missingLong}
+
+func missingLong() string {
+	if os.Getenv("PLOYZ_TEST_LONG") != "" || required("long") {
+		return ""
+	}
+	return "set PLOYZ_TEST_LONG=1"
+}

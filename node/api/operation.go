@@ -180,3 +180,9 @@ type OperationSummary struct {
 	// ResolvedBy names the operation that dealt with an interrupted or stranded one.
 	ResolvedBy string `json:"resolvedBy,omitempty"`
 }
+
+// OperationDetail is the answer of GET /v1/operations/{id}: the summary and every ledger entry.
+type OperationDetail struct {
+	OperationSummary
+	Entries []Event `json:"entries"`
+}

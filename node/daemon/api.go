@@ -1,0 +1,166 @@
+package daemon
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/store"
+)
+
+// Runner runs operations; operation.Runner does.
+type Runner interface {
+	Preview(ctx context.Context, op operation.Operation, caller string) (api.Plan, error)
+	Run(ctx context.Context, req operation.Request) api.Outcome
+}
+
+// Instances lists what runs on this machine; runtime.Runtime does.
+type Instances interface {
+	List(ctx context.Context) ([]runtime.Observation, error)
+}
+
+// Images is this machine's image store, as the surface and the image operations use it.
+type Images interface {
+	Ensure(ctx context.Context, reference string, pull runtime.Pull) (runtime.Image, error)
+	Resolve(ctx context.Context, reference string, auth *runtime.RegistryAuth) (string, error)
+	Lookup(ctx context.Context, reference string) (runtime.Image, error)
+	Import(ctx context.Context, reference string, archive io.Reader, progress runtime.Progress) (runtime.Image, error)
+	List(ctx context.Context) ([]runtime.ImageEntry, error)
+	Remove(ctx context.Context, reference string) error
+}
+
+// API is the HTTP surface. Its fields are set by the composition root before Handler is called.
+type API struct {
+	Version api.Version
+	// Status observes the machine, whatever state it is in. It should answer within seconds
+	// also when the store is away.
+	Status func(ctx context.Context) (api.Status, error)
+	// Doctor looks at everything that the machine needs.
+	Doctor func(ctx context.Context) []api.Check
+
+	// Founder runs Founding, the kinds that need no cluster: machine.init.
+	Founder  Runner
+	Founding Kinds
+	// Member is nil until the machine is part of a cluster. It is asked for at every request.
+	Member func() *Member
+
+	// Admit decides whether a peer may use the socket; nil is root and the group "ployz".
+	Admit func(Peer) bool
+	Log   *slog.Logger
+
+	running running
+}
+
+// Member is what a machine has as part of a cluster.
+type Member struct {
+	// Machine is this machine's name.
+	Machine string
+	Runner  Runner
+	Kinds   Kinds
+	Facts   store.Facts
+	View    store.View
+	Ledger  store.Log
+
+	Instances Instances
+	Console   runtime.Console
+	Images    Images
+	// Missing returns those of the blobs that the image store lacks.
+	Missing func(digests []string) ([]string, error)
+}
+
+// Handler returns the surface. It answers only connections that Serve accepted, since only those
+// have a peer.
+func (a *API) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/version", a.always(func(*http.Request) (any, error) { return a.Version, nil }))
+	mux.HandleFunc("GET /v1/status", a.always(func(r *http.Request) (any, error) { return a.Status(r.Context()) }))
+	mux.HandleFunc("GET /v1/doctor", a.always(func(r *http.Request) (any, error) {
+		return map[string][]api.Check{"checks": a.Doctor(r.Context())}, nil
+	}))
+	mux.HandleFunc("POST /v1/plans", a.postPlan)
+	mux.HandleFunc("POST /v1/operations", a.postOperation)
+	mux.HandleFunc("POST /v1/operations/{id}/cancel", a.cancelOperation)
+	mux.HandleFunc("GET /v1/operations", a.member(listOperations(a)))
+	mux.HandleFunc("GET /v1/operations/{id}", a.member(showOperation))
+	mux.HandleFunc("GET /v1/operations/{id}/watch", a.stream(a.watchOperation))
+	mux.HandleFunc("GET /v1/events", a.stream(watchEvents))
+
+	mux.HandleFunc("GET /v1/services", a.member(listServices))
+	mux.HandleFunc("GET /v1/namespaces/{ns}/history", a.member(history))
+	mux.HandleFunc("GET /v1/namespaces/{ns}/commits/{n}", a.member(showCommit))
+	mux.HandleFunc("GET /v1/namespaces/{ns}/diff", a.member(diff))
+	mux.HandleFunc("GET /v1/namespaces/{ns}/secrets", a.member(listValues(store.Secrets)))
+	mux.HandleFunc("GET /v1/namespaces/{ns}/configs", a.member(listValues(store.Configs)))
+
+	mux.HandleFunc("GET /v1/logs", a.stream(logs))
+	mux.HandleFunc("GET /v1/stats", a.member(stats))
+	mux.HandleFunc("POST /v1/instances/{id}/exec", a.exec)
+
+	mux.HandleFunc("GET /v1/images", a.member(listImages))
+	mux.HandleFunc("POST /v1/images/missing", a.member(missingBlobs))
+	mux.HandleFunc("POST /v1/images/import", a.stream(importImage))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, api.Errorf(api.CodeNotFound, "there is no %s %s", r.Method, r.URL.Path).
+			WithHint("the client may be newer than the daemon: ployzctl version"))
+	})
+	return a.admitted(mux)
+}
+
+// answer is the part of most requests that differs: what to answer in JSON.
+type answer func(r *http.Request, m *Member) (any, error)
+
+// always answers also before the machine is part of a cluster.
+func (a *API) always(f func(r *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		value, err := f(r)
+		writeJSON(w, value, err)
+	}
+}
+
+// member answers once the machine is part of a cluster.
+func (a *API) member(f answer) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		m, err := a.needMember()
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		value, err := f(r, m)
+		writeJSON(w, value, err)
+	}
+}
+
+// stream is member for answers of many lines.
+func (a *API) stream(f func(r *http.Request, m *Member, out *lines) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		m, err := a.needMember()
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		out := &lines{w: w}
+		if err := f(r, m, out); err != nil {
+			out.fail(err)
+		}
+	}
+}
+
+func (a *API) needMember() (*Member, error) {
+	if m := a.Member(); m != nil {
+		return m, nil
+	}
+	return nil, api.Errorf(api.CodeNotInitialised, "this machine is not part of a cluster yet").WithHint("ployzctl init")
+}
+
+// running are the operations that this daemon coordinates now, by id.
+type running struct {
+	mu       sync.Mutex
+	byID     map[string]*stream // guarded by mu
+	stopping bool               // guarded by mu
+	all      sync.WaitGroup
+}

@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/deploy"
+	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/store"
+)
+
+// logs answers GET /v1/logs?namespace=&service=&instance=&lines=&since=&follow=.
+func logs(r *http.Request, m *Member, out *lines) error {
+	out.last = func(e *api.Error) any { return api.LogLine{Error: e} }
+	query, err := logQuery(r)
+	if err != nil {
+		return err
+	}
+	if err := knownPlace(r.Context(), m, query); err != nil {
+		return err
+	}
+	if query.Follow {
+		if err := out.start(); err != nil {
+			return err
+		}
+	}
+	err = m.Console.Logs(r.Context(), query, func(line runtime.LogLine) error {
+		return out.write(api.LogLine{
+			Time: line.Time, Namespace: line.Namespace, Service: line.Service, Instance: line.Instance,
+			Stream: line.Stream, Message: line.Message,
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return out.start()
+}
+
+func logQuery(r *http.Request) (runtime.LogQuery, error) {
+	q := r.URL.Query()
+	query := runtime.LogQuery{
+		Namespace: q.Get("namespace"), Service: q.Get("service"), Instance: q.Get("instance"), Follow: q.Get("follow") == "true",
+	}
+	var err error
+	if query.Lines, err = intParam(r, "lines", -1); err != nil {
+		return query, err
+	}
+	if since := q.Get("since"); since != "" {
+		if query.Since, err = time.Parse(time.RFC3339Nano, since); err != nil {
+			return query, api.Errorf(api.CodeBadRequest, "%q is not a time such as 2026-01-02T15:04:05Z", since).About("since")
+		}
+	}
+	return query, nil
+}
+
+// knownPlace refuses names that never were, which would otherwise answer with silence. What was
+// removed still has its logs.
+func knownPlace(ctx context.Context, m *Member, q runtime.LogQuery) error {
+	if q.Namespace == "" {
+		return nil
+	}
+	if err := deploy.CheckNamespace(q.Namespace); err != nil {
+		return err
+	}
+	reads := newReads(m)
+	_, err := reads.Get(ctx, store.Head(q.Namespace))
+	if store.IsUnavailable(err) {
+		return nil // the journal is the machine's own
+	}
+	commit, err := deploy.Current(ctx, reads, q.Namespace)
+	if api.CodeOf(err) == api.CodeNamespaceAbsent {
+		_, err = deploy.History(ctx, reads, q.Namespace)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	if _, ok := commit.Spec.Services[q.Service]; !ok && q.Service != "" {
+		return api.Errorf(api.CodeNoSuchService, "the namespace has no service %q", q.Service).About(q.Namespace).
+			WithHint("list them: ployzctl service ls %s", q.Namespace)
+	}
+	return nil
+}
+
+// stats answers GET /v1/stats?namespace=&service= with the machine's running instances.
+func stats(r *http.Request, m *Member) (any, error) {
+	list, err := m.Instances.List(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	ns, service := r.URL.Query().Get("namespace"), r.URL.Query().Get("service")
+	all := []api.InstanceStats{}
+	for _, o := range list {
+		if o.State != runtime.StateRunning || ns != "" && o.Spec.Namespace != ns || service != "" && o.Spec.Service != service {
+			continue
+		}
+		s, err := m.Console.Stats(r.Context(), o.ID)
+		if code := api.CodeOf(err); code == api.CodeNotRunning || code == api.CodeRuntimeNotFound {
+			continue // it ended between the two looks
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, api.InstanceStats{
+			Namespace: o.Spec.Namespace, Service: o.Spec.Service, Instance: o.ID, CPUNanos: int64(s.CPU), MemoryBytes: s.MemoryBytes,
+			PIDs: s.PIDs, ReadBytes: s.ReadBytes, WriteBytes: s.WriteBytes, RxBytes: s.RxBytes, TxBytes: s.TxBytes,
+		})
+	}
+	return map[string][]api.InstanceStats{"instances": all}, nil
+}

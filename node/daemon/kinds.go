@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/deploy"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/runtime"
+)
+
+// Kind makes an operation from a request. body is the request as the ledger may keep it.
+type Kind func(request json.RawMessage) (op operation.Operation, body json.RawMessage, err error)
+
+// Kinds are the operations that can be asked for, by name.
+type Kinds map[string]Kind
+
+// KindOf is the kind whose request is an R. redact returns what the ledger keeps of a request, or
+// nil for all of it.
+func KindOf[R any](make func(R) operation.Operation, redact func(R) any) Kind {
+	return func(text json.RawMessage) (operation.Operation, json.RawMessage, error) {
+		var request R
+		if len(text) == 0 {
+			text = json.RawMessage("{}")
+		}
+		if err := readJSON(bytes.NewReader(text), &request); err != nil {
+			return nil, nil, err
+		}
+		kept := any(request)
+		if redact != nil {
+			kept = redact(request)
+		}
+		body, err := json.Marshal(kept)
+		if err != nil {
+			return nil, nil, api.Errorf(api.CodeInternal, "encoding the request for the ledger: %w", err)
+		}
+		return make(request), body, nil
+	}
+}
+
+// find returns a kind. Errors: request.unknown-operation.
+func (k Kinds) find(name string) (Kind, error) {
+	if kind, ok := k[name]; ok {
+		return kind, nil
+	}
+	return nil, api.Errorf(api.CodeUnknownOperation, "there is no operation %q", name).
+		WithHint("the client may be newer than the daemon: ployzctl version")
+}
+
+// DeployKinds are the operations on namespaces.
+func DeployKinds(kit deploy.Kit) Kinds {
+	return Kinds{
+		api.KindDeploy: KindOf(func(r api.DeployRequest) operation.Operation {
+			return deploy.NewDeploy(kit, r.Spec, auths(r.Auths))
+		}, redactDeploy),
+		api.KindRollback: KindOf(func(r api.RollbackRequest) operation.Operation {
+			return deploy.NewRollback(kit, r.Namespace, r.To)
+		}, nil),
+		api.KindScale: KindOf(func(r api.ScaleRequest) operation.Operation {
+			return deploy.NewScale(kit, r.Namespace, r.Service, r.Replicas)
+		}, nil),
+		api.KindRestart: KindOf(func(r api.ServiceRequest) operation.Operation {
+			return deploy.NewRestart(kit, r.Namespace, r.Service)
+		}, nil),
+		api.KindRemove: KindOf(func(r api.NamespaceRequest) operation.Operation { return deploy.NewRemove(kit, r.Namespace) }, nil),
+		api.KindClear:  KindOf(func(r api.NamespaceRequest) operation.Operation { return deploy.NewClear(kit, r.Namespace) }, nil),
+		api.KindSecretSet: KindOf(func(r api.ValueRequest) operation.Operation {
+			return deploy.NewSetSecret(kit, r.Namespace, r.Name, valueOf(r))
+		}, redactValue),
+		api.KindConfigSet: KindOf(func(r api.ValueRequest) operation.Operation {
+			return deploy.NewSetConfig(kit, r.Namespace, r.Name, valueOf(r))
+		}, redactValue),
+	}
+}
+
+// valueOf is nil exactly for a removal: an empty value is a value.
+func valueOf(r api.ValueRequest) []byte {
+	switch {
+	case r.Remove:
+		return nil
+	case r.Value == nil:
+		return []byte{}
+	}
+	return r.Value
+}
+
+func redactValue(r api.ValueRequest) any {
+	r.Value = nil
+	return r
+}
+
+// redactDeploy drops credentials and the values of secrets; configs are in the commit anyway.
+func redactDeploy(r api.DeployRequest) any {
+	r.Auths = nil
+	secrets := map[string]api.Secret{}
+	for name, s := range r.Spec.Secrets {
+		secrets[name] = api.Secret{External: s.External, Name: s.Name}
+	}
+	configs := map[string]api.Config{}
+	for name, c := range r.Spec.Configs {
+		configs[name] = api.Config{External: c.External, Name: c.Name}
+	}
+	r.Spec.Secrets, r.Spec.Configs = secrets, configs
+	return r
+}
+
+func auths(wanted map[string]api.RegistryAuth) map[string]runtime.RegistryAuth {
+	out := map[string]runtime.RegistryAuth{}
+	for registry, a := range wanted {
+		out[registry] = runtime.RegistryAuth(a)
+	}
+	return out
+}

@@ -1,0 +1,107 @@
+package daemon
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/deploy"
+	"github.com/ployz/ployz/node/store"
+)
+
+func history(r *http.Request, m *Member) (any, error) {
+	ns, err := namespaceParam(r)
+	if err != nil {
+		return nil, err
+	}
+	list, err := deploy.History(r.Context(), newReads(m), ns)
+	return map[string][]api.CommitSummary{"commits": list}, err
+}
+
+// namespaceParam is checked before it becomes part of a key.
+func namespaceParam(r *http.Request) (string, error) {
+	ns := r.PathValue("ns")
+	if err := deploy.CheckNamespace(ns); err != nil {
+		return "", err
+	}
+	return ns, nil
+}
+
+func showCommit(r *http.Request, m *Member) (any, error) {
+	return readCommit(r, m, r.PathValue("n"))
+}
+
+func readCommit(r *http.Request, m *Member, number string) (api.Commit, error) {
+	ns, err := namespaceParam(r)
+	if err != nil {
+		return api.Commit{}, err
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 {
+		return api.Commit{}, api.Errorf(api.CodeBadRequest, "%q is not the number of a commit", number).About(ns).
+			WithHint("list them: ployzctl history %s", ns)
+	}
+	return deploy.ReadCommit(r.Context(), newReads(m), ns, n)
+}
+
+func diff(r *http.Request, m *Member) (any, error) {
+	from, err := readCommit(r, m, r.URL.Query().Get("from"))
+	if err != nil {
+		return nil, err
+	}
+	to, err := readCommit(r, m, r.URL.Query().Get("to"))
+	if err != nil {
+		return nil, err
+	}
+	list, err := deploy.Diff(from, to)
+	if list == nil {
+		list = []api.Difference{}
+	}
+	return map[string][]api.Difference{"differences": list}, err
+}
+
+// listValues lists secrets or configs by name, with what tells their values apart.
+func listValues(prefix func(ns string) store.Key) answer {
+	return func(r *http.Request, m *Member) (any, error) {
+		ns, err := namespaceParam(r)
+		if err != nil {
+			return nil, err
+		}
+		facts, err := newReads(m).List(r.Context(), prefix(ns))
+		if err != nil {
+			return nil, err
+		}
+		list := make([]api.ValueSummary, len(facts))
+		for i, fact := range facts {
+			if list[i], err = valueSummary(fact); err != nil {
+				return nil, err
+			}
+		}
+		return map[string][]api.ValueSummary{"values": list}, nil
+	}
+}
+
+// storedValue is what node/deploy writes for a secret or config.
+type storedValue struct {
+	Operation string           `json:"operation"`
+	Sealed    api.SealedSecret `json:"sealed"`
+	Content   []byte           `json:"content"`
+}
+
+func valueSummary(fact store.Fact) (api.ValueSummary, error) {
+	var v storedValue
+	if err := json.Unmarshal(fact.Value, &v); err != nil {
+		return api.ValueSummary{}, api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
+	}
+	print := v.Sealed.Fingerprint
+	if print == "" {
+		sum := sha256.Sum256(v.Content)
+		print = hex.EncodeToString(sum[:6])
+	}
+	return api.ValueSummary{
+		Name: fact.Key.Last(), Fingerprint: print, Bytes: len(v.Content), Written: fact.Written, Operation: v.Operation,
+	}, nil
+}

@@ -1,0 +1,173 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
+	"github.com/ployz/ployz/node/deploy"
+	"github.com/ployz/ployz/node/deploy/agebox"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/runtime/oci"
+	"github.com/ployz/ployz/node/runtime/runc"
+	"github.com/ployz/ployz/node/services/systemd"
+	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/filestore"
+	"github.com/ployz/ployz/node/store/natsstore"
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
+)
+
+// Daemon is ployzd on a machine with systemd. This file and its wire_ siblings are the one place
+// that chooses implementations.
+type Daemon struct {
+	Settings Settings
+	Log      *slog.Logger
+	Version  string
+	// State and Run are the folders of what boot needs and of what a reboot empties.
+	State, Run string
+
+	units   *systemd.Supervisor
+	images  *oci.Store
+	host    *host
+	founded *filestore.Store
+	started time.Time
+
+	member  atomic.Pointer[Member]
+	store   atomic.Pointer[natsstore.Store]
+	adopted atomic.Pointer[adoption]
+}
+
+// Wire makes the parts that a machine has before it belongs to a cluster.
+func (d *Daemon) Wire() error {
+	d.started = time.Now()
+	d.units = systemd.New()
+	if err := os.MkdirAll(d.State, 0o755); err != nil {
+		return api.Errorf(api.CodeInternal, "making the state folder: %w", err)
+	}
+	images, err := oci.Open(oci.Options{
+		Root: filepath.Join(d.State, "images"), Insecure: d.Settings.Images.InsecureRegistries,
+		ReserveBytes: 256 << 20, // the store's writes must not fail because of a pull
+		InUse:        d.imageInUse,
+	})
+	if err != nil {
+		return err
+	}
+	d.images = images
+	d.host = &host{daemon: d}
+	d.founded, err = filestore.Open(filepath.Join(d.State, "founding.journal"), time.Now)
+	return err
+}
+
+// Join makes the parts that need the cluster's store, for the machine that the identity says this is.
+func (d *Daemon) Join(self machine.Identity) error {
+	opened, err := natsstore.Open(d.storeConfig(self))
+	if err != nil {
+		return err
+	}
+	box, err := agebox.Open(d.keys())
+	if err != nil {
+		return err
+	}
+	fences, err := coordination.OpenFences(filepath.Join(d.State, "fences.json"))
+	if err != nil {
+		return err
+	}
+	m := d.memberOf(self, opened, box, fences)
+	d.store.Store(opened)
+	d.member.Store(m)
+	return nil
+}
+
+func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *agebox.Box, fences *coordination.Fences) *Member {
+	run := d.runtimeOf(self)
+	local := &deploy.Local{
+		Runtime: run, Images: d.images, Network: run.Network, Console: run, Fences: fences,
+		Subnet:  deploy.Subnet{V4: self.Subnet4, V6: self.Subnet6},
+		Machine: d.observe, Serving: d.serving,
+	}
+	facts := &checkedFacts{Facts: opened.Facts(), check: opened.CheckSettings}
+	kit := deploy.Kit{Facts: facts, Participants: oneMachine{self.Name, local}, Sealer: box, Now: time.Now}
+	kinds := DeployKinds(kit)
+	for name, kind := range ImageKinds(self.Name, facts, d.images, d.prune()) {
+		kinds[name] = kind
+	}
+	return &Member{
+		Machine: self.Name, Runner: d.runner(self.Name, facts, opened.Log()), Kinds: kinds,
+		Facts: facts, View: opened.View(), Ledger: opened.MirrorLog(),
+		Instances: run, Console: run, Images: d.images, Missing: d.images.Missing,
+	}
+}
+
+func (d *Daemon) runtimeOf(self machine.Identity) *runc.Runtime {
+	r := runc.New()
+	r.State, r.Run = d.State, d.Run
+	r.Units = d.units
+	r.Network = &network{daemon: d, self: self}
+	r.Users = d.images.User
+	r.Nameservers = resolvers(self)
+	r.Domain = "ployz.internal"
+	return r
+}
+
+// runner coordinates operations from this machine.
+func (d *Daemon) runner(name string, facts store.Facts, log store.Log) *operation.Runner {
+	leases := &coordination.Leases{Facts: facts}
+	return &operation.Runner{
+		Facts: facts, Log: log, Machine: name, Now: time.Now, NewID: operation.NewID,
+		Acquire: func(ctx context.Context, scope string, h coordination.Holder) (operation.Lease, error) {
+			return leases.Acquire(ctx, scope, h)
+		},
+	}
+}
+
+// API is the daemon's surface.
+func (d *Daemon) API() *API {
+	return &API{
+		Version: d.version(),
+		Status:  d.status, Doctor: d.doctor,
+		Founder: founder{d}, Founding: Kinds{api.KindMachineInit: KindOf(func(r api.InitRequest) operation.Operation {
+			return machine.NewInit(d.host, d.withDefaults(r))
+		}, nil)},
+		Member: d.member.Load, Log: d.Log,
+	}
+}
+
+func (d *Daemon) withDefaults(r api.InitRequest) api.InitRequest {
+	if r.CIDR == "" {
+		r.CIDR = d.Settings.ClusterCIDR
+	}
+	if r.Name == "" {
+		r.Name = hostName()
+	}
+	return r
+}
+
+func (d *Daemon) version() api.Version {
+	v := api.Version{Version: d.Version, API: "v1"}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v.Go = info.GoVersion
+	}
+	return v
+}
+
+func (d *Daemon) keys() string { return filepath.Join(d.State, "keys") }
+
+func (d *Daemon) storeConfig(self machine.Identity) natsstore.Config {
+	seed := func(role natsconf.Role) string { return natsstore.SeedFile(d.keys(), role) }
+	c := natsstore.Config{
+		Machine: self.ID, Generation: self.Generation,
+		CoordinatorSeed: seed(natsconf.RoleCoordinator), SystemSeed: seed(natsconf.RoleSystem),
+		EdgeURL: "nats://" + natsconf.EdgeListen.String(), EdgeSeed: seed(natsconf.RoleLocal), EdgeSystemSeed: seed(natsconf.RoleLocalSystem),
+	}
+	for _, voter := range self.Voters {
+		c.CoreURLs = append(c.CoreURLs, natsconf.ClientURL(voter))
+	}
+	return c
+}

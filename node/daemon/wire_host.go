@@ -1,0 +1,249 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/ployz/ployz/datapath/bridge"
+	"github.com/ployz/ployz/datapath/firewall"
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/deploy/agebox"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/services"
+	"github.com/ployz/ployz/node/store/natsstore"
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
+	"github.com/ployz/ployz/units"
+)
+
+// host makes and takes away the parts of this machine's membership: machine.Host on the real
+// thing.
+type host struct{ daemon *Daemon }
+
+// program is the path of one of our programs.
+func program(name string) string { return filepath.Join(units.Lib, name) }
+
+func (h *host) path(parts ...string) string {
+	return filepath.Join(append([]string{h.daemon.State}, parts...)...)
+}
+
+// Identity implements machine.Host.
+func (h *host) Identity() (machine.Identity, error) { return machine.LoadIdentity(h.daemon.State) }
+
+// SetMember implements machine.Host.
+func (h *host) SetMember(self machine.Identity) error {
+	self.Member = true
+	if err := self.Save(h.daemon.State); err != nil {
+		return err
+	}
+	return h.daemon.Join(self)
+}
+
+// Keys implements machine.Host.
+func (h *host) Keys() (machine.Keys, error) {
+	recipient, err := agebox.Recipient(h.daemon.keys())
+	if err != nil {
+		return machine.Keys{}, err
+	}
+	public, err := natsstore.EnsureKeys(h.daemon.keys(), natsconf.Roles())
+	if err != nil {
+		return machine.Keys{}, err
+	}
+	keys := machine.Keys{Recipient: recipient, Store: map[string]string{}}
+	for role, key := range public.Shared() {
+		keys.Store[string(role)] = key
+	}
+	return keys, nil
+}
+
+// Make implements machine.Host.
+func (h *host) Make(ctx context.Context, part machine.Part, self machine.Identity) error {
+	switch part {
+	case machine.PartIdentity:
+		return h.makeIdentity(self)
+	case machine.PartNetwork:
+		return h.makeNetwork(ctx, self)
+	case machine.PartStore:
+		return h.makeStore(ctx, self)
+	case machine.PartStreams:
+		return h.makeStreams(ctx, self)
+	}
+	wanted, err := h.daemon.wanted(self)
+	if err != nil {
+		return err
+	}
+	return h.start(ctx, wanted[part]...)
+}
+
+// Take implements machine.Host.
+func (h *host) Take(ctx context.Context, part machine.Part, self machine.Identity) error {
+	switch part {
+	case machine.PartIdentity:
+		return errors.Join(machine.RemoveIdentity(h.daemon.State), os.RemoveAll(h.daemon.keys()))
+	case machine.PartStreams:
+		return nil // they go with the store
+	}
+	wanted, err := h.daemon.wanted(self)
+	if err != nil {
+		return err
+	}
+	if err := h.daemon.units.Remove(ctx, unitNames(wanted[part])...); err != nil {
+		return err
+	}
+	switch part {
+	case machine.PartStore:
+		return os.RemoveAll(h.path("nats"))
+	case machine.PartNetwork:
+		return h.takeNetwork(self)
+	}
+	return nil
+}
+
+func unitNames(wanted []services.Wanted) []string {
+	var names []string
+	for _, w := range wanted {
+		names = append(names, w.Unit.Name)
+	}
+	return names
+}
+
+func (h *host) makeIdentity(self machine.Identity) error {
+	if _, err := agebox.EnsureKeys(h.daemon.keys()); err != nil {
+		return err
+	}
+	if _, err := natsstore.EnsureKeys(h.daemon.keys(), natsconf.Roles()); err != nil {
+		return err
+	}
+	if err := natsstore.EnsureRouteSecret(h.routeSecret()); err != nil {
+		return err
+	}
+	return self.Save(h.daemon.State)
+}
+
+func (h *host) routeSecret() string { return filepath.Join(h.daemon.keys(), "route.secret") }
+
+func bridgeConfig(self machine.Identity) bridge.Config {
+	return bridge.Config{
+		Name: bridge.DefaultName, MTU: 1500,
+		V4: netip.PrefixFrom(self.Gateway4(), self.Subnet4.Bits()),
+		V6: netip.PrefixFrom(self.Overlay, self.Subnet6.Bits()),
+	}
+}
+
+func (h *host) makeNetwork(ctx context.Context, self machine.Identity) error {
+	if err := os.MkdirAll(h.path("net"), 0o755); err != nil {
+		return api.Errorf(api.CodeInternal, "making the network's folder: %w", err)
+	}
+	if err := bridgeConfig(self).Save(h.path("net", "bridge.json")); err != nil {
+		return api.Errorf(api.CodeInternal, "writing the bridge's configuration: %w", err)
+	}
+	wanted, err := h.daemon.wanted(self)
+	if err != nil {
+		return err
+	}
+	return h.start(ctx, wanted[machine.PartNetwork]...)
+}
+
+func (h *host) takeNetwork(self machine.Identity) error {
+	_, err := bridge.Remove(bridgeConfig(self))
+	return errors.Join(err, firewall.Remove(), os.RemoveAll(h.path("net")))
+}
+
+func (h *host) makeStore(ctx context.Context, self machine.Identity) error {
+	if err := h.renderStore(self); err != nil {
+		return err
+	}
+	files := natsstore.CoreFiles{Program: program("ployz-nats"), Config: h.path("nats", "core.conf"), RouteSecret: h.routeSecret()}
+	if err := natsstore.Found(ctx, files); err != nil {
+		return err
+	}
+	wanted, err := h.daemon.wanted(self)
+	if err != nil {
+		return err
+	}
+	return h.start(ctx, wanted[machine.PartStore]...)
+}
+
+// renderStore writes both servers' configurations.
+func (h *host) renderStore(self machine.Identity) error {
+	keys, err := natsstore.EnsureKeys(h.daemon.keys(), natsconf.Roles())
+	if err != nil {
+		return err
+	}
+	core := natsconf.Core{
+		Name: self.CoreName(), Cluster: self.Cluster, Generation: self.Generation, Address: self.Overlay,
+		StoreDir: h.path("nats", "core"), Machines: []natsconf.Machine{{ID: self.ID, Keys: keys.Shared()}},
+	}
+	edge := natsconf.Edge{Machine: self.ID, Generation: self.Generation, StoreDir: h.path("nats", "edge"), Keys: keys}
+	for _, voter := range self.Voters {
+		core.Voters = append(core.Voters, natsconf.RouteAddress(voter))
+		edge.Voters = append(edge.Voters, natsconf.LeafAddress(voter))
+	}
+	coreText, err := natsconf.RenderCore(core)
+	if err != nil {
+		return api.Errorf(api.CodeInternal, "rendering the core's configuration: %w", err)
+	}
+	edgeText, err := natsconf.RenderEdge(edge)
+	if err != nil {
+		return api.Errorf(api.CodeInternal, "rendering the edge's configuration: %w", err)
+	}
+	return errors.Join(h.write(coreText, "nats", "core.conf"), h.write(edgeText, "nats", "edge.conf"))
+}
+
+func (h *host) write(text []byte, parts ...string) error {
+	path := h.path(parts...)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return api.Errorf(api.CodeInternal, "making %s: %w", filepath.Dir(path), err)
+	}
+	if err := renameio.WriteFile(path, text, 0o600); err != nil {
+		return api.Errorf(api.CodeInternal, "writing %s: %w", path, err)
+	}
+	return nil
+}
+
+// streamsDeadline bounds the wait for the lone core's first leader.
+const streamsDeadline = 60 * time.Second
+
+func (h *host) makeStreams(ctx context.Context, self machine.Identity) error {
+	ctx, cancel := context.WithTimeout(ctx, streamsDeadline)
+	defer cancel()
+	opened, err := natsstore.Open(h.daemon.storeConfig(self))
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	if err := opened.CreateStreams(ctx, len(self.Voters), natsstore.StreamSize{}); err != nil {
+		return err
+	}
+	if err := opened.EnsureMirrors(ctx); err != nil {
+		return err
+	}
+	return opened.CheckSettings(ctx)
+}
+
+// start brings units up and fails on the first that does not come.
+func (h *host) start(ctx context.Context, wanted ...services.Wanted) error {
+	for _, w := range wanted {
+		report := services.Ensure(ctx, h.daemon.units, w, h.daemon.digest(w.Unit.Name))
+		if report.Err != nil {
+			return report.Err
+		}
+		if report.Act == services.Leave {
+			return api.Errorf(api.CodeMachineUnfit, "the unit cannot be made ours: %s", strings.Join(report.Reasons, "; ")).
+				About(w.Unit.Name).WithHint("systemctl status %s", w.Unit.Name)
+		}
+	}
+	return nil
+}
+
+// exists reports whether a path is there.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}

@@ -29,15 +29,36 @@ func Net() (Unit, error) {
 	})
 }
 
-// NATS returns the store's unit; role is "edge" or "core", args follow it on the command line.
-func NATS(role string, args ...string) (Unit, error) {
+// NATS describes one of the store's units.
+type NATS struct {
+	// Role is "edge" or "core".
+	Role string
+	// Config is the server's configuration file, Status where it writes which one it runs with; "" means
+	// /var/lib/ployz/nats/ROLE.conf and /run/ployz/nats-ROLE.json.
+	Config, Status string
+	// Args are further arguments, such as --seed.
+	Args []string
+}
+
+// Render returns the unit. Its reload fails unless the server says that it took the file over.
+func (n NATS) Render() (Unit, error) {
 	names := map[string]string{"edge": NATSService, "core": NATSCoreService}
-	name, ok := names[role]
+	name, ok := names[n.Role]
 	if !ok {
-		return Unit{}, fmt.Errorf("units: %q is not a role of the store: edge or core", role)
+		return Unit{}, fmt.Errorf("units: %q is not a role of the store: edge or core", n.Role)
 	}
+	if n.Config == "" {
+		n.Config = "/var/lib/ployz/nats/" + n.Role + ".conf"
+	}
+	if n.Status == "" {
+		n.Status = "/run/ployz/nats-" + n.Role + ".json"
+	}
+	files := []string{"--config", n.Config, "--status", n.Status}
 	return render(name, "ployz-nats.service.tmpl", func(identity string) any {
-		return map[string]any{"Identity": identity, "Lib": Lib, "Role": role, "Args": append([]string{role}, args...)}
+		return map[string]any{
+			"Identity": identity, "Lib": Lib, "Role": n.Role,
+			"Args": slices.Concat([]string{n.Role}, files, n.Args), "Reload": slices.Concat([]string{"reload"}, files),
+		}
 	})
 }
 

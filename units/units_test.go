@@ -33,7 +33,7 @@ func all(t *testing.T) []Unit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := []Unit{must(Net()), must(NATS("edge")), must(NATS("core")), gateway.Service, dns.Service,
+	list := []Unit{must(Net()), must(NATS{Role: "edge", Args: []string{"--seed", "STORE=/var/lib/ployz/keys/store.seed"}}.Render()), must(NATS{Role: "core"}.Render()), gateway.Service, dns.Service,
 		must(fullWorkload().Render()), must(Workload{ID: "job-1", Namespace: "shop", Service: "migrate", Slot: "migrate",
 			Prepare: "/bin/true", Create: "/bin/true", Start: "/bin/true", Delete: "/bin/true", ForceDelete: "/bin/true", PIDFile: "/run/ployz/instances/job-1/pid",
 			RuntimeDirectory: "ployz/instances/job-1", ExitFile: "/run/ployz/exits/job-1", Restart: "no"}.Render())}
@@ -117,7 +117,7 @@ func TestRefusesWhatCannotBeWritten(t *testing.T) {
 	if got, err := Command("/bin/x", "a b", "50%", "$HOME", `q"`, ""); err != nil || got != `/bin/x "a b" "50%%" "$$HOME" "q\"" ""` {
 		t.Errorf("Command = %s, %v", got, err)
 	}
-	if _, err := NATS("leaf"); err == nil {
+	if _, err := (NATS{Role: "leaf"}).Render(); err == nil {
 		t.Error("an unknown role was rendered")
 	}
 }

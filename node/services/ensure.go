@@ -90,7 +90,7 @@ func act(ctx context.Context, s Supervisor, w Wanted, a Act) (deferred bool, err
 	if a == Replace {
 		return false, s.Reload(ctx, w.Unit.Name)
 	}
-	if w.SocketOf != "" {
+	if w.SocketOf.Name != "" {
 		return actOnSocket(ctx, s, w, a)
 	}
 	if a == Recreate {
@@ -102,9 +102,16 @@ func act(ctx context.Context, s Supervisor, w Wanted, a Act) (deferred bool, err
 // actOnSocket knows that systemd refuses to open a socket whose service is up. A new socket
 // then waits for the service's next start; one at another address needs the service to stop first.
 func actOnSocket(ctx context.Context, s Supervisor, w Wanted, a Act) (deferred bool, err error) {
-	service, err := s.Observe(ctx, w.SocketOf)
+	name := w.SocketOf.Name
+	service, err := s.Observe(ctx, name)
 	if err != nil {
 		return false, err
+	}
+	if !service.File {
+		// Nor does it open one whose service it has never heard of.
+		if err := s.Install(ctx, w.SocketOf); err != nil {
+			return false, err
+		}
 	}
 	if !service.Running() {
 		return false, s.Restart(ctx, w.Unit.Name)
@@ -112,12 +119,12 @@ func actOnSocket(ctx context.Context, s Supervisor, w Wanted, a Act) (deferred b
 	if a == Create {
 		return true, nil
 	}
-	if err := s.Stop(ctx, w.SocketOf); err != nil {
+	if err := s.Stop(ctx, name); err != nil {
 		return false, err
 	}
 	if err := s.Restart(ctx, w.Unit.Name); err != nil {
 		// The service binds for itself what it was not handed.
-		return false, errors.Join(err, s.Start(ctx, w.SocketOf))
+		return false, errors.Join(err, s.Start(ctx, name))
 	}
-	return false, s.Start(ctx, w.SocketOf)
+	return false, s.Start(ctx, name)
 }

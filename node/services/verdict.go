@@ -15,8 +15,8 @@ type Wanted struct {
 	// runs with; "" for others. ReloadTakesConfig says that Reload takes a new one over.
 	Config            string
 	ReloadTakesConfig bool
-	// SocketOf is the service that a socket unit's listeners go to.
-	SocketOf string
+	// SocketOf is the service that a socket unit's listeners go to, zero for other units.
+	SocketOf units.Unit
 }
 
 // Seen is what was observed of it.

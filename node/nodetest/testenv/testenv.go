@@ -29,6 +29,7 @@ var (
 	Systemd    = Feature{"systemd", missingSystemd}
 	Nspawn     = Feature{"nspawn", program("systemd-nspawn", "systemd-container")}
 	Overlay    = Feature{"overlay", missingOverlay}
+	DevMachine = Feature{"dev-machine", missingDevMachine}
 	Analyze    = Feature{"systemd-analyze", program("systemd-analyze", "systemd")}
 	TUN        = Feature{"tun", missingFile("/dev/net/tun")}
 	DebTools   = Feature{"dpkg", program("dpkg-deb", "dpkg")}
@@ -94,6 +95,19 @@ func RuncPath() string {
 func missingSystemd() string {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return "this machine was not booted by systemd"
+	}
+	return ""
+}
+
+// missingDevMachine answers for tests that change what the package installed, which only a
+// throw-away machine of `ployzctl dev` may suffer.
+func missingDevMachine() string {
+	text, err := os.ReadFile("/run/systemd/container")
+	if err != nil || strings.TrimSpace(string(text)) != "systemd-nspawn" {
+		return "this is not a machine of `ployzctl dev`"
+	}
+	if _, err := os.Stat("/usr/lib/ployz/ployz-gateway"); err != nil {
+		return err.Error()
 	}
 	return ""
 }

@@ -23,7 +23,7 @@ func serving(t *testing.T, v4 string) (socket, service services.Wanted) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return services.Wanted{Unit: units.Stamp(units.GatewaySocket, "[Unit]\n[Socket]\nListenStream="+v4+"\n"), SocketOf: units.GatewayService},
+	return services.Wanted{Unit: units.Stamp(units.GatewaySocket, "[Unit]\n[Socket]\nListenStream="+v4+"\n"), SocketOf: g.Service},
 		services.Wanted{Unit: g.Service, HandOver: true}
 }
 
@@ -37,7 +37,7 @@ func TestSocketsAndTheirService(t *testing.T) {
 	}
 	s.Calls()
 
-	extra := services.Wanted{Unit: units.Stamp("ployz-gateway-tcp-25.socket", "[Unit]\n[Socket]\n"), SocketOf: units.GatewayService}
+	extra := services.Wanted{Unit: units.Stamp("ployz-gateway-tcp-25.socket", "[Unit]\n[Socket]\n"), SocketOf: service.Unit}
 	if r := services.Ensure(t.Context(), s, extra, nil); !r.Deferred || r.Err != nil {
 		t.Fatalf("a new socket under a running service: %+v", r)
 	}

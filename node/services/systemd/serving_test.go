@@ -1,0 +1,172 @@
+package systemd
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ployz/ployz/node/nodetest/testenv"
+	"github.com/ployz/ployz/node/services"
+	"github.com/ployz/ployz/units"
+)
+
+// ensure acts on sockets and their service, and wants one verdict for all of them.
+func ensure(t *testing.T, s *Supervisor, v units.Serving, want services.Act) {
+	t.Helper()
+	for _, socket := range v.Sockets {
+		r := services.Ensure(t.Context(), s, services.Wanted{Unit: socket, SocketOf: v.Service}, nil)
+		if r.Err != nil || (r.Act != services.Adopt && r.Act != want) {
+			t.Fatalf("%+v, want %s", r, want)
+		}
+	}
+	r := services.Ensure(t.Context(), s, services.Wanted{Unit: v.Service, HandOver: true}, nil)
+	if r.Err != nil || r.Act != want {
+		t.Fatalf("%+v, want %s", r, want)
+	}
+}
+
+func removed(t *testing.T, s *Supervisor, v units.Serving) {
+	t.Cleanup(func() {
+		names := []string{v.Service.Name}
+		for _, socket := range v.Sockets {
+			names = append(names, socket.Name)
+		}
+		if err := s.Remove(context.Background(), names...); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestServingUnits runs the real gateway and resolver in their sandboxes, and replaces and
+// restarts them under requests: none may fail.
+func TestServingUnits(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.Systemd, testenv.DevMachine)
+	s := New()
+	t.Cleanup(s.Close)
+	gateway, err := units.Gateway{Args: emptyTable(t)}.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dns, err := units.DNS{Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.55"), netip.MustParseAddr("10.101.77.1"), netip.MustParseAddr("fd00:77::1")}}.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []units.Serving{gateway, dns} {
+		removed(t, s, v)
+		ensure(t, s, v, services.Create)
+		ensure(t, s, v, services.Adopt)
+	}
+	requests := ask(t)
+	for _, v := range []units.Serving{gateway, dns} {
+		before, err := s.Observe(t.Context(), v.Service.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		upgrade(t, before.Executable)
+		ensure(t, s, v, services.Replace)
+		after, err := s.Observe(t.Context(), v.Service.Name)
+		if err != nil || after.MainPID == before.MainPID || after.Restarts != 0 || after.ExecutableStale {
+			t.Fatalf("hand-over: before %+v, after %+v, %v", before, after, err)
+		}
+		if err := s.Restart(t.Context(), v.Service.Name); err != nil {
+			t.Fatal(err)
+		}
+		ensure(t, s, v, services.Adopt)
+	}
+	if ok, failed := requests(); failed != 0 || ok < 20 {
+		t.Fatalf("%d requests answered, %d failed", ok, failed)
+	}
+	extra, err := units.Gateway{Args: emptyTable(t), TCP: []uint16{5432}}.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed(t, s, extra)
+	r := services.Ensure(t.Context(), s, services.Wanted{Unit: extra.Sockets[2], SocketOf: extra.Service}, nil)
+	if r.Err != nil || !r.Deferred {
+		t.Fatalf("a new socket under a running service: %+v", r)
+	}
+	if err := s.Restart(t.Context(), units.GatewayService); err != nil {
+		t.Fatal(err)
+	}
+	if o, err := s.Observe(t.Context(), extra.Sockets[2].Name); err != nil || !o.Running() {
+		t.Fatalf("the new socket after a restart of its service: %+v, %v", o, err)
+	}
+}
+
+// emptyTable are the gateway's arguments for serving without a store.
+func emptyTable(t *testing.T) []string {
+	t.Helper()
+	const path = "/run/ployz-test-table.json"
+	if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(path) })
+	return []string{"-table", path}
+}
+
+// upgrade puts another file in the program's place, and the old one back at the end.
+func upgrade(t *testing.T, program string) {
+	t.Helper()
+	text, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(text []byte) {
+		if err := os.WriteFile(program+".new", text, 0o755); err != nil {
+			t.Error(err)
+		}
+		if err := os.Rename(program+".new", program); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(func() { put(text) })
+	put(append(text[:len(text):len(text)], 0))
+}
+
+// ask sends requests, each on a connection of its own, until the returned function is called: it
+// returns how many were answered, whatever the answer, and how many were not.
+func ask(t *testing.T) func() (ok, failed int64) {
+	var answered, unanswered atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.55:53")
+	}}
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			resp, err := client.Get("http://127.0.0.1/")
+			_, dnsErr := resolver.LookupHost(ctx, "nothing.ployz.internal.")
+			if ctx.Err() != nil {
+				return
+			}
+			if err == nil {
+				resp.Body.Close()
+			}
+			var typed *net.DNSError
+			isDNS := dnsErr != nil && asDNS(dnsErr, &typed) && !typed.IsTimeout
+			if err == nil && isDNS {
+				answered.Add(1)
+			} else {
+				unanswered.Add(1)
+				t.Logf("unanswered: %v; %v", err, dnsErr)
+			}
+		}
+	}()
+	return func() (int64, int64) {
+		cancel()
+		<-done
+		return answered.Load(), unanswered.Load()
+	}
+}
+
+func asDNS(err error, into **net.DNSError) (ok bool) {
+	*into, ok = err.(*net.DNSError)
+	return ok
+}

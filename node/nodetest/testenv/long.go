@@ -12,3 +12,13 @@ func missingLong() string {
 	}
 	return "set PLOYZ_TEST_LONG=1"
 }
+
+// Loop is for tests that mount a file system of their own from a file.
+var Loop = Feature{"loop", missingLoop}
+
+func missingLoop() string {
+	if _, err := os.Stat("/dev/loop-control"); err != nil {
+		return err.Error()
+	}
+	return program("mkfs.ext4", "e2fsprogs")()
+}

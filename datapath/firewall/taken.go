@@ -62,6 +62,16 @@ func PortTaken(protocol string, addr netip.Addr, port uint16, ours func(Holder) 
 	return nil, nil
 }
 
+// Listeners returns every program that listens on the machine, of "tcp" or "udp". Errors: what
+// /proc refused.
+func Listeners(protocol string) ([]Holder, error) {
+	sockets, err := listeners(protocol)
+	for i := range sockets {
+		sockets[i].PID, sockets[i].Command = owner(sockets[i].inode)
+	}
+	return sockets, err
+}
+
 // overlaps: a listener on :: also has IPv4, unless it asked not to, which /proc does not tell.
 func overlaps(held, wanted netip.Addr) bool {
 	if !wanted.IsValid() || wanted.IsUnspecified() || held == wanted {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -95,9 +96,6 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 	facts := &checkedFacts{Facts: opened.Facts(), check: opened.CheckSettings}
 	kit := deploy.Kit{Facts: facts, Participants: oneMachine{self.Name, local}, Sealer: box, Now: time.Now}
 	kinds := DeployKinds(kit)
-	for name, kind := range ImageKinds(self.Name, facts, d.images, d.prune()) {
-		kinds[name] = kind
-	}
 	return &Member{
 		Machine: self.Name, Runner: d.runner(self.Name, facts, opened.Log()), Kinds: kinds,
 		Facts: facts, View: opened.View(), Ledger: opened.MirrorLog(),
@@ -170,4 +168,13 @@ func (d *Daemon) storeConfig(self machine.Identity) natsstore.Config {
 		c.CoreURLs = append(c.CoreURLs, natsconf.ClientURL(voter))
 	}
 	return c
+}
+
+// Close ends what the daemon holds open. Nothing that serves is among it.
+func (d *Daemon) Close() error {
+	if opened := d.store.Load(); opened != nil {
+		opened.Close()
+	}
+	d.units.Close()
+	return errors.Join(d.images.Close(), d.founded.Close())
 }

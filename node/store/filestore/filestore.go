@@ -76,7 +76,7 @@ func Open(path string, clock func() time.Time) (*Store, error) {
 }
 
 func (s *Store) start(file *os.File) error {
-	if err := lock(file); err != nil {
+	if err := lockFile(file); err != nil {
 		return err
 	}
 	text, err := io.ReadAll(file)
@@ -92,7 +92,7 @@ func (s *Store) start(file *os.File) error {
 	return nil
 }
 
-func lock(file *os.File) error {
+func lockFile(file *os.File) error {
 	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return api.Errorf(api.CodeStoreBusy, "another process has the journal open").About(file.Name()).Again().

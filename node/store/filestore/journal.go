@@ -127,9 +127,9 @@ func (s *Store) takeBackLocked(what string, cause error) error {
 	return store.Unavailable(what, cause)
 }
 
-func (s *Store) applyLocked(e entry, bytes int) {
+func (s *Store) applyLocked(e entry, sizeBytes int) {
 	s.lines++
-	s.size += int64(bytes)
+	s.size += int64(sizeBytes)
 	at := s.revision + store.Revision(len(e.Puts))
 	if e.Operation != "" {
 		at = s.recordLocked(e)

@@ -29,7 +29,7 @@ func (s *Store) CheckSettings(ctx context.Context) error {
 		wants []map[string]any
 	}{
 		{s.core, s.cfg.CoreURLs, s.cfg.SystemSeed, true, []map[string]any{
-			wanted(factsConfig(s.cfg.Generation, 1, StreamSize{})), wanted(ledgerConfig(s.cfg.Generation, 1, StreamSize{})),
+			factsConfig(s.cfg.Generation, 0, StreamSize{}), ledgerConfig(s.cfg.Generation, 0, StreamSize{}),
 		}},
 		{s.edge, []string{s.cfg.EdgeURL}, s.cfg.EdgeSystemSeed, false, []map[string]any{
 			mirrorConfig(natsconf.FactsStream(s.cfg.Generation), s.cfg.Machine, 1),
@@ -38,12 +38,15 @@ func (s *Store) CheckSettings(ctx context.Context) error {
 		if part.l == nil {
 			continue
 		}
-		wrong, err := s.checkServer(ctx, part.l.name, part.urls, part.seed, part.core)
+		report, err := s.askServer(ctx, part.l.name, part.urls, part.seed)
 		if err != nil {
 			return err
 		}
-		found = append(found, wrong...)
+		found = append(found, judgeServer(report, part.core)...)
 		for _, want := range part.wants {
+			if part.core {
+				want = wanted(want, report)
+			}
 			wrong, err := s.checkStream(ctx, part.l, want)
 			if err != nil {
 				return err
@@ -54,11 +57,12 @@ func (s *Store) CheckSettings(ctx context.Context) error {
 	return unsafeSettings(found)
 }
 
-// wanted drops what an operator may choose: sizes, and the number of replicas, which is compared
-// with the number of voters.
-func wanted(config map[string]any) map[string]any {
-	for _, k := range []string{"max_bytes", "num_replicas"} {
-		delete(config, k)
+// wanted drops the size, which an operator may choose, and sets the replicas: as many as voters.
+func wanted(config map[string]any, r serverReport) map[string]any {
+	delete(config, "max_bytes")
+	delete(config, "num_replicas")
+	if r.Data.Meta != nil {
+		config["num_replicas"] = r.Data.Meta.Size
 	}
 	return config
 }
@@ -95,21 +99,21 @@ type serverReport struct {
 	} `json:"data"`
 }
 
-// checkServer asks the server itself, in its system account: what runs, not what is on disk.
-func (s *Store) checkServer(ctx context.Context, name string, urls []string, seed string, core bool) ([]*api.Error, error) {
+// askServer asks the server itself, in its system account: what runs, not what is on disk.
+func (s *Store) askServer(ctx context.Context, name string, urls []string, seed string) (serverReport, error) {
+	var r serverReport
 	l, err := dial(name, urls, seed, s.cfg.inbox(), s.cfg.Timeout)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	defer l.nc.Close()
 	if err := l.await(ctx); err != nil {
-		return nil, err
+		return r, err
 	}
-	var r serverReport
 	if err := l.call(ctx, "$SYS.REQ.SERVER."+l.nc.ConnectedServerId()+".JSZ", nil, &r); err != nil {
-		return nil, unavailable("the "+name+"'s settings", err)
+		return r, unavailable("the "+name+"'s settings", err)
 	}
-	return judgeServer(r, core), nil
+	return r, nil
 }
 
 func judgeServer(r serverReport, core bool) []*api.Error {

@@ -1,0 +1,43 @@
+// Package natsstore is the store contract on a real NATS JetStream: facts and ledger written
+// through the core, read through the machine's own edge.
+//
+// It needs the two servers of cmd/ployz-nats with the configuration of natsconf, and the seeds of
+// this machine's keys. It never purges, never deletes a message or a stream, never guards by a
+// wildcard, and never calls a write that got no answer anything but uncertain.
+//
+// # Layout
+//
+// Facts are the stream KV_facts_g<N> with one message per subject, $KV.facts_g<N>.<key>: to the
+// standard tools a key-value bucket named facts_g<N>. All that the design asks for holds there as
+// in any stream, because a bucket is nothing but a stream with such names: atomic batches with
+// guards, per-message TTLs, a mirror on the edge that follows overwrites and expiries (in the same
+// names, so `nats kv` reads the mirror too), deny_delete and deny_purge. TestStandardTools proves
+// it with the library that `nats kv` is made of. A removal is that library's delete marker
+// (KV-Operation: DEL). What differs from a bucket that the library makes itself:
+//
+//   - Rollups stay forbidden, since the server takes deny_purge only without them: `nats kv purge` is
+//     refused, and so are the server's own expiry markers (subject_delete_marker_ttl). Hence an
+//     expired fact leaves no trace, and feeds do not show it go.
+//   - A guard that has no write to ride on is carried by a removal of the key _check, which no
+//     face of this package shows; `nats kv` does not list it either.
+//
+// The ledger is the stream LEDGER_g<N>, ledger.g<N>.<operation>, many messages per subject.
+//
+// # What the server taught (2.15.2)
+//
+//   - On a stream of one replica a single message's guard is judged before its ID: a retry of a
+//     committed write is told "wrong sequence". So a refusal of a single message is checked once
+//     more by its ID alone, under a guard that no message can satisfy and that is judged after it.
+//     Batches are recognised first.
+//   - A batch on one replica is made whole again after a crash from a staging folder. Killing the
+//     server and cutting the power in the middle of batches left none torn (crash_test.go,
+//     powercut_test.go).
+//   - A mirror whose request for a consumer is lost waits 30 s and then backs off: after a boot of
+//     core and edge together the view was 38 s stale. ployz-nats therefore holds such requests
+//     until the core answers (natsconf.MirrorAPI); the view is then current within milliseconds
+//     of the first leader.
+//   - A mirror of a stream that was made anew says "no lag" with a mix of two histories.
+//     Store.Verify compares digests and tells.
+//   - Without a leader the JetStream API does not answer at all, so every question has a short
+//     deadline of its own, and a write is preceded by one (at most once a second).
+package natsstore

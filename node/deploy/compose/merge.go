@@ -39,7 +39,7 @@ func (l *loader) project(ctx context.Context) (*types.Project, error) {
 // log to standard error about variables, or read a file that never ends.
 func (l *loader) hopeless() bool {
 	return slices.ContainsFunc(l.found, func(f finding) bool {
-		return f.err != nil && f.err.Code != api.CodeComposeUnsupported
+		return f.err != nil && (!f.mild || strings.HasSuffix(f.path, ".external.name"))
 	})
 }
 

@@ -100,7 +100,7 @@ func (m *mapper) tmpfs(at string, c types.ServiceConfig) (all []api.Tmpfs) {
 	}
 	for i, t := range all {
 		if t.SizeBytes < 0 {
-			m.bad(item(at+".tmpfs", i), "the size of %s is negative", t.Target)
+			m.bad(item(at+".tmpfs", i), "the size of %s is negative", t.Target).WithHint("such as size=64m")
 		}
 	}
 	return all

@@ -24,7 +24,7 @@ func (m *mapper) ports(at string, c types.ServiceConfig) (all []api.Port) {
 			m.bad(here, "the published port %q is not one port", p.Published).WithHint("one port, or ranges of equal length on both sides")
 			continue
 		case p.Target == 0 || p.Target > 65535:
-			m.bad(here, "the target port %d is not between 1 and 65535", p.Target)
+			m.bad(here, "the target port %d is out of range", p.Target).WithHint("between 1 and 65535")
 			continue
 		}
 		if p.Protocol != "tcp" && p.Protocol != "udp" && p.Protocol != "" {
@@ -101,7 +101,7 @@ func (m *mapper) span(at string, d *types.Duration, fallback time.Duration) time
 		return fallback
 	}
 	if *d < 0 || time.Duration(*d) > 24*time.Hour {
-		m.bad(at, "%s is not between 0 and 24h", time.Duration(*d))
+		m.bad(at, "%s is out of range", time.Duration(*d)).WithHint("between 0 and 24h")
 		return fallback
 	}
 	return time.Duration(*d)

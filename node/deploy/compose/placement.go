@@ -43,7 +43,7 @@ func (m *mapper) replicas(at string, n *int, p *api.Placement) {
 	switch {
 	case n == nil:
 	case *n < 0 || *n > 1000:
-		m.bad(at, "%d is not between 0 and 1000", *n)
+		m.bad(at, "%d is out of range", *n).WithHint("between 0 and 1000")
 	default:
 		p.Replicas, p.Zero = *n, *n == 0
 	}

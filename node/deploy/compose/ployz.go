@@ -116,6 +116,7 @@ func (m *mapper) job(at string, raw any) *api.Job {
 	}
 	if j.When != "before" && j.When != "after" {
 		m.bad(at, "%q is no time for a job", j.When).WithHint("before or after")
+		return nil
 	}
 	return j
 }
@@ -219,7 +220,7 @@ func (m *mapper) port(at string, v any) uint16 {
 	}
 	n, err := strconv.ParseUint(m.text(at, v), 10, 16)
 	if err != nil || n == 0 {
-		m.bad(at, "%v is not a port between 1 and 65535", v)
+		m.bad(at, "%v is not a port", v).WithHint("a number between 1 and 65535")
 	}
 	return uint16(n)
 }
@@ -230,7 +231,7 @@ func (m *mapper) flag(at string, v any) bool {
 	}
 	on, err := strconv.ParseBool(m.text(at, v))
 	if err != nil {
-		m.bad(at, "%v is neither true nor false", v)
+		m.bad(at, "%v is no switch", v).WithHint("true or false")
 	}
 	return on
 }

@@ -22,6 +22,8 @@ type finding struct {
 	place place
 	err   *api.Error // nil for a note
 	note  string
+	// mild problems do not keep compose-go from understanding the rest.
+	mild bool
 }
 
 func (f finding) subject() string { return subject(f.place, f.path) }
@@ -40,7 +42,7 @@ func subject(p place, path string) string {
 
 // add keeps a problem at a place that the caller knows.
 func (l *loader) add(at place, path string, err *api.Error) {
-	f := finding{path: path, place: at, err: err}
+	f := finding{path: path, place: at, err: err, mild: err.Code == api.CodeComposeUnsupported}
 	err.About(f.subject())
 	l.found = append(l.found, f)
 }

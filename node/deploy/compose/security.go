@@ -56,7 +56,7 @@ func (m *mapper) device(at string, d types.DeviceMapping, s *api.Security) {
 
 func (m *mapper) ulimit(at, name string, u *types.UlimitsConfig, s *api.Security) {
 	if u == nil {
-		m.bad(at, "has no value")
+		m.bad(at, "has no value").WithHint("a number, or soft and hard")
 		return
 	}
 	limit := api.Ulimit{Soft: int64(u.Soft), Hard: int64(u.Hard)}

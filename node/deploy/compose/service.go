@@ -155,7 +155,7 @@ func (m *mapper) process(at string, c *types.ServiceConfig) api.Process {
 
 func (m *mapper) duration(path string, d types.Duration) api.Duration {
 	if d < 0 {
-		m.bad(path, "%s is negative", time.Duration(d))
+		m.bad(path, "%s is negative", time.Duration(d)).WithHint("such as 10s or 1m30s")
 	}
 	return api.Duration(d)
 }
@@ -212,7 +212,7 @@ func (m *mapper) resources(at string, c types.ServiceConfig) api.Resources {
 	r := api.Resources{CPUs: float(c.CPUS), MemoryBytes: int64(c.MemLimit), PIDs: max(c.PidsLimit, 0), ReserveMemoryBytes: int64(c.MemReservation)}
 	if c.BlkioConfig != nil && c.BlkioConfig.Weight != 0 {
 		if w := c.BlkioConfig.Weight; w < 10 || w > 1000 {
-			m.bad(at+".blkio_config.weight", "%d is not between 10 and 1000", w)
+			m.bad(at+".blkio_config.weight", "%d is out of range", w).WithHint("between 10 and 1000")
 		}
 		r.IOWeight = max(1, int(c.BlkioConfig.Weight)/5)
 	}
@@ -228,7 +228,7 @@ func (m *mapper) resources(at string, c types.ServiceConfig) api.Resources {
 		}
 	}
 	if r.CPUs < 0 || r.ReserveCPUs < 0 || r.MemoryBytes < 0 || r.ReserveMemoryBytes < 0 || math.IsNaN(r.CPUs) || math.IsInf(r.CPUs, 0) {
-		m.bad(at+".deploy.resources", "a limit is negative or no number")
+		m.bad(at+".deploy.resources", "a limit is negative or no number").WithHint("leave it out for no limit")
 	}
 	return r
 }

@@ -64,6 +64,9 @@ func unset(text string, lookup func(string) (string, bool), depth int) (missing 
 			text = text[1:]
 		case text[0] == '{':
 			end := closing(text)
+			if end == len(text) {
+				return missing // malformed: compose-go's own message is better
+			}
 			missing = append(missing, unsetBraced(text[1:end], lookup, depth)...)
 			text = text[end:]
 		default:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/template"
@@ -156,7 +157,27 @@ func (l *loader) value(src *source, node *yaml.Node, path string, pat *pattern, 
 		l.mapping(src, node, path, pat, depth)
 	case yaml.SequenceNode:
 		l.list(src, node, path, pat, depth)
+	case yaml.ScalarNode:
+		l.decimalMode(src.at(node), node, path)
 	}
+}
+
+// decimalMode refuses permissions such as 440, which YAML reads as a decimal number.
+func (l *loader) decimalMode(at place, node *yaml.Node, path string) {
+	if !strings.HasSuffix(path, ".mode") || node.Tag != "!!int" || strings.HasPrefix(node.Value, "0") {
+		return
+	}
+	l.add(at, path, api.Errorf(api.CodeComposeValue, "%s is a decimal number, which is %s in octal", node.Value, octal(node.Value)).
+		WithHint("permissions are octal: write 0%s, or %q", node.Value, node.Value))
+	l.found[len(l.found)-1].mild = true
+}
+
+func octal(decimal string) string {
+	n, err := strconv.ParseUint(decimal, 10, 32)
+	if err != nil {
+		return "no permissions"
+	}
+	return fmt.Sprintf("%#o", n)
 }
 
 func (l *loader) list(src *source, node *yaml.Node, path string, pat *pattern, depth int) {

@@ -131,7 +131,7 @@ func (d *Daemon) API() *API {
 		Version: d.version(),
 		Status:  d.status, Doctor: d.doctor,
 		Founder: founder{d}, Founding: Kinds{api.KindMachineInit: KindOf(func(r api.InitRequest) operation.Operation {
-			return machine.NewInit(d.host, d.withDefaults(r))
+			return machine.NewInit(d.host, foundingFacts{d.founded.Facts(), d}, d.withDefaults(r))
 		}, nil)},
 		Member: d.member.Load, Log: d.Log,
 	}

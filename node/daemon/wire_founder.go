@@ -74,7 +74,7 @@ func (f foundingFacts) Commit(ctx context.Context, batch store.Batch) (store.Rev
 
 // Get implements store.Facts: the cluster's facts are in the cluster's store, once there is one.
 func (f foundingFacts) Get(ctx context.Context, key store.Key) (store.Fact, error) {
-	if key != store.Cluster() {
+	if key != store.Cluster() && !key.Under(store.Machines()) {
 		return f.Facts.Get(ctx, key)
 	}
 	opened, err := f.open()

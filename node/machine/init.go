@@ -56,6 +56,7 @@ type Keys struct {
 // Init founds a cluster on this machine.
 type Init struct {
 	host    Host
+	facts   store.Facts
 	request api.InitRequest
 	cidr    netip.Prefix
 
@@ -63,17 +64,21 @@ type Init struct {
 	problems []*api.Error
 	// begun says that an earlier init left its identity; it is used again.
 	begun bool
+	// landed says that an earlier init committed and did not end; then nothing may be undone.
+	landed bool
+	// seen are the revisions of the facts that this init writes.
+	seen map[store.Key]store.Revision
 }
 
-// NewInit founds a cluster; host is this machine.
-func NewInit(host Host, request api.InitRequest) *Init {
+// NewInit founds a cluster; host is this machine, facts the store that it will have.
+func NewInit(host Host, facts store.Facts, request api.InitRequest) *Init {
 	if request.ClusterName == "" {
 		request.ClusterName = "main"
 	}
 	if request.CIDR == "" {
 		request.CIDR = DefaultCIDR.String()
 	}
-	return &Init{host: host, request: request}
+	return &Init{host: host, facts: facts, request: request}
 }
 
 // Kind implements operation.Operation.
@@ -85,7 +90,7 @@ func (i *Init) Scope() string { return "cluster" }
 var nameShape = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,22}[a-z0-9])?$`)
 
 // Inspect implements operation.Operation.
-func (i *Init) Inspect(ctx context.Context, _ operation.Situation) error {
+func (i *Init) Inspect(ctx context.Context, before operation.Situation) error {
 	if err := i.check(); err != nil {
 		return err
 	}
@@ -95,15 +100,34 @@ func (i *Init) Inspect(ctx context.Context, _ operation.Situation) error {
 		self = firstMachine(i.request, i.cidr)
 	case err != nil:
 		return err
-	case self.Member:
+	case self.Member && before.Unfinished == nil:
 		return api.Errorf(api.CodeMachineInitialised, "this machine is %s of cluster %s", self.Name, self.ClusterName).
 			About(self.Name).WithHint("look at it: ployzctl status")
 	default:
 		i.begun = true
 	}
 	i.self = self
-	i.problems, err = i.host.Look(ctx)
-	return err
+	if i.problems, err = i.host.Look(ctx); err != nil {
+		return err
+	}
+	return i.inspectFacts(ctx, before.Unfinished)
+}
+
+// inspectFacts looks at what an earlier init committed. Otherwise there is no store to look into.
+func (i *Init) inspectFacts(ctx context.Context, before *operation.Unfinished) error {
+	i.seen = map[store.Key]store.Revision{}
+	i.landed = before != nil && before.Committed
+	if !i.landed {
+		return nil
+	}
+	for _, key := range []store.Key{store.Cluster(), store.Machine(i.self.ID)} {
+		fact, err := i.facts.Get(ctx, key)
+		if err != nil && !store.IsNotFound(err) {
+			return err
+		}
+		i.seen[key] = fact.Revision
+	}
+	return nil
 }
 
 // check refuses a request that cannot be a cluster.
@@ -166,18 +190,21 @@ func (i *Init) changes() []api.Change {
 func (i *Init) steps(parts ...Part) []operation.Step {
 	var steps []operation.Step
 	for _, part := range parts {
-		steps = append(steps, operation.Step{
+		step := operation.Step{
 			Name: "make " + string(part), Participant: i.request.Name, Clear: "ployzctl init",
-			Do:   func(ctx context.Context, _ *operation.Act) error { return i.host.Make(ctx, part, i.self) },
-			Undo: func(ctx context.Context, _ *operation.Act) error { return i.host.Take(ctx, part, i.self) },
-		})
+			Do: func(ctx context.Context, _ *operation.Act) error { return i.host.Make(ctx, part, i.self) },
+		}
+		if !i.landed {
+			step.Undo = func(ctx context.Context, _ *operation.Act) error { return i.host.Take(ctx, part, i.self) }
+		}
+		steps = append(steps, step)
 	}
 	return steps
 }
 
 func (i *Init) commit() operation.Commit {
 	return operation.Commit{
-		Witness: store.Cluster(), Content: i.request,
+		Witness: store.Cluster(), Expect: i.seen[store.Cluster()], Content: i.request,
 		Batch: func(op string) ([]store.Put, error) {
 			keys, err := i.host.Keys()
 			if err != nil {
@@ -191,20 +218,20 @@ func (i *Init) commit() operation.Commit {
 				Operation: op, ID: i.self.ID, Name: i.self.Name, Overlay: i.self.Overlay, Subnet4: i.self.Subnet4,
 				Subnet6: i.self.Subnet6, Recipient: keys.Recipient, StoreKeys: keys.Store,
 			}
-			return puts(map[store.Key]any{store.Cluster(): cluster, store.Machine(i.self.ID): member})
+			return i.puts(map[store.Key]any{store.Cluster(): cluster, store.Machine(i.self.ID): member})
 		},
 	}
 }
 
-// puts renders facts that must not be there yet.
-func puts(facts map[store.Key]any) ([]store.Put, error) {
+// puts renders facts, each guarded by what was seen of it.
+func (i *Init) puts(facts map[store.Key]any) ([]store.Put, error) {
 	var list []store.Put
 	for key, value := range facts {
 		text, err := json.Marshal(value)
 		if err != nil {
 			return nil, api.Errorf(api.CodeInternal, "encoding %s: %w", key, err)
 		}
-		list = append(list, store.Put{Key: key, Value: text, Expect: store.Expect(0)})
+		list = append(list, store.Put{Key: key, Value: text, Expect: store.Expect(i.seen[key])})
 	}
 	return list, nil
 }

@@ -2,7 +2,9 @@ package routing
 
 import (
 	"encoding/json"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/ployz/ployz/node/api"
@@ -65,18 +67,25 @@ func Decode(namespace string, value []byte) (View, error) {
 	if err := json.Unmarshal(value, &v); err != nil {
 		return View{}, bad(namespace, "is not JSON: %v", err)
 	}
-	if v.Schema != viewSchema {
-		return View{}, bad(namespace, "has schema %d; this version knows %d", v.Schema, viewSchema)
-	}
-	if v.Namespace != namespace {
-		return View{}, bad(namespace, "names namespace %q", v.Namespace)
-	}
-	for name, service := range v.Services {
-		if err := service.check(namespace, name); err != nil {
-			return View{}, err
-		}
+	if err := v.check(namespace); err != nil {
+		return View{}, err
 	}
 	return v, nil
+}
+
+func (v View) check(namespace string) error {
+	if v.Schema != viewSchema {
+		return bad(namespace, "has schema %d; this version knows %d", v.Schema, viewSchema)
+	}
+	if v.Namespace != namespace {
+		return bad(namespace, "names namespace %q", v.Namespace)
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Services)) {
+		if err := v.Services[name].check(namespace, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s Service) check(namespace, name string) error {

@@ -1,0 +1,109 @@
+package routing
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/store"
+)
+
+// lookWithin bounds one look at the mirror: a local question, which takes less than a millisecond.
+const lookWithin = 2 * time.Second
+
+func (f *Follower) look(ctx context.Context) (store.Freshness, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	return f.View.Freshness(ctx)
+}
+
+// watch marks the projection uncertain while the mirror is not fresh, and asks for a rebuild when
+// it becomes fresh again or its generation changes, since what happened meanwhile is unknown, and
+// when the mirror's own list differs from what came over the feed.
+func (f *Follower) watch(ctx context.Context, rebuild context.CancelCauseFunc, at store.Freshness) {
+	tick := time.NewTicker(orDefault(f.Poll, time.Second))
+	defer tick.Stop()
+	stale := !at.Fresh
+	audited, differed := time.Now(), ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		why, err := f.judge(ctx, at.Generation)
+		if ctx.Err() != nil {
+			return
+		}
+		switch {
+		case err != nil:
+			rebuild(err)
+			return
+		case why != "":
+			stale = true
+			f.doubt(why)
+			continue
+		case stale:
+			rebuild(api.Errorf(api.CodeStoreUnavailable, "the mirror is fresh again after a gap; the view is being rebuilt"))
+			return
+		}
+		f.confirm()
+		if differed == "" && time.Since(audited) < orDefault(f.Audit, time.Minute) {
+			continue
+		}
+		audited = time.Now()
+		before := differed
+		if differed = f.audit(ctx); differed != "" && differed == before {
+			rebuild(api.Errorf(api.CodeStoreUnavailable, "%s; the view is being rebuilt", differed))
+			return
+		}
+	}
+}
+
+// judge looks at the mirror once: why it is not fresh, or an error where that needs a rebuild.
+func (f *Follower) judge(ctx context.Context, generation uint64) (why string, err error) {
+	served := f.Projection().Revision // before the look: events go on arriving
+	fresh, err := f.look(ctx)
+	switch {
+	case err != nil:
+		return "the machine's mirror does not answer: " + err.Error(), nil
+	case fresh.Generation != generation:
+		return "", api.Errorf(api.CodeStoreUnavailable, "the store's generation is now %d; the view is being rebuilt", fresh.Generation)
+	case fresh.Last < served:
+		return "", api.Errorf(api.CodeStoreUnavailable, "the mirror went back to revision %d", fresh.Last)
+	case !fresh.Fresh:
+		return fresh.Why, nil
+	}
+	return "", nil
+}
+
+// audit returns the first namespace for which the mirror's list has another revision than was
+// looked at, or an event that is good and was rejected. Once it may be an event on its way; twice it is
+// a feed that left something out or garbled it.
+func (f *Follower) audit(ctx context.Context) string {
+	list, err := f.View.List(ctx, store.Routes())
+	if err != nil {
+		return "" // the next look at the mirror says so
+	}
+	seen := f.Projection()
+	listed := make(map[string]bool, len(list))
+	for _, fact := range list {
+		ns := fact.Key.Last()
+		listed[ns] = true
+		a := seen.Namespaces[ns]
+		if at := a.looked(); at < fact.Revision {
+			return fmt.Sprintf("the mirror has revision %d of namespace %s, the feed brought %d", fact.Revision, ns, at)
+		}
+		if a.Rejected != nil && a.after(ns, fact, f.Check).Rejected == nil {
+			return fmt.Sprintf("the mirror has a good revision %d of namespace %s", fact.Revision, ns)
+		}
+	}
+	for _, ns := range seen.Names() {
+		if !listed[ns] {
+			return fmt.Sprintf("the mirror has no namespace %s, the feed did not remove it", ns)
+		}
+	}
+	f.touch()
+	return ""
+}

@@ -1,5 +1,7 @@
 package compose
 
+import "slices"
+
 func yes(path, note string) Key  { return Key{Path: path, Verdict: Supported, Note: note} }
 func idle(path, note string) Key { return Key{Path: path, Verdict: Harmless, Note: note} }
 func refused(path, why, instead string) Key {
@@ -66,7 +68,12 @@ func topKeys() []Key {
 
 // serviceKeys are the supported and harmless ones of a service.
 func serviceKeys() []Key {
-	return under("services.*.",
+	return under("services.*.", slices.Concat(startKeys(), readyKeys(), fileKeys(), limitKeys(), otherKeys())...)
+}
+
+// startKeys say what runs, and when.
+func startKeys() []Key {
+	return []Key{
 		yes("image", "required; resolved to a digest when the deploy is planned"),
 		yes("command", ""),
 		yes("entrypoint", ""),
@@ -88,6 +95,12 @@ func serviceKeys() []Key {
 		yes("depends_on.*.condition", "all three; service_healthy means ready; a service waited for with service_completed_successfully is a job"),
 		yes("depends_on.*.required", "false: left out when that service is not part of the deploy"),
 		yes("depends_on.*.restart", "only false: a deploy of one service does not restart another"),
+	}
+}
+
+// readyKeys say when an instance serves, and where.
+func readyKeys() []Key {
+	return []Key{
 		yes("healthcheck", "decides when an instance is ready and may serve; x-ployz.ready outranks it"),
 		yes("healthcheck.test", "CMD, CMD-SHELL or NONE"),
 		yes("healthcheck.disable", ""),
@@ -106,6 +119,12 @@ func serviceKeys() []Key {
 		idle("ports[].name", "it is only a remark"),
 		idle("ports[].app_protocol", "it is only a remark; routes have x-ployz.routes[].protocol"),
 		idle("expose", "the services of a namespace reach each other on every port"),
+	}
+}
+
+// fileKeys put files into an instance.
+func fileKeys() []Key {
+	return []Key{
 		yes("secrets", "default: /run/secrets/NAME, mode 0444"),
 		yes("secrets[]", ""),
 		yes("secrets[].source", ""),
@@ -134,6 +153,12 @@ func serviceKeys() []Key {
 		refused("volumes[].bind", volumesLater, noVolumes),
 		refused("volumes[].volume", volumesLater, noVolumes),
 		refused("volumes[].image", "images are not mounted", "put the files into the service's own image"),
+	}
+}
+
+// limitKeys are what an instance may do and use.
+func limitKeys() []Key {
+	return []Key{
 		yes("cap_add", ""),
 		yes("cap_drop", ""),
 		yes("read_only", "the root file system"),
@@ -157,6 +182,12 @@ func serviceKeys() []Key {
 		yes("pids_limit", ""),
 		yes("blkio_config", ""),
 		yes("blkio_config.weight", "10 to 1000, where 500 is systemd's IOWeight=100"),
+	}
+}
+
+// otherKeys are the rest.
+func otherKeys() []Key {
+	return []Key{
 		yes("labels", ""),
 		yes("label_file", ""),
 		yes("networks", "only `default`, without settings"),
@@ -178,7 +209,7 @@ func serviceKeys() []Key {
 		idle("container_name", "instances are named by their slots, such as web-0; services find each other by the service's name"),
 		idle("attach", "a deploy is never attached to; logs: ployzctl logs"),
 		idle("develop", "it is for work on the source"),
-	)
+	}
 }
 
 // deployKeys are those of services.*.deploy.

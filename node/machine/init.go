@@ -114,9 +114,11 @@ func (i *Init) Inspect(ctx context.Context, before operation.Situation) error {
 }
 
 // inspectFacts looks at what an earlier init committed. Otherwise there is no store to look into.
+// An identity without an unfinished init is that of one that committed and could not mark it: a
+// rollback takes the identity away.
 func (i *Init) inspectFacts(ctx context.Context, before *operation.Unfinished) error {
 	i.seen = map[store.Key]store.Revision{}
-	i.landed = before != nil && before.Committed
+	i.landed = i.begun && before == nil || before != nil && before.Committed
 	if !i.landed {
 		return nil
 	}

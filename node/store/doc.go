@@ -2,7 +2,8 @@
 // the ledger of operations.
 //
 // It names no technology. natsstore obeys it on a real NATS JetStream, memstore in memory for
-// tests; storetest is the conformance suite that both run. Three reading places exist, and a
+// tests; storetest is the conformance suite that both run. filestore obeys the facts' and the ledger's
+// part of it in one file, for a machine before its cluster exists. Three reading places exist, and a
 // caller picks one on purpose:
 //
 //   - Facts.Get and Facts.List ask the store's leader: for decisions that end in a Commit.

@@ -23,13 +23,11 @@ func CopyLog(ctx context.Context, from, to store.Log) error {
 	}
 	there := present{}
 	for _, r := range all {
-		if found, err := there.take(ctx, to, r.Record); err != nil || found {
-			if err != nil {
-				return err
-			}
-			continue
+		found, err := there.take(ctx, to, r.Record)
+		if err == nil && !found {
+			_, err = to.Append(ctx, r.Operation, r.id, r.Value)
 		}
-		if _, err := to.Append(ctx, r.Operation, r.id, r.Value); err != nil {
+		if err != nil {
 			return err
 		}
 	}

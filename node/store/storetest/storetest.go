@@ -1,5 +1,5 @@
 // Package storetest is the conformance suite of node/store: what every implementation must do,
-// as tests. memstore and natsstore both run it.
+// as tests. memstore and natsstore run all of it, filestore the parts that it implements.
 //
 // The suite may share one store among all its tests, so each works under keys and operations of
 // its own, and none assumes that the store was empty.

@@ -104,7 +104,7 @@ func TestFoundingRefusesWhatItDidNotMake(t *testing.T) {
 }
 
 func TestTermAndLameDuckEndCleanly(t *testing.T) {
-	m := natslab.Start(t)
+	m := natslab.Start(t, natslab.OnIPv6)
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGUSR2} {
 		start := time.Now()
 		m.Core.Signal(sig)

@@ -69,6 +69,14 @@ func StoreIn(dir string) Option {
 	return func(m *Machine) { m.CoreConfig.StoreDir = filepath.Join(dir, "core") }
 }
 
+// OnIPv6 has the core listen on ::1, as a real one listens on its overlay address.
+func OnIPv6(m *Machine) {
+	address := netip.IPv6Loopback()
+	m.CoreConfig.Address = address
+	m.CoreConfig.Voters = []netip.AddrPort{netip.AddrPortFrom(address, m.CoreConfig.RoutePort)}
+	m.EdgeConfig.Voters = []netip.AddrPort{netip.AddrPortFrom(address, m.CoreConfig.LeafPort)}
+}
+
 // New returns a machine with keys and configurations on disk, and nothing running.
 func New(t testing.TB, options ...Option) *Machine {
 	t.Helper()

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -408,4 +409,45 @@ func TestOpening(t *testing.T) {
 	if tries != 5 || serves(f, "shop") != "i1" {
 		t.Errorf("%d tries, %+v", tries, f.Projection())
 	}
+}
+
+// TestOutOfOrder: an older event after a newer one is never served; the view is read anew.
+func TestOutOfOrder(t *testing.T) {
+	r := newRig(t)
+	r.put("shop", "i1")
+	f := r.follower()
+	f.Audit = time.Hour
+	r.run(f)
+	r.awaitFresh(f)
+	swap := &chaosSwap{}
+	r.mirror.set(func(m *mirror) { m.bend = swap.bend })
+	r.put("shop", "i2")
+	last := r.put("shop", "i3")
+	r.await(f, "rebuilt after the swap", func() bool { return swap.done.Load() && len(r.history()) > 2 && !f.Freshness().Uncertain })
+	if a := f.Projection().Namespaces["shop"]; a.Revision != last || a.Rejected != nil {
+		t.Errorf("%+v", a)
+	}
+	for i, p := range r.history()[1:] {
+		if p.Revision < r.history()[i].Revision {
+			t.Errorf("projection %d went back", i+1)
+		}
+	}
+}
+
+// chaosSwap brings the first two changes in the wrong order, and those after as they are.
+type chaosSwap struct {
+	held []store.Change
+	done atomic.Bool
+}
+
+func (c *chaosSwap) bend(change store.Change) []store.Change {
+	switch {
+	case c.done.Load():
+		return []store.Change{change}
+	case c.held == nil:
+		c.held = []store.Change{change}
+		return nil
+	}
+	c.done.Store(true)
+	return append([]store.Change{change}, c.held...)
 }

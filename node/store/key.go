@@ -77,6 +77,9 @@ func GatewayPort(port uint16) Key { return join("port", strconv.Itoa(int(port)))
 // Hostnames is the prefix of all hostname claims.
 func Hostnames() Key { return "host" }
 
+// MachineImages is the last operation on a machine's images; the images are on its own disk.
+func MachineImages(name string) Key { return join("status", name, "images") }
+
 // Lease is the fence of one scope: holder and operation, with a TTL.
 func Lease(scope string) Key { return join("lease", strings.ReplaceAll(scope, "/", "_")) }
 

@@ -13,6 +13,7 @@ cgroup=$1 disk=$2 lower=$3 machine=$4 number=$5 holder=$6 name=$7
 
 mkdir -p "$cgroup/boot" "$cgroup/machine"
 echo $$ >"$cgroup/boot/cgroup.procs"
+exec 3>&- # the lock of the lab: now that we are in its cgroup, down finds us
 
 # Nothing mounted in here shows outside, and nothing of the host's stays busy because of us: other
 # mounts than the ones needed are let go.

@@ -103,8 +103,7 @@ func (l *lab) place(machine string, argv []string, s Streams) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := enterArgs(leader, s.Dir, argv...)
-	return newPlace(root, "ployz-dev-exec", machineEnv(), exec.Command("nsenter", args...))
+	return newPlace(root, "ployz-dev-exec", machineEnv(), exec.Command("nsenter", enterArgs(leader, s.Dir, argv...)...))
 }
 
 func (l *lab) off(machine string) error {
@@ -177,6 +176,8 @@ func (p *place) run(ctx context.Context, s Streams) (int, error) {
 	if err := p.cmd.Start(); err != nil {
 		return 0, api.Errorf(api.CodeDevOptions, "running in the lab: %w", err)
 	}
+	awake := keepAwake(p.cmd.Process)
+	defer awake()
 	done := make(chan struct{})
 	go p.forward(ctx, s, done)
 	err := p.cmd.Wait()
@@ -210,12 +211,11 @@ func (p *place) forward(ctx context.Context, s Streams, done <-chan struct{}) {
 
 // signal reaches the command itself: nsenter, which is its parent, would not pass it on.
 func (p *place) signal(sig syscall.Signal) {
-	pid := p.cmd.Process.Pid
-	children, err := readPIDs(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil || len(children) == 0 {
-		children = []int{pid}
+	targets := children(p.cmd.Process.Pid)
+	if len(targets) == 0 {
+		targets = []int{p.cmd.Process.Pid}
 	}
-	for _, child := range children {
+	for _, child := range targets {
 		// It may have ended between the two calls; then there is nobody left to tell.
 		_ = syscall.Kill(child, sig)
 	}

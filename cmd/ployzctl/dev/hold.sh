@@ -11,6 +11,7 @@ cgroup=$1 ready=$2
 
 mkdir -p "$cgroup"
 echo $$ >"$cgroup/cgroup.procs"
+exec 3>&- # the lock of the lab: now that we are in its cgroup, down finds us
 
 ip link set lo up
 ip link add lab0 type bridge forward_delay 0

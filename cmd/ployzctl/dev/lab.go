@@ -92,6 +92,7 @@ type lab struct {
 	state string // folder of disks and lab.json
 	run   string // folder whose lock serialises up and down
 	plan  plan
+	held  *os.File // the lock, while this process has it
 }
 
 var goodName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,22}[a-z0-9])?$`)
@@ -200,7 +201,8 @@ func (l *lab) lock() (unlock func(), err error) {
 			return nil, err
 		}
 		if l.sameFolder(dir) {
-			return func() { dir.Close() }, nil
+			l.held = dir
+			return func() { dir.Close(); l.held = nil }, nil
 		}
 		dir.Close()
 	}

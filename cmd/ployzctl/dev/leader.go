@@ -1,11 +1,15 @@
 package dev
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // leader returns the PID of a machine's own PID 1, or 0 when it is not booted. It is looked
@@ -55,15 +59,79 @@ func (l *lab) holder() (int, error) {
 	return pids[0], nil
 }
 
+// askLimit bounds a question to a machine's systemd; one that shuts down may never answer.
+const askLimit = 10 * time.Second
+
+// ask runs a short command in a machine and returns what it printed. Its exit status is not
+// looked at: systemctl repeats in it what it prints.
+func ask(leader int, argv ...string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "nsenter", enterArgs(leader, "", argv...)...)
+	var out strings.Builder
+	cmd.Stdout, cmd.WaitDelay = &out, time.Second
+	if err := cmd.Start(); err != nil {
+		return ""
+	}
+	stop := keepAwake(cmd.Process)
+	defer stop()
+	_ = cmd.Wait()
+	return strings.TrimSpace(out.String())
+}
+
+// keepAwake watches over an nsenter until it is stopped. nsenter stops itself when its child is
+// stopped, and a machine that shuts down stops every process in it before it ends them: nobody
+// would wake nsenter to notice, and the machine would wait for the dead child that it never reaps.
+// One whose child is still stopped is left, as that is somebody's ^Z.
+func keepAwake(nsenter *os.Process) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(100 * time.Millisecond):
+				if runState(nsenter.Pid) == 'T' && !slices.ContainsFunc(children(nsenter.Pid), isStopped) {
+					_ = nsenter.Signal(syscall.SIGCONT) // ended meanwhile is as good
+				}
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
+func isStopped(pid int) bool { return runState(pid) == 'T' }
+
+// runState is the kernel's letter for what a process does: 'S' sleeps, 'T' is stopped; 0 is gone.
+func runState(pid int) byte {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The name before it may hold anything, also brackets.
+	end := strings.LastIndex(string(stat), ") ")
+	if end < 0 || end+2 >= len(stat) {
+		return 0
+	}
+	return stat[end+2]
+}
+
+// children are the processes that a process started and that nobody has reaped.
+func children(pid int) []int {
+	pids, err := readPIDs(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil
+	}
+	return pids
+}
+
 // systemState asks systemd in a machine how it is; Off when there is nothing to ask.
 func (l *lab) systemState(machine string) (State, int) {
 	leader, err := l.leader(machine)
 	if err != nil || leader == 0 {
 		return Off, 0
 	}
-	// The exit status repeats the word, so only the word is looked at.
-	word, _ := exec.Command("nsenter", enterArgs(leader, "", "systemctl", "is-system-running")...).Output()
-	state := State(strings.TrimSpace(string(word)))
+	state := State(ask(leader, "systemctl", "is-system-running"))
 	if state == "" || state == "offline" || state == "unknown" {
 		state = "starting"
 	}
@@ -72,12 +140,8 @@ func (l *lab) systemState(machine string) (State, int) {
 
 // failedUnits names the units that failed in a machine.
 func (l *lab) failedUnits(leader int) []string {
-	out, err := exec.Command("nsenter", enterArgs(leader, "", "systemctl", "list-units", "--failed", "--plain", "--no-legend")...).Output()
-	if err != nil {
-		return nil
-	}
 	var units []string
-	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+	for _, line := range strings.Split(ask(leader, "systemctl", "list-units", "--failed", "--plain", "--no-legend"), "\n") {
 		if words := strings.Fields(line); len(words) > 0 {
 			units = append(units, words[0])
 		}

@@ -199,7 +199,7 @@ func (l *lab) ensureHolder(ctx context.Context) error {
 		argv = append([]string{"systemd-run", "--scope", "--quiet", "--collect", "--slice=system.slice",
 			"--unit=" + l.unit(), "--description=Ployz dev lab " + l.name, "-p", "Delegate=yes", "--"}, argv...)
 	}
-	if err := launch(l.path("hold.log"), argv); err != nil {
+	if err := l.launch(l.path("hold.log"), argv); err != nil {
 		return err
 	}
 	err = poll(ctx, 30*time.Second, func() (bool, error) { return fileExists(l.path("ready")), nil })
@@ -227,8 +227,10 @@ func (l *lab) shareControllers(mounts cgroupMounts) error {
 	return nil
 }
 
-// launch starts a process that outlives this one: a session of its own, its output in a file.
-func launch(logFile string, argv []string) error {
+// launch starts a script that outlives this process: a session of its own, its output in a file.
+// The script has the lab's lock too, as its descriptor 3, until it is in its cgroup: were this
+// process killed right now, Down would wait until it can find what was started.
+func (l *lab) launch(logFile string, argv []string) error {
 	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
@@ -237,6 +239,7 @@ func launch(logFile string, argv []string) error {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, "/"
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.ExtraFiles = []*os.File{l.held}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return err
@@ -309,7 +312,7 @@ func (l *lab) start(machine string) error {
 	if err := killTree(l.cgroup(mounts, machine)); err != nil {
 		return err
 	}
-	return launch(l.console(machine), []string{"unshare", "--mount", "sh", "-c", bootScript, "ployz-dev-boot",
+	return l.launch(l.console(machine), []string{"unshare", "--mount", "sh", "-c", bootScript, "ployz-dev-boot",
 		l.cgroup(mounts, machine), l.disk(machine), l.lower(), machine, strconv.Itoa(n), strconv.Itoa(holder), l.unit()})
 }
 

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ployz/ployz/node/api"
+)
+
+func (a *app) deployCommand() *cobra.Command {
+	var (
+		from   source
+		plan   string
+		events bool
+	)
+	cmd := &cobra.Command{
+		Use:   "deploy",
+		Short: "Make a namespace what a Compose file asks for",
+		Long: `Make a namespace what a Compose file asks for.
+
+The new serves before the old stops; nothing is committed before it is ready, and a failure before
+that puts everything back. Ctrl-C cancels and waits for that; a second Ctrl-C leaves it running.`,
+		Example: `  ployzctl deploy
+  ployzctl deploy -f shop/compose.yaml --image web=shop/web:v2
+  ployzctl preview && ployzctl deploy --plan 3f2a9c0d11e4b867`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			body, err := a.deployRequest(cmd.Context(), from)
+			if err != nil {
+				return a.showOutcome(refusedAs(api.KindDeploy, err))
+			}
+			return a.operate(cmd.Context(), request{kind: api.KindDeploy, body: body, plan: plan, events: events})
+		},
+	}
+	from.flags(cmd)
+	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this digest, which preview showed")
+	cmd.Flags().BoolVar(&events, "events", false, "with --json: every event as a line before the outcome")
+	return cmd
+}
+
+func (a *app) previewCommand() *cobra.Command {
+	var from source
+	cmd := &cobra.Command{
+		Use:   "preview",
+		Short: "Show what deploy would do, and why, without doing any of it",
+		Long: `Show what deploy would do, and why, without doing any of it. Its digest binds a later
+'deploy --plan DIGEST' to exactly this plan. The exit status is 3 when the deploy would be refused.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			body, err := a.deployRequest(cmd.Context(), from)
+			if err != nil {
+				return err
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			plan, err := c.Preview(cmd.Context(), api.KindDeploy, body)
+			if err != nil {
+				return err
+			}
+			return a.showPlan(plan)
+		},
+	}
+	from.flags(cmd)
+	return cmd
+}
+
+// showPlan prints a plan; its exit status says whether it would be refused.
+func (a *app) showPlan(plan api.Plan) error {
+	err := a.answer(plan, func() error { return a.planText(plan) })
+	if err == nil && len(plan.Unmet) > 0 {
+		return exitStatus(api.Refused.Exit())
+	}
+	return err
+}
+
+func (a *app) planText(plan api.Plan) error {
+	if a.quiet {
+		fmt.Fprintln(a.out, plan.Digest)
+	} else if err := a.planDetails(plan); err != nil {
+		return err
+	}
+	if len(plan.Unmet) > 0 {
+		e := api.Errorf(api.CodeUnmet, "it would be refused for %d reason(s)", len(plan.Unmet)).About(plan.Scope)
+		e.Details = plan.Unmet
+		a.showError("refused", e)
+	}
+	return nil
+}
+
+func (a *app) planDetails(plan api.Plan) error {
+	rows := make([][]string, len(plan.Changes))
+	for i, c := range plan.Changes {
+		rows[i] = []string{c.Action, c.Subject, orDash(c.Machine), fromTo(c), c.Reason}
+	}
+	if err := a.table("ACTION WHAT MACHINE FROM→TO WHY", rows); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.out)
+	for i, phase := range plan.Phases {
+		fmt.Fprintf(a.out, "%d. %s: %s\n", i+1, phase.Name, strings.Join(phase.Steps, ", "))
+	}
+	_, err := fmt.Fprintf(a.out, "\nplan %s of %s %s\n", plan.Digest, plan.Kind, plan.Scope)
+	return err
+}
+
+func fromTo(c api.Change) string {
+	switch {
+	case c.From == "" && c.To == "":
+		return "-"
+	case c.From == "" || c.From == c.To:
+		return c.To
+	case c.To == "":
+		return c.From + " →"
+	}
+	return c.From + " → " + c.To
+}
+
+func (a *app) historyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "history NAMESPACE",
+		Short:             "List a namespace's commits, newest first",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeNamespaces,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			commits, err := c.History(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.answer(commits, func() error { return a.showHistory(commits) })
+		},
+	}
+}
+
+func (a *app) showHistory(commits []api.CommitSummary) error {
+	var rows [][]string
+	for _, c := range commits {
+		number := strconv.Itoa(c.Number)
+		if a.quiet {
+			fmt.Fprintln(a.out, number)
+			continue
+		}
+		if c.Current {
+			number += " *"
+		}
+		what := c.Kind
+		if c.Of != 0 {
+			what += fmt.Sprintf(" to %d", c.Of)
+		}
+		rows = append(rows, []string{number, what, ago(c.Time), orDash(c.Caller), c.Operation, orDash(images(c.Images))})
+	}
+	if a.quiet {
+		return nil
+	}
+	return a.table("COMMIT KIND WHEN BY OPERATION IMAGES", rows)
+}
+
+func (a *app) diffCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "diff NAMESPACE A B",
+		Short:             "Compare what two commits asked for",
+		Args:              cobra.ExactArgs(3),
+		ValidArgsFunction: a.completeNamespaces,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			from, err := number("commit", args[1])
+			if err != nil {
+				return err
+			}
+			to, err := number("commit", args[2])
+			if err != nil {
+				return err
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			list, err := c.Diff(cmd.Context(), args[0], from, to)
+			if err != nil {
+				return err
+			}
+			return a.answer(list, func() error { return a.showDiff(list) })
+		},
+	}
+}
+
+func (a *app) showDiff(list []api.Difference) error {
+	for _, d := range list {
+		fmt.Fprintln(a.out, strings.TrimPrefix(d.Path, "."))
+		if d.From != "" {
+			fmt.Fprintln(a.out, a.paint(a.out, bad, "  - "+d.From))
+		}
+		if d.To != "" {
+			fmt.Fprintln(a.out, a.paint(a.out, good, "  + "+d.To))
+		}
+	}
+	if len(list) == 0 {
+		a.note("no difference")
+	}
+	return nil
+}
+
+func (a *app) rollbackCommand() *cobra.Command {
+	var (
+		to   int
+		plan string
+	)
+	cmd := &cobra.Command{
+		Use:   "rollback NAMESPACE",
+		Short: "Go back to an earlier commit: code, configuration and secrets",
+		Long: `Go back to an earlier commit: code, configuration and secrets as they were. The result is a
+new commit, so a rollback can be rolled back. Without --to it is the commit before the present one.`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeNamespaces,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			body := api.RollbackRequest{Namespace: args[0], To: to}
+			return a.operate(cmd.Context(), request{kind: api.KindRollback, body: body, plan: plan})
+		},
+	}
+	cmd.Flags().IntVar(&to, "to", 0, "the commit to go back to")
+	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this digest")
+	return cmd
+}
+
+func (a *app) removeCommand() *cobra.Command {
+	var plan string
+	cmd := &cobra.Command{
+		Use:               "rm NAMESPACE",
+		Short:             "Take everything of a namespace away but its history",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeNamespaces,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.operate(cmd.Context(), request{kind: api.KindRemove, body: api.NamespaceRequest{Namespace: args[0]}, plan: plan})
+		},
+	}
+	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this digest")
+	return cmd
+}
+
+func number(what, text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, api.Errorf(api.CodeUsage, "%q is not a number", text).About(what)
+	}
+	return n, nil
+}

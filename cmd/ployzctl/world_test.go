@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
+	"github.com/ployz/ployz/node/daemon"
+	"github.com/ployz/ployz/node/deploy"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/runtime/memruntime"
+	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/memstore"
+)
+
+// world is a daemon's real HTTP surface, on a real socket, over the real kernel; only what runs, the
+// images and the store are in memory.
+//
+//	ployzctl ── socket ── daemon.API ── operation.Runner ── deploy.* ── deploy.Local ── memruntime
+//	                           └──────────────────── memstore ───────────────┘
+type world struct {
+	store   *memstore.Store
+	runtime *memruntime.Runtime
+	images  *memruntime.Images
+	network *memruntime.Network
+	api     *daemon.API
+	member  atomic.Pointer[daemon.Member]
+	future  *daemon.Member // what init makes the member
+
+	mu sync.Mutex
+	// programs decides what an instance does, by image. Guarded by mu.
+	programs map[string]memruntime.Program
+	lag      bool // guarded by mu; the gateway never says that it has applied anything
+	hold     chan struct{}
+}
+
+// startWorld serves on socket until the test ends.
+func startWorld(dir, socket string) (*world, func(), error) {
+	w := &world{
+		store: memstore.New(memstore.Config{}), runtime: memruntime.New(), images: memruntime.NewImages(),
+		network: memruntime.NewNetwork(), programs: map[string]memruntime.Program{},
+	}
+	w.runtime.Program = w.program
+	w.runtime.Command = command
+	for _, ref := range []string{"app:v1", "app:v2", "web:v1", "db:v1"} {
+		w.images.Serve(ref, ref, runtime.ImageConfig{})
+	}
+	fences, err := coordination.OpenFences(filepath.Join(dir, "fences.json"))
+	if err != nil {
+		return nil, nil, err
+	}
+	w.future = w.makeMember(fences)
+	w.api = &daemon.API{
+		Version: api.Version{Version: "1.2.3", API: "v1"}, Status: w.status, Doctor: doctor,
+		Founder: w.future.Runner, Member: w.member.Load, Log: slog.New(slog.DiscardHandler),
+		Founding: daemon.Kinds{api.KindMachineInit: daemon.KindOf(func(r api.InitRequest) operation.Operation { return &found{w: w, request: r} }, nil)},
+		Admit:    func(daemon.Peer) bool { return true },
+	}
+	l, err := daemon.Listen(socket)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); w.api.Serve(ctx, l) }()
+	return w, func() { cancel(); <-done }, nil
+}
+
+func (w *world) makeMember(fences *coordination.Fences) *daemon.Member {
+	local := &deploy.Local{
+		Runtime: w.runtime, Images: w.images, Network: w.network, Console: w.runtime, Fences: fences,
+		Subnet:  deploy.Subnet{V4: netip.MustParsePrefix("10.101.1.0/24"), V6: netip.MustParsePrefix("fd00:1:2:1::/64")},
+		Machine: w.observe, Serving: w.serving,
+	}
+	kit := deploy.Kit{
+		Facts: w.store.Facts(), Participants: alone{local}, Sealer: plainSealer{}, Now: time.Now,
+		Settle: time.Millisecond, ApplyDeadline: 300 * time.Millisecond,
+	}
+	leases := &coordination.Leases{Facts: w.store.Facts()}
+	runner := &operation.Runner{
+		Facts: w.store.Facts(), Log: w.store.Log(), Machine: "m1", Now: time.Now, NewID: operation.NewID,
+		Acquire: func(ctx context.Context, scope string, h coordination.Holder) (operation.Lease, error) {
+			return leases.Acquire(ctx, scope, h)
+		},
+	}
+	kinds := daemon.DeployKinds(kit)
+	for name, kind := range daemon.ImageKinds(daemon.ImageKit{Facts: w.store.Facts(), Images: w.images, Pruner: w, Machine: "m1"}) {
+		kinds[name] = kind
+	}
+	return &daemon.Member{
+		Machine: "m1", Runner: runner, Kinds: kinds, Facts: w.store.Facts(), View: w.store.View(), Ledger: w.store.Log(),
+		Instances: w.runtime, Console: w.runtime, Images: w.images, Missing: w.missing,
+	}
+}
+
+// program is what an instance does: what the test said of its image, else jobs end well and all
+// else runs.
+func (w *world) program(spec runtime.Spec) memruntime.Program {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p, ok := w.programs[spec.Image]; ok {
+		return p
+	}
+	return memruntime.Program{Lines: []string{spec.Slot + " starts"}, Ends: spec.Job}
+}
+
+// command is what exec runs: cat and echo, and exit N.
+func command(_ runtime.Spec, c runtime.Command) (int, error) {
+	switch c.Args[0] {
+	case "cat":
+		if c.Stdin != nil {
+			io.Copy(c.Stdout, c.Stdin)
+		}
+	case "echo":
+		fmt.Fprintln(c.Stdout, strings.Join(c.Args[1:], " "))
+	case "warn":
+		fmt.Fprintln(c.Stderr, strings.Join(c.Args[1:], " "))
+	case "size":
+		size := <-c.Resize
+		fmt.Fprintf(c.Stdout, "%dx%d\n", size.Columns, size.Rows)
+	case "exit":
+		status := 0
+		fmt.Sscan(c.Args[1], &status)
+		return status, nil
+	default:
+		return 0, api.Errorf(api.CodeExecFailed, "no program %q", c.Args[0])
+	}
+	return 0, nil
+}
+
+func (w *world) observe(context.Context) (deploy.Observation, error) {
+	return deploy.Observation{Controllers: []string{"pids"}, CPUs: 4, MemoryBytes: 8 << 30, Listening: map[string]string{"tcp/25": "exim4 (pid 812)"}}, nil
+}
+
+func (w *world) serving(ctx context.Context, ns string) ([]deploy.Consumer, error) {
+	fact, err := w.store.Facts().Get(ctx, store.Route(ns))
+	if err != nil && !store.IsNotFound(err) {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.lag {
+		fact.Revision = 1
+	}
+	return []deploy.Consumer{{Name: "gateway", Revision: fact.Revision}}, nil
+}
+
+func (w *world) missing(digests []string) ([]string, error) { return digests, nil }
+
+// PlanPrune implements daemon.Pruner.
+func (w *world) PlanPrune(ctx context.Context, _ time.Duration) (api.PrunePlan, error) {
+	list, err := w.images.List(ctx)
+	var plan api.PrunePlan
+	for _, e := range list {
+		plan.Images = append(plan.Images, api.PrunedImage{Digest: e.Digest, References: e.References})
+	}
+	return plan, err
+}
+
+// Prune implements daemon.Pruner.
+func (w *world) Prune(ctx context.Context, plan api.PrunePlan) (api.PrunePlan, error) {
+	for _, i := range plan.Images {
+		for _, ref := range i.References {
+			if err := w.images.Remove(ctx, ref); err != nil {
+				return plan, err
+			}
+		}
+	}
+	return plan, nil
+}
+
+func (w *world) status(context.Context) (api.Status, error) {
+	s := api.Status{
+		Machine: api.MachineStatus{Name: "m1"}, Daemon: api.DaemonStatus{State: api.StateUp, PID: 42, Version: "1.2.3"},
+		Store: api.StoreStatus{State: api.StateAbsent}, Gateway: api.ServingStatus{State: api.StateAbsent}, DNS: api.ServingStatus{State: api.StateAbsent},
+		Workloads: api.WorkloadsStatus{Drift: []api.Drift{}}, Notes: []string{"this machine is not part of a cluster: ployzctl init"},
+	}
+	if w.member.Load() == nil {
+		return s, nil
+	}
+	s.Cluster = api.ClusterStatus{Name: "main", ID: "c1", Machines: 1, Voters: []string{"m1"}}
+	s.Store = api.StoreStatus{State: api.StateUp, Sequence: 9}
+	s.Gateway = api.ServingStatus{State: api.StateUp, Sequence: 7, PID: 43, Listen: []string{"0.0.0.0:80"}}
+	s.DNS = api.ServingStatus{State: api.StateUncertain, Sequence: 7, PID: 44, Why: "the mirror has been silent for 20s", Uncertain: true}
+	s.Notes = []string{"there is one copy of everything committed: losing this machine's disk loses it"}
+	return s, nil
+}
+
+func doctor(context.Context) []api.Check {
+	return []api.Check{
+		{Name: "cgroup v2", Result: api.CheckOK, Seen: "unified"},
+		{Name: "overlay file system", Result: api.CheckFailed, Seen: "absent",
+			Error: api.Errorf(api.CodeRuntimeUnsupported, "the kernel has no overlay file system").WithHint("modprobe overlay")},
+	}
+}
+
+// found stands for machine.init: one step, one commit, and the machine is a member.
+type found struct {
+	w       *world
+	request api.InitRequest
+}
+
+// Kind implements operation.Operation.
+func (f *found) Kind() string { return api.KindMachineInit }
+
+// Scope implements operation.Operation.
+func (f *found) Scope() string { return "cluster" }
+
+// Inspect implements operation.Operation.
+func (f *found) Inspect(context.Context, operation.Situation) error {
+	if f.w.member.Load() != nil {
+		return api.Errorf(api.CodeMachineInitialised, "this machine is already part of a cluster").WithHint("ployzctl status")
+	}
+	return nil
+}
+
+// Plan implements operation.Operation.
+func (f *found) Plan() operation.Plan {
+	return operation.Plan{
+		Changes: []api.Change{{Action: "create", Subject: "cluster " + f.request.ClusterName}},
+		Phases:  []operation.Phase{{Name: "prepare", Steps: []operation.Step{{Name: "make the bridge", Do: func(context.Context, *operation.Act) error { return nil }}}}},
+		Commit: operation.Commit{Witness: store.Cluster(), Batch: func(op string) ([]store.Put, error) {
+			cluster, err := json.Marshal(machine.Cluster{Operation: op, Name: f.request.ClusterName})
+			if err != nil {
+				return nil, err
+			}
+			member, err := json.Marshal(machine.Member{Operation: op, ID: "m1", Name: "m1", Recipient: "age1test"})
+			return []store.Put{{Key: store.Cluster(), Value: cluster, Expect: store.Expect(0)}, {Key: store.Machine("m1"), Value: member}}, err
+		}},
+		Cleanup: []operation.Step{{Name: "be a member", Do: func(context.Context, *operation.Act) error { f.w.member.Store(f.w.future); return nil }}},
+	}
+}
+
+// alone is a cluster of one.
+type alone struct{ local *deploy.Local }
+
+func (a alone) Participant(context.Context, string) (deploy.Participant, error) { return a.local, nil }
+
+// plainSealer wraps instead of encrypting.
+type plainSealer struct{}
+
+func (plainSealer) Seal(value []byte, _ []string) ([]byte, error) {
+	return bytes.Join([][]byte{[]byte("sealed"), value}, []byte(" ")), nil
+}
+
+func (plainSealer) Fingerprint(_, _ string, value []byte) string {
+	return fmt.Sprintf("%08x", len(value))
+}
+
+// dialable reports whether something listens on a socket.
+func dialable(t *testing.T, socket string) bool {
+	t.Helper()
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}

@@ -145,6 +145,9 @@ func (r *Runtime) Stop(ctx context.Context, id string) error {
 			if in.state == runtime.StateRunning {
 				in.end(0)
 			}
+			if !in.spec.Job {
+				in.state = runtime.StateStopped
+			}
 		}
 		return nil
 	})

@@ -23,6 +23,9 @@ func testFailedJob(t *testing.T, f Fixture) {
 		t.Fatalf("failed job: %+v", o)
 	}
 	must(t, f.Runtime.Stop(t.Context(), spec.ID))
+	if o := inspect(t, f.Runtime, spec.ID); o.State != runtime.StateFailed || o.ExitCode != 3 {
+		t.Fatalf("failed job that was told to stop: %+v", o)
+	}
 }
 
 func testJobAgain(t *testing.T, f Fixture) {
@@ -41,5 +44,9 @@ func testOwnEnd(t *testing.T, f Fixture) {
 	started(t, f, spec)
 	if o := await(t, f.Runtime, spec.ID, runtime.StateFailed); o.ExitCode != 9 || o.MainPID != 0 {
 		t.Fatalf("ended service: %+v", o)
+	}
+	must(t, f.Runtime.Stop(t.Context(), spec.ID))
+	if o := inspect(t, f.Runtime, spec.ID); o.State != runtime.StateStopped || o.ExitCode != 9 || o.Boot {
+		t.Fatalf("ended service that was told to stop: %+v", o)
 	}
 }

@@ -25,8 +25,8 @@ type Client struct {
 	dial func(ctx context.Context) (net.Conn, error)
 }
 
-// Open returns a client for "unix:///path" or "ssh://[user@]host[:port]"; "" is DefaultHost. It connects at
-// the first request. Errors: context.invalid.
+// Open returns a client for "unix:///path", "ssh://[user@]host[:port]" or "dev://LAB/MACHINE"; "" is
+// DefaultHost. It connects at the first request. Errors: context.invalid.
 func Open(host string) (*Client, error) {
 	if host == "" {
 		host = DefaultHost
@@ -38,8 +38,10 @@ func Open(host string) (*Client, error) {
 		c.dial = func(ctx context.Context) (net.Conn, error) { return dialSocket(ctx, u.Path) }
 	case err == nil && u.Scheme == "ssh" && u.Hostname() != "" && !strings.HasPrefix(u.Hostname(), "-"):
 		c.dial = func(ctx context.Context) (net.Conn, error) { return dialSSH(u) }
+	case err == nil && u.Scheme == "dev" && u.Hostname() != "" && len(u.Path) > 1:
+		c.dial = func(ctx context.Context) (net.Conn, error) { return dialDev(u) }
 	default:
-		return nil, api.Errorf(api.CodeContextInvalid, "%q is neither unix:///path nor ssh://user@host", host).
+		return nil, api.Errorf(api.CodeContextInvalid, "%q is none of unix:///path, ssh://user@host, dev://LAB/MACHINE", host).
 			WithHint("for example: --host ssh://root@m1")
 	}
 	c.http = &http.Client{Transport: &http.Transport{

@@ -39,16 +39,31 @@ func dialSSH(u *url.URL) (net.Conn, error) {
 	if program == "" {
 		program = "ssh"
 	}
-	cmd := exec.Command(program, sshArgs(u)...)
-	c := &sshConn{host: u.Host, cmd: cmd}
+	return dialThrough(u.Host, program, sshArgs(u)...)
+}
+
+// dialDev reaches a machine of a lab on this computer the same way, with `ployzctl dev exec` in ssh's
+// place.
+func dialDev(u *url.URL) (net.Conn, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, remote(u.Host, "finding this program: "+err.Error())
+	}
+	return dialThrough(u.Host+u.Path, self, "dev", "exec", u.Host+u.Path, "--", "ployzctl", "dial", "--json")
+}
+
+// dialThrough speaks through a program whose input and output are the far daemon's socket.
+func dialThrough(host, program string, args ...string) (net.Conn, error) {
+	cmd := exec.Command(program, args...)
+	c := &sshConn{host: host, cmd: cmd}
 	cmd.Stderr = &c.stderr
 	in, inFar, err := pipe()
 	if err != nil {
-		return nil, remote(u.Host, "making a pipe: "+err.Error())
+		return nil, remote(host, "making a pipe: "+err.Error())
 	}
 	outFar, out, err := pipe()
 	if err != nil {
-		return nil, remote(u.Host, "making a pipe: "+err.Error())
+		return nil, remote(host, "making a pipe: "+err.Error())
 	}
 	cmd.Stdin, cmd.Stdout = inFar, outFar
 	c.w, c.r = in, out
@@ -58,7 +73,7 @@ func dialSSH(u *url.URL) (net.Conn, error) {
 	if err != nil {
 		in.Close()
 		out.Close()
-		return nil, remote(u.Host, "starting "+program+": "+err.Error())
+		return nil, remote(host, "starting "+program+": "+err.Error())
 	}
 	return c, nil
 }

@@ -23,7 +23,8 @@ type Fences struct {
 	high map[string]store.Revision
 }
 
-// OpenFences reads the file, or starts empty when there is none.
+// OpenFences reads the file, or starts empty when there is none. One that cannot be read is an error: starting
+// empty would let in whom it had shut out. Errors: internal.error.
 func OpenFences(path string) (*Fences, error) {
 	f := &Fences{path: path, high: map[string]store.Revision{}}
 	text, err := os.ReadFile(path)
@@ -34,9 +35,17 @@ func OpenFences(path string) (*Fences, error) {
 		return nil, api.Errorf(api.CodeInternal, "reading the fences: %w", err)
 	}
 	if err := json.Unmarshal(text, &f.high); err != nil {
-		return nil, api.Errorf(api.CodeInternal, "%s is damaged: %w", path, err)
+		return nil, damaged(path, err.Error())
+	}
+	if f.high == nil { // the text was "null"
+		return nil, damaged(path, "it holds no fences")
 	}
 	return f, nil
+}
+
+func damaged(path, why string) error {
+	return api.Errorf(api.CodeInternal, "the fences are damaged: %s", why).About(path).
+		WithHint("when no operation runs (ployzctl operation ls), remove %s and start ployzd again", path)
 }
 
 // Admit lets a command through whose fence is at least the highest seen, and remembers it
@@ -64,10 +73,24 @@ func (f *Fences) save() error {
 	if err != nil {
 		return api.Errorf(api.CodeInternal, "encoding the fences: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
-		return api.Errorf(api.CodeInternal, "%w", err)
+	dir := filepath.Dir(f.path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return api.Errorf(api.CodeInternal, "writing the fences: %w", err)
 	}
 	if err := renameio.WriteFile(f.path, text, 0o600); err != nil {
+		return api.Errorf(api.CodeInternal, "writing the fences: %w", err)
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes a rename in the folder survive a power cut.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return api.Errorf(api.CodeInternal, "writing the fences: %w", err)
+	}
+	defer d.Close() // read-only
+	if err := d.Sync(); err != nil {
 		return api.Errorf(api.CodeInternal, "writing the fences: %w", err)
 	}
 	return nil

@@ -31,28 +31,46 @@ type Leases struct {
 }
 
 // Acquire takes the scope or refuses with operation.scope-busy, naming the holder. It never
-// waits. The lease renews itself until Release, or until ctx ends.
+// waits. The lease renews itself until Release or Abandon, also when ctx has ended.
 func (l *Leases) Acquire(ctx context.Context, scope string, holder Holder) (*Lease, error) {
-	seen, err := l.Facts.Get(ctx, store.Lease(scope))
-	if err == nil {
-		return nil, busy(scope, seen.Value)
-	}
-	if !store.IsNotFound(err) {
-		return nil, err
-	}
 	value, err := json.Marshal(holder)
 	if err != nil {
 		return nil, api.Errorf(api.CodeInternal, "encoding the lease's holder: %w", err)
 	}
 	lease := &Lease{scope: scope, value: value, facts: l.Facts, ttl: l.ttl(), lost: make(chan struct{}), stop: make(chan struct{})}
-	if err := lease.write(ctx, holder.Operation+"-lease", seen.Revision); err != nil {
-		if store.IsConflict(err) {
-			return nil, l.raced(ctx, scope)
-		}
+	if err := l.take(ctx, lease, holder.Operation); err != nil {
 		return nil, err
 	}
 	lease.done.Go(func() { lease.renew(context.WithoutCancel(ctx)) })
 	return lease, nil
+}
+
+// tries is how often a free scope is looked at: the removal that a release leaves behind expires,
+// and doing so between our look and our write is nobody's taking it.
+const tries = 3
+
+func (l *Leases) take(ctx context.Context, lease *Lease, operation string) (err error) {
+	for try := range tries {
+		var seen store.Fact
+		seen, err = l.Facts.Get(ctx, store.Lease(lease.scope))
+		switch {
+		case err == nil && bytes.Equal(seen.Value, lease.value):
+			lease.token = seen.Revision // our own write, whose answer was lost
+			return nil
+		case err == nil:
+			return busy(lease.scope, seen.Value)
+		case !store.IsNotFound(err):
+			return err
+		}
+		err = lease.write(ctx, operation+"-lease-"+itoa(uint64(try)), seen.Revision)
+		if !store.IsConflict(err) && !store.IsUncertain(err) {
+			return err
+		}
+	}
+	if store.IsUncertain(err) {
+		return err
+	}
+	return busy(lease.scope, nil)
 }
 
 func (l *Leases) ttl() time.Duration {
@@ -60,15 +78,6 @@ func (l *Leases) ttl() time.Duration {
 		return TTL
 	}
 	return l.TTL
-}
-
-// raced names the contender that took the lease between our look and our write.
-func (l *Leases) raced(ctx context.Context, scope string) error {
-	seen, err := l.Facts.Get(ctx, store.Lease(scope))
-	if err != nil {
-		return busy(scope, nil)
-	}
-	return busy(scope, seen.Value)
 }
 
 func busy(scope string, value []byte) error {
@@ -88,7 +97,7 @@ type Lease struct {
 	facts store.Facts
 	ttl   time.Duration
 
-	mu    sync.Mutex // guards token, serial, over; held across a commit so that no renewal moves the token under it
+	mu    sync.Mutex // guards token, count, over; held across a commit so that no renewal moves the token under it
 	token store.Revision
 	count int
 	over  bool
@@ -108,12 +117,18 @@ func (l *Lease) Fence() store.Revision {
 // Lost is closed when a renewal was refused: somebody else may hold the scope.
 func (l *Lease) Lost() <-chan struct{} { return l.lost }
 
-// Commit sends a batch that holds only while this lease does. Errors are Facts.Commit's.
+// Commit sends a batch that holds only while this lease does. Errors are Facts.Commit's, and
+// operation.lease-lost when the lease was what did not hold.
 func (l *Lease) Commit(ctx context.Context, batch store.Batch) (store.Revision, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	batch.Checks = append(batch.Checks, store.Check{Key: store.Lease(l.scope), Expect: l.token})
-	return l.facts.Commit(ctx, batch)
+	key := store.Lease(l.scope)
+	batch.Checks = append(batch.Checks, store.Check{Key: key, Expect: l.token})
+	rev, err := l.facts.Commit(ctx, batch)
+	if store.IsConflict(err) && api.AsError(err).Subject == string(key) {
+		return 0, api.Errorf(api.CodeLeaseLost, "the lease ran out or was taken over before this was written: %w", err).About(l.scope).Again()
+	}
+	return rev, err
 }
 
 // Release gives the scope back and writes the given puts in the same batch. A lease that was lost
@@ -163,14 +178,15 @@ func (l *Lease) renew(ctx context.Context) {
 }
 
 // renewOnce reports whether the lease may still be ours. Only an explicit conflict says no: an
-// unreachable store is silence, and the commit's own check decides in the end.
+// unreachable store is silence, and the commit's own check decides in the end. Without an answer
+// the renewal may have landed, and a commit with the token from before it would be refused.
 func (l *Lease) renewOnce(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, l.ttl/3)
 	defer cancel()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	err := l.write(ctx, l.id("renew"), l.token)
-	if !store.IsConflict(err) {
+	if !store.IsConflict(err) && !store.IsUncertain(err) {
 		return true
 	}
 	return l.recognise(ctx)

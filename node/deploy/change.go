@@ -31,10 +31,13 @@ type change struct {
 	nsID       uint32
 	nsIDClaim  *store.Put
 	unfinished *operation.Unfinished
+	fence      store.Revision
 	// problems are requirements that were found unmet while looking.
 	problems []*api.Error
-	// images maps a service's wanted reference to whether every machine has it.
-	absent map[string]map[string]bool // machine → digest → true
+	// absent are the images that a machine lacks: machine → digest → true.
+	absent map[string]map[string]bool
+	// auths are the operator's registry credentials, by registry; used and forgotten.
+	auths map[string]runtime.RegistryAuth
 
 	next release
 	// jobs says that one-shot jobs are part of this change.
@@ -55,7 +58,7 @@ func (c *change) inspect(ctx context.Context, before operation.Situation) error 
 	if err := CheckNamespace(c.ns); err != nil {
 		return err
 	}
-	c.operation, c.caller, c.unfinished = before.Operation, before.Caller, before.Unfinished
+	c.operation, c.caller, c.fence, c.unfinished = before.Operation, before.Caller, before.Fence, before.Unfinished
 	c.addrs = map[string]runtime.Addresses{}
 	c.absent = map[string]map[string]bool{}
 	var err error
@@ -79,12 +82,21 @@ func (c *change) inspectMachines(ctx context.Context) error {
 		wg.Go(func() { c.machines[i] = c.observe(ctx, member) })
 	}
 	wg.Wait()
+	for _, m := range c.machines {
+		if api.CodeOf(m.silent) == api.CodeLeaseLost {
+			return m.silent
+		}
+	}
 	return nil
 }
 
 func (c *change) observe(ctx context.Context, member machine.Member) candidate {
 	seen := candidate{member: member}
 	p, err := c.kit.Participants.Participant(ctx, member.Name)
+	if err == nil && c.fence != 0 {
+		// From here on nobody whose lease was taken changes what we see and plan on.
+		err = p.Act(ctx, Fenced{Operation: c.operation, Scope: c.Scope(), Fence: c.fence}, Action{Verb: "fence"})
+	}
 	if err == nil {
 		seen.seen, err = p.Observe(ctx)
 	}
@@ -109,7 +121,10 @@ func (c *change) inspectNamespaceID(ctx context.Context) error {
 		c.nsID = c.now.head.NamespaceID
 		return nil
 	}
-	for id := max(1, crc32.ChecksumIEEE([]byte(c.ns))); ; id++ {
+	for id := crc32.ChecksumIEEE([]byte(c.ns)); ; id++ {
+		if id == 0 {
+			continue // "none" to the data path
+		}
 		key := store.NamespaceID(fmt.Sprintf("%08x", id))
 		fact, err := c.kit.Facts.Get(ctx, key)
 		if err == nil {

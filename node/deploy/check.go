@@ -69,16 +69,33 @@ func (c *checker) service(name string, s api.Service) {
 	if s.Placement.Replicas < 0 || s.Placement.Replicas > 1000 {
 		c.bad(at+".placement.replicas", "%d is not between 0 and 1000", s.Placement.Replicas)
 	}
-	for dep := range s.DependsOn {
-		if _, ok := c.spec.Services[dep]; !ok {
-			c.bad(at+".dependsOn", "there is no service %q", dep)
-		}
+	for _, dep := range slices.Sorted(maps.Keys(s.DependsOn)) {
+		c.dependency(at+".dependsOn."+dep, s, dep)
 	}
 	c.enums(at, s)
 	c.files(at, s)
 	c.network(at, s)
 	c.probe(at+".ready", s.Ready)
 }
+
+// dependency refuses an order that cannot come about. What a service waits for is always the
+// strongest condition that its dependency can reach, so the weaker ones need no look.
+func (c *checker) dependency(place string, s api.Service, dep string) {
+	other, known := c.spec.Services[dep]
+	condition := s.DependsOn[dep]
+	switch {
+	case !known:
+		c.bad(place, "there is no service %q", dep)
+	case condition == api.Completed && other.Job == nil:
+		c.bad(place, "%s is no job, so it never completes", dep)
+	case after(other) && !after(s):
+		c.bad(place, "%s runs after the commit, when this has long started", dep)
+	default:
+		c.oneOf(place, string(condition), string(api.Started), string(api.Ready), string(api.Completed))
+	}
+}
+
+func after(s api.Service) bool { return s.Job != nil && s.Job.When == "after" }
 
 func (c *checker) enums(at string, s api.Service) {
 	c.oneOf(at+".restart.policy", s.Restart.Policy, "", "no", "on-failure", "always")

@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,13 +17,7 @@ const pollPause = 25 * time.Millisecond
 
 // cleanup is what follows the commit: traffic moves, and the old goes once nobody uses it.
 func (c *change) cleanup(l layout) []operation.Step {
-	var steps []operation.Step
-	for _, p := range l.places {
-		ports := c.next.spec.Services[p.service].Ports
-		if len(ports) > 0 || (p.keep && c.hadPorts(p.service)) {
-			steps = append(steps, c.act(p.machine, Action{Verb: "publish", Instance: p.instance(), Ports: ports}, "publish "+p.slot))
-		}
-	}
+	steps := c.publishSteps(l)
 	for _, m := range c.machines {
 		if m.silent == nil {
 			steps = append(steps, c.applyStep(m.member.Name))
@@ -38,14 +33,70 @@ func (c *change) cleanup(l layout) []operation.Step {
 		steps = append(steps, c.act(job.machine, Action{Verb: "retire", Instance: job.spec.ID}, "remove job "+job.slot))
 	}
 	for _, job := range l.jobList("after") {
-		steps = append(steps, c.launch(job), c.await(job),
+		steps = append(steps, c.runAfter(job),
 			c.act(job.machine, Action{Verb: "retire", Instance: job.spec.ID}, "remove job "+job.slot))
 	}
 	return steps
 }
 
-func (c *change) hadPorts(service string) bool {
-	return c.now.commit != nil && len(c.now.commit.Spec.Services[service].Ports) > 0
+// runAfter is a job after the commit: one step, since a run that did not start has no end to wait for.
+func (c *change) runAfter(job place) operation.Step {
+	start, await := c.launch(job), c.await(job)
+	await.Name, await.Clear = "run "+job.slot, fmt.Sprintf("ployzctl service restart %s/%s", c.ns, job.service)
+	end := await.Do
+	await.Do = func(ctx context.Context, act *operation.Act) error {
+		if err := start.Do(ctx, act); err != nil {
+			return err
+		}
+		return end(ctx, act)
+	}
+	return await
+}
+
+// publishSteps switch the machines' published ports. A port that moves from one service to another
+// is let go of by all before anybody takes it.
+func (c *change) publishSteps(l layout) []operation.Step {
+	var release, take []operation.Step
+	for _, slot := range l.present {
+		if c.losesPort(slot.Service) {
+			release = append(release, c.act(slot.Machine, Action{Verb: "publish", Instance: slot.Instance, Ports: c.keptPorts(slot.Service)}, "release the ports of "+slot.Name))
+		}
+	}
+	for _, p := range l.places {
+		ports := c.next.spec.Services[p.service].Ports
+		if len(ports) > 0 || p.keep && len(c.presentSpec().Services[p.service].Ports) > 0 {
+			take = append(take, c.act(p.machine, Action{Verb: "publish", Instance: p.instance(), Ports: ports}, "publish "+p.slot))
+		}
+	}
+	return append(release, take...)
+}
+
+// losesPort reports whether another service takes over a port that the service has published.
+func (c *change) losesPort(service string) bool {
+	for _, port := range c.presentSpec().Services[service].Ports {
+		for name, other := range c.next.spec.Services {
+			if name != service && slices.ContainsFunc(other.Ports, samePort(port)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// keptPorts are those that a service has and goes on having.
+func (c *change) keptPorts(service string) []api.Port {
+	var kept []api.Port
+	for _, port := range c.presentSpec().Services[service].Ports {
+		if slices.Contains(c.next.spec.Services[service].Ports, port) {
+			kept = append(kept, port)
+		}
+	}
+	return kept
+}
+
+// samePort tells whether two ports cannot be published side by side.
+func samePort(a api.Port) func(api.Port) bool {
+	return func(b api.Port) bool { return a.Published == b.Published && a.Protocol == b.Protocol }
 }
 
 // applyStep waits until a machine's gateway and resolver serve the commit. They are asked, not
@@ -78,12 +129,15 @@ func (c *change) applyDeadline() time.Duration {
 func (c *change) awaitApplied(ctx context.Context, m Participant, machineName string, want store.Revision) error {
 	ctx, cancel := context.WithTimeout(ctx, c.applyDeadline())
 	defer cancel()
+	var late []string
 	for {
 		consumers, err := m.Applied(ctx, c.ns)
-		if err != nil {
-			return err
+		switch {
+		case err == nil:
+			late = lateConsumers(consumers, want)
+		case ctx.Err() == nil || late == nil:
+			late = []string{fmt.Sprintf("nobody says what is served: %v", err)}
 		}
-		late := lateConsumers(consumers, want)
 		if len(late) == 0 {
 			return nil
 		}
@@ -110,9 +164,9 @@ func lateConsumers(consumers []Consumer, want store.Revision) []string {
 // drainStep lets the old instances finish: at least until those who looked their name up before
 // the switch have asked again, at most for the service's drain time.
 func (c *change) drainStep(l layout) operation.Step {
-	old, longest := map[string]string{}, time.Duration(0)
+	old, longest := map[string]bool{}, time.Duration(0)
 	for _, slot := range l.retired() {
-		old[slot.Instance] = slot.Machine
+		old[slot.Instance] = true
 		longest = max(longest, c.drainOf(slot.Service))
 	}
 	return operation.Step{
@@ -139,34 +193,38 @@ func (c *change) drainOf(service string) time.Duration {
 	return c.presentSpec().Services[service].Update.Drain.D(10 * time.Second)
 }
 
-// awaitIdle returns when no gateway has anything open to the instances, or the deadline has passed: then
-// stopping them is what the operator's drain time asked for.
-func (c *change) awaitIdle(ctx context.Context, old map[string]string) {
-	for c.inFlight(ctx, old) > 0 {
+// awaitIdle returns when every gateway says that it has nothing open to the instances, or the deadline has
+// passed: then stopping them is what the operator's drain time asked for.
+func (c *change) awaitIdle(ctx context.Context, old map[string]bool) {
+	for !c.idle(ctx, old) {
 		if pause(ctx) != nil {
 			return
 		}
 	}
 }
 
-func (c *change) inFlight(ctx context.Context, old map[string]string) int {
-	open := 0
+// idle is false also while a gateway does not answer: its silence says nothing about what it has open.
+func (c *change) idle(ctx context.Context, old map[string]bool) bool {
 	for _, candidate := range c.machines {
 		m, err := c.kit.Participants.Participant(ctx, candidate.member.Name)
 		if err != nil {
-			continue
+			return false
 		}
 		consumers, err := m.Applied(ctx, c.ns)
-		if err != nil {
-			continue
-		}
-		for _, consumer := range consumers {
-			for instance := range old {
-				open += consumer.InFlight[instance]
-			}
+		if err != nil || slices.ContainsFunc(consumers, func(c Consumer) bool { return c.busy(old) }) {
+			return false
 		}
 	}
-	return open
+	return true
+}
+
+func (c Consumer) busy(with map[string]bool) bool {
+	for instance, open := range c.InFlight {
+		if open > 0 && with[instance] {
+			return true
+		}
+	}
+	return c.Err != nil
 }
 
 func pause(ctx context.Context) error {

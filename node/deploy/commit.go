@@ -4,17 +4,12 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/routing"
 	"github.com/ployz/ployz/node/store"
 )
-
-// removalTTL is how long a removal stays visible, so that a mirror that was away for a while
-// still learns of it in order.
-const removalTTL = 24 * time.Hour
 
 // instanceFact is the lifecycle fact of one instance.
 type instanceFact struct {
@@ -205,6 +200,8 @@ func (b *puts) value(key store.Key, value any, expect *store.Revision) {
 	b.list = append(b.list, put)
 }
 
+// remove writes a removal that stays: one that expired would leave the fact for ever on a machine that
+// was cut off meanwhile.
 func (b *puts) remove(key store.Key, expect *store.Revision) {
-	b.list = append(b.list, store.Put{Key: key, Remove: true, TTL: removalTTL, Expect: expect})
+	b.list = append(b.list, store.Put{Key: key, Remove: true, Expect: expect})
 }

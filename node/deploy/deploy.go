@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 
@@ -16,13 +15,11 @@ import (
 type Deploy struct {
 	change
 	spec api.Spec
-	// auths are the operator's registry credentials, by registry; used and forgotten.
-	auths map[string]runtime.RegistryAuth
 }
 
 // NewDeploy prepares a deploy of a spec. auths are registry credentials by host name.
 func NewDeploy(kit Kit, spec api.Spec, auths map[string]runtime.RegistryAuth) *Deploy {
-	return &Deploy{change: change{kit: kit, ns: spec.Namespace, kind: "deploy", jobs: true}, spec: spec, auths: auths}
+	return &Deploy{change: change{kit: kit, ns: spec.Namespace, kind: "deploy", jobs: true, auths: auths}, spec: spec}
 }
 
 // Inspect implements operation.Operation: it checks the spec, resolves images to digests, and seals secrets.
@@ -41,7 +38,7 @@ func (d *Deploy) Inspect(ctx context.Context, before operation.Situation) error 
 	if err := d.sealSecrets(ctx); err != nil {
 		return err
 	}
-	d.resolveImages(ctx, d.auths)
+	d.resolveImages(ctx)
 	return d.inspectClaims(ctx)
 }
 
@@ -57,14 +54,14 @@ func allOf(subject string, problems []*api.Error) error {
 
 // resolveImages turns every reference into a digest and notes which machines lack it. All services
 // are looked at, so that one refusal lists all that is missing.
-func (c *change) resolveImages(ctx context.Context, auths map[string]runtime.RegistryAuth) {
+func (c *change) resolveImages(ctx context.Context) {
 	for _, name := range slices.Sorted(maps.Keys(c.next.spec.Services)) {
 		service := c.next.spec.Services[name]
 		for _, m := range c.machines {
 			if m.silent != nil {
 				continue
 			}
-			digest, err := c.resolveOn(ctx, m.member.Name, service, auths)
+			digest, err := c.resolveOn(ctx, m.member.Name, service)
 			if err != nil {
 				e := *api.AsError(err)
 				e.Subject = "services." + name + ".image"
@@ -77,16 +74,16 @@ func (c *change) resolveImages(ctx context.Context, auths map[string]runtime.Reg
 	}
 }
 
-func (c *change) resolveOn(ctx context.Context, machineName string, s api.Service, auths map[string]runtime.RegistryAuth) (string, error) {
+func (c *change) resolveOn(ctx context.Context, machineName string, s api.Service) (string, error) {
 	m, err := c.kit.Participants.Participant(ctx, machineName)
 	if err != nil {
 		return "", err
 	}
 	reference := s.Image
 	if s.Digest != "" {
-		reference = pinned(s) // one digest for all machines, also while a tag moves
+		reference = pinned(s.Image, s.Digest) // one digest for all machines, also while a tag moves
 	}
-	found, err := m.Resolve(ctx, reference, authFor(s.Image, auths))
+	found, err := m.Resolve(ctx, reference, authFor(s.Image, c.auths))
 	if err != nil {
 		return "", err
 	}
@@ -107,17 +104,13 @@ func (d *Deploy) fillConfigs(ctx context.Context) error {
 			continue
 		}
 		stored := nameOr(config.Name, name)
-		fact, err := d.kit.Facts.Get(ctx, store.Config(d.ns, stored))
+		value, _, err := d.kit.stored(ctx, store.Config(d.ns, stored))
 		if store.IsNotFound(err) {
 			d.problems = append(d.problems, api.Errorf(api.CodeConfigAbsent, "there is no config %q", stored).
 				About("configs."+name).WithHint("make it: ployzctl config set %s/%s FILE", d.ns, stored))
 			continue
 		}
 		if err != nil {
-			return err
-		}
-		var value storedValue
-		if err := decode(fact, &value); err != nil {
 			return err
 		}
 		config.Content = value.Content
@@ -152,12 +145,7 @@ func (d *Deploy) sealed(ctx context.Context, name string, secret api.Secret) (ap
 	if !secret.External {
 		return d.seal(name, secret.Value)
 	}
-	fact, err := d.kit.Facts.Get(ctx, store.Secret(d.ns, nameOr(secret.Name, name)))
-	if err != nil {
-		return api.SealedSecret{}, err
-	}
-	var value storedValue
-	err = decode(fact, &value)
+	value, _, err := d.kit.stored(ctx, store.Secret(d.ns, nameOr(secret.Name, name)))
 	return value.Sealed, err
 }
 
@@ -179,18 +167,4 @@ func nameOr(name, fallback string) string {
 		return fallback
 	}
 	return name
-}
-
-// Body is the request as the ledger keeps it: the spec without values.
-func (d *Deploy) Body() json.RawMessage {
-	spec := d.spec
-	spec.Secrets = map[string]api.Secret{}
-	for name, s := range d.spec.Secrets {
-		spec.Secrets[name] = api.Secret{External: s.External, Name: s.Name}
-	}
-	text, err := json.Marshal(spec)
-	if err != nil {
-		return nil // plain data; and a ledger without the body is better than no deploy
-	}
-	return text
 }

@@ -68,7 +68,7 @@ func (l *Local) Launch(ctx context.Context, by Fenced, spec runtime.Spec) (runti
 	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
 		return runtime.Addresses{}, err
 	}
-	image, err := l.Images.Lookup(ctx, spec.Image+"@"+spec.Digest)
+	image, err := l.Images.Lookup(ctx, pinned(spec.Image, spec.Digest))
 	if err != nil {
 		return runtime.Addresses{}, err
 	}
@@ -105,6 +105,8 @@ func (l *Local) Act(ctx context.Context, by Fenced, action Action) error {
 		return err
 	}
 	switch action.Verb {
+	case "fence":
+		return nil
 	case "start":
 		return l.Runtime.Start(ctx, action.Instance)
 	case "stop":

@@ -41,8 +41,9 @@ type Participant interface {
 
 // Action is one small thing done to an instance.
 type Action struct {
-	// Verb is "stop", "start", "retire" (stop, unlink, remove), or "publish" (switch the
-	// machine's published ports to the instance).
+	// Verb is "stop", "start", "retire" (stop, unlink, remove), "publish" (switch the
+	// machine's published ports to the instance), or "fence" (do nothing but listen to no
+	// older fence any more; without an instance).
 	Verb     string
 	Instance string
 	Ports    []api.Port

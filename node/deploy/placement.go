@@ -3,6 +3,7 @@ package deploy
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,8 +20,6 @@ type candidate struct {
 	// reserved is what instances on it, of all namespaces, have reserved; held counts them.
 	reserved reservation
 	held     int
-	// ofService counts the slots of the service being placed.
-	ofService int
 }
 
 type reservation struct {
@@ -33,39 +32,45 @@ type choice struct {
 	slot    string
 	machine string
 	reason  string
-	kept    bool
 }
 
-// placeSlots chooses a machine for every slot of a service. It is a pure function. Slots that are well
-// placed stay. Errors: deploy.no-eligible-machine with each machine's reason.
-func placeSlots(name string, s api.Service, had map[string]api.Slot, machines []candidate) ([]choice, []*api.Error) {
-	machines = slices.Clone(machines)
-	for i := range machines {
-		machines[i].ofService = 0
+// placement is a machine for every slot, or why there is none.
+type placement struct {
+	choices map[string][]choice // by service, in the order of its slots
+	errs    []*api.Error
+
+	machines []candidate               // copies: their reservations grow with every slot
+	of       map[string]map[string]int // how many slots, by service and machine
+	stays    map[string]choice         // by slot
+	taken    map[string]string         // slot → service
+}
+
+// placeAll chooses a machine for every slot of a release. It is a pure function. Slots that are well placed
+// stay, and count before anything new is placed. Errors: deploy.no-eligible-machine with each
+// machine's reason.
+func placeAll(spec api.Spec, had map[string]api.Slot, machines []candidate) placement {
+	p := placement{
+		choices: map[string][]choice{}, machines: slices.Clone(machines),
+		of: map[string]map[string]int{}, stays: map[string]choice{}, taken: map[string]string{},
 	}
-	if s.Placement.Global {
-		return placeGlobal(name, s, machines), nil
-	}
-	var (
-		choices []choice
-		errs    []*api.Error
-	)
-	for _, slot := range slotNames(name, s) {
-		c, err := placeOne(slot, s, had[slot], machines)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+	services := slices.Sorted(maps.Keys(spec.Services))
+	for _, name := range services {
+		p.of[name] = map[string]int{}
+		for _, slot := range slotNames(name, spec.Services[name]) {
+			p.stay(slot, name, spec.Services[name], had[slot])
 		}
-		choices = append(choices, c)
 	}
-	return choices, errs
+	for _, name := range services {
+		p.service(name, spec.Services[name], had)
+	}
+	return p
 }
 
 func slotNames(name string, s api.Service) []string {
 	if s.Job != nil {
 		return []string{name}
 	}
-	if s.Placement.Zero {
+	if s.Placement.Zero || s.Placement.Global {
 		return nil
 	}
 	names := make([]string, max(1, s.Placement.Replicas))
@@ -75,81 +80,150 @@ func slotNames(name string, s api.Service) []string {
 	return names
 }
 
-func placeGlobal(name string, s api.Service, machines []candidate) []choice {
-	var choices []choice
-	for _, m := range machines {
-		if unfit(s, m, false) == "" {
-			choices = append(choices, choice{slot: name + "-" + m.member.Name, machine: m.member.Name, reason: "one on every machine"})
-		}
+// stay keeps a slot on the machine that has it, if that one would take it anew.
+func (p *placement) stay(slot, service string, s api.Service, had api.Slot) {
+	at := p.find(had.Machine)
+	if had.Machine == "" || at < 0 || p.unfit(service, s, p.machines[at]) != "" {
+		return
 	}
-	return choices
+	p.take(at, service, s)
+	p.stays[slot] = choice{slot, had.Machine, "stays where it is"}
 }
 
-func placeOne(slot string, s api.Service, had api.Slot, machines []candidate) (choice, *api.Error) {
+func (p *placement) find(machineName string) int {
+	return slices.IndexFunc(p.machines, func(c candidate) bool { return c.member.Name == machineName })
+}
+
+func (p *placement) service(name string, s api.Service, had map[string]api.Slot) {
+	if s.Placement.Global && s.Job == nil {
+		p.global(name, s)
+		return
+	}
+	for _, slot := range slotNames(name, s) {
+		c, stays := p.stays[slot]
+		if !stays {
+			var err *api.Error
+			if c, err = p.one(slot, name, s, had[slot]); err != nil {
+				p.errs = append(p.errs, err)
+				continue
+			}
+		}
+		p.choose(name, c)
+	}
+}
+
+func (p *placement) global(name string, s api.Service) {
 	var reasons []string
-	best := -1
-	for i, m := range machines {
-		staying := had.Machine == m.member.Name
-		why := unfit(s, m, staying)
-		if why != "" {
+	for i, m := range p.machines {
+		if why := p.unfit(name, s, m); why != "" {
 			reasons = append(reasons, m.member.Name+": "+why)
 			continue
 		}
-		if staying {
-			machines[i].take(s)
-			return choice{slot: slot, machine: m.member.Name, reason: "stays where it is", kept: true}, nil
-		}
-		if best < 0 || lessLoaded(m, machines[best]) {
+		p.take(i, name, s)
+		p.choose(name, choice{name + "-" + m.member.Name, m.member.Name, "one on every machine"})
+	}
+	if len(p.choices[name]) == 0 {
+		p.errs = append(p.errs, nowhere(name, reasons))
+	}
+}
+
+// one chooses for a slot that is new or has to move.
+func (p *placement) one(slot, service string, s api.Service, had api.Slot) (choice, *api.Error) {
+	var reasons []string
+	best := -1
+	for i, m := range p.machines {
+		if why := p.unfit(service, s, m); why != "" {
+			reasons = append(reasons, m.member.Name+": "+why)
+		} else if best < 0 || p.lessLoaded(service, m, p.machines[best]) {
 			best = i
 		}
 	}
 	if best < 0 {
-		return choice{}, api.Errorf(api.CodeNoMachine, "no machine may take it (%s)", strings.Join(reasons, "; ")).About(slot).
-			WithHint("look at the machines: ployzctl status")
+		return p.drained(slot, service, s, had, reasons)
 	}
-	reason := fmt.Sprintf("fewest of its kind (%d) among %d eligible", machines[best].ofService, len(machines)-len(reasons))
-	machines[best].take(s)
-	return choice{slot: slot, machine: machines[best].member.Name, reason: reason}, nil
+	reason := fmt.Sprintf("fewest of its kind (%d) among %d eligible%s",
+		p.of[service][p.machines[best].member.Name], len(p.machines)-len(reasons), rejections(reasons))
+	p.take(best, service, s)
+	return choice{slot, p.machines[best].member.Name, reason}, nil
+}
+
+// drained lets a slot stay on a draining machine when no other takes it: draining moves what may move.
+func (p *placement) drained(slot, service string, s api.Service, had api.Slot, reasons []string) (choice, *api.Error) {
+	at := p.find(had.Machine)
+	if at < 0 || p.machines[at].member.Role != machine.Draining {
+		return choice{}, nowhere(slot, reasons)
+	}
+	undrained := p.machines[at]
+	undrained.member.Role = ""
+	if p.unfit(service, s, undrained) != "" {
+		return choice{}, nowhere(slot, reasons)
+	}
+	p.take(at, service, s)
+	return choice{slot, had.Machine, "stays on a draining machine: no other may take it" + rejections(reasons)}, nil
+}
+
+func nowhere(subject string, reasons []string) *api.Error {
+	return api.Errorf(api.CodeNoMachine, "no machine may take it (%s)", strings.Join(reasons, "; ")).About(subject).
+		WithHint("look at the machines: ployzctl status")
+}
+
+// rejections are the reasons against the other machines, the first few of many.
+func rejections(reasons []string) string {
+	const shown = 5
+	switch {
+	case len(reasons) == 0:
+		return ""
+	case len(reasons) > shown:
+		return fmt.Sprintf("; not %s; and %d more", strings.Join(reasons[:shown], "; not "), len(reasons)-shown)
+	}
+	return "; not " + strings.Join(reasons, "; not ")
+}
+
+// choose refuses a slot name that two services come to, such as job "web-0" and the first of "web".
+func (p *placement) choose(service string, c choice) {
+	if other, taken := p.taken[c.slot]; taken {
+		p.errs = append(p.errs, invalid("services."+service, "its slot %s has the name of one of service %s", c.slot, other))
+		return
+	}
+	p.taken[c.slot] = service
+	p.choices[service] = append(p.choices[service], c)
 }
 
 // lessLoaded spreads a service first, then all instances; the name decides ties, so that a
 // preview and its deploy choose the same.
-func lessLoaded(a, b candidate) bool {
-	return cmp.Or(cmp.Compare(a.ofService, b.ofService), cmp.Compare(a.held, b.held), cmp.Compare(a.member.Name, b.member.Name)) < 0
+func (p *placement) lessLoaded(service string, a, b candidate) bool {
+	of := p.of[service]
+	return cmp.Or(cmp.Compare(of[a.member.Name], of[b.member.Name]), cmp.Compare(a.held, b.held), cmp.Compare(a.member.Name, b.member.Name)) < 0
 }
 
-func (c *candidate) take(s api.Service) {
-	c.ofService++
-	c.held++
-	c.reserved.cpus += s.Resources.ReserveCPUs
-	c.reserved.memory += s.Resources.ReserveMemoryBytes
+func (p *placement) take(at int, service string, s api.Service) {
+	m := &p.machines[at]
+	p.of[service][m.member.Name]++
+	m.held++
+	m.reserved.cpus += s.Resources.ReserveCPUs
+	m.reserved.memory += s.Resources.ReserveMemoryBytes
 }
 
-// unfit says why a machine may not take, or keep, an instance; "" is fit.
-func unfit(s api.Service, c candidate, staying bool) string {
-	m, p := c.member, s.Placement
+// unfit says why a machine may not take one more instance; "" is fit.
+func (p *placement) unfit(service string, s api.Service, c candidate) string {
+	m, want, ask := c.member, s.Placement, s.Resources
 	switch {
 	case c.silent != nil:
 		return "does not answer: " + c.silent.Error()
-	case len(p.Machines) > 0 && !slices.Contains(p.Machines, m.Name):
+	case len(want.Machines) > 0 && !slices.Contains(want.Machines, m.Name):
 		return "not among the machines asked for"
-	case len(p.Regions) > 0 && !slices.Contains(p.Regions, m.Region):
+	case len(want.Regions) > 0 && !slices.Contains(want.Regions, m.Region):
 		return fmt.Sprintf("region %q is not asked for", m.Region)
-	case len(p.Zones) > 0 && !slices.Contains(p.Zones, m.Zone):
+	case len(want.Zones) > 0 && !slices.Contains(want.Zones, m.Zone):
 		return fmt.Sprintf("zone %q is not asked for", m.Zone)
 	case !m.Role.Takes():
 		return fmt.Sprintf("is %s", m.Role)
-	case staying:
-		return ""
-	case !publishable(s, c):
+	case len(s.Ports) > 0 && p.of[service][m.Name] > 0:
 		return "already holds a slot that publishes the same port"
-	case c.reserved.cpus+s.Resources.ReserveCPUs > c.seen.CPUs:
+	case ask.ReserveCPUs > 0 && c.reserved.cpus+ask.ReserveCPUs > c.seen.CPUs:
 		return fmt.Sprintf("has %.1f of %.1f CPUs reserved", c.reserved.cpus, c.seen.CPUs)
-	case c.reserved.memory+s.Resources.ReserveMemoryBytes > c.seen.MemoryBytes:
+	case ask.ReserveMemoryBytes > 0 && c.reserved.memory+ask.ReserveMemoryBytes > c.seen.MemoryBytes:
 		return fmt.Sprintf("has %d of %d MiB reserved", c.reserved.memory>>20, c.seen.MemoryBytes>>20)
 	}
 	return ""
 }
-
-// publishable: two slots of a service that publishes ports cannot share a machine.
-func publishable(s api.Service, c candidate) bool { return len(s.Ports) == 0 || c.ofService == 0 }

@@ -38,8 +38,11 @@ type layout struct {
 	places []place
 	// jobs are the one-shot runs, by service.
 	jobs map[string]place
-	// gone are slots of the present commit that the next does not have.
-	gone []api.Slot
+	// order is the next release's services in layers of dependency.
+	order [][]string
+	// present are the slots of the present commit, by name; gone are those that the next does not have.
+	present []api.Slot
+	gone    []api.Slot
 	// strays are instances on machines that no commit knows: what an unfinished operation left.
 	strays []stray
 	errs   []*api.Error
@@ -67,32 +70,42 @@ func (c *change) layout() layout {
 	if c.now.commit != nil {
 		had = c.now.commit.Slots
 	}
-	wanted := map[string]bool{}
+	placed := placeAll(c.next.spec, had, c.machines)
+	l.errs = placed.errs
+	order, cycle := layers(c.next.spec)
+	if cycle != nil {
+		l.errs = append(l.errs, cycle)
+	}
+	l.order = order
 	for _, name := range slices.Sorted(maps.Keys(c.next.spec.Services)) {
-		service := c.next.spec.Services[name]
-		choices, errs := placeSlots(name, service, had, c.machines)
-		l.errs = append(l.errs, errs...)
-		for _, choice := range choices {
-			p := c.fill(name, choice, had[choice.slot])
-			if service.Job != nil {
-				p.when = service.Job.When
-				l.jobs[name] = p
-				continue
-			}
-			wanted[choice.slot] = true
-			l.places = append(l.places, p)
+		for _, choice := range placed.choices[name] {
+			l.add(c.fill(name, choice, had[choice.slot]), c.next.spec.Services[name].Job)
 		}
 	}
 	for _, slot := range slices.Sorted(maps.Keys(had)) {
-		if !wanted[slot] {
+		l.present = append(l.present, had[slot])
+		if !slices.ContainsFunc(l.places, func(p place) bool { return p.slot == slot }) {
 			l.gone = append(l.gone, had[slot])
 		}
 	}
 	l.strays = c.strays(had)
-	if !c.jobs || !l.moves() {
-		l.jobs = nil
-	}
+	maps.DeleteFunc(l.jobs, func(name string, _ place) bool { return !c.runs(l, name) })
 	return l
+}
+
+func (l *layout) add(p place, job *api.Job) {
+	if job == nil {
+		l.places = append(l.places, p)
+		return
+	}
+	p.when = job.When
+	l.jobs[p.service] = p
+}
+
+// runs reports whether a job is part of the change: all are when an instance is made or taken away, else
+// those that are not what they were.
+func (c *change) runs(l layout, job string) bool {
+	return c.jobs && (l.moves() || c.present().revision(job) != c.next.revision(job))
 }
 
 // moves reports whether any instance is made or taken away.

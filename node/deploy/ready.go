@@ -35,6 +35,9 @@ func (l *Local) Await(ctx context.Context, spec runtime.Spec, probe *api.Probe) 
 	last := "it was not asked yet"
 	for {
 		seen, err := l.Runtime.Inspect(ctx, spec.ID)
+		if api.CodeOf(err) == api.CodeRuntimeNotFound {
+			return l.notReady(spec, "it is not on the machine")
+		}
 		if err == nil && seen.State == runtime.StateFailed {
 			return l.notReady(spec, fmt.Sprintf("its process ended with status %d", seen.ExitCode))
 		}
@@ -64,6 +67,9 @@ func (l *Local) awaitJob(ctx context.Context, spec runtime.Spec) error {
 				return nil
 			}
 			return l.withTail(api.Errorf(api.CodeJobFailed, "it ended with status %d", seen.ExitCode), spec)
+		}
+		if api.CodeOf(err) == api.CodeRuntimeNotFound {
+			return l.withTail(api.Errorf(api.CodeJobFailed, "it is not on the machine"), spec)
 		}
 		if pause(ctx) != nil {
 			return l.withTail(api.Errorf(api.CodeJobFailed, "it had not ended at its deadline"), spec)

@@ -1,11 +1,13 @@
 package deploy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/store"
 )
 
 // requirements is everything that must hold before anything is touched.
@@ -25,6 +27,7 @@ func (c *change) requirements(l layout) []operation.Requirement {
 	add("published ports are free", c.takenPorts(l)...)
 	add("limits can be enforced", c.unenforceable(l)...)
 	add("machines that run the namespace answer", c.silentMachines()...)
+	add("it fits into one commit", c.tooLarge(l)...)
 	return list
 }
 
@@ -51,10 +54,7 @@ func (c *change) takenClaims() []*api.Error {
 func (c *change) takenPorts(l layout) []*api.Error {
 	var errs []*api.Error
 	for _, p := range l.places {
-		if p.keep {
-			continue
-		}
-		for _, port := range p.spec.Ports {
+		for _, port := range c.next.spec.Services[p.service].Ports { // also of one that stays: ports can change under it
 			if holder := c.holderOf(p.machine, port); holder != "" {
 				errs = append(errs, api.Errorf(api.CodePublishedTaken, "port %d/%s on %s is held by %s", port.Published, port.Protocol, p.machine, holder).
 					About("services."+p.service+".ports").WithHint("publish another port, or stop what holds it"))
@@ -74,9 +74,7 @@ func (c *change) holderOf(machineName string, port api.Port) string {
 			return who
 		}
 		for _, o := range m.seen.Instances {
-			if o.Spec.Namespace != c.ns && slices.ContainsFunc(o.Spec.Ports, func(q api.Port) bool {
-				return q.Published == port.Published && q.Protocol == port.Protocol
-			}) {
+			if o.Spec.Namespace != c.ns && slices.ContainsFunc(o.Spec.Ports, samePort(port)) {
 				return "instance " + o.ID
 			}
 		}
@@ -132,12 +130,33 @@ func (c *change) silentMachines() []*api.Error {
 	return errs
 }
 
-func bySubject(a, b *api.Error) int {
-	switch {
-	case a.Subject+a.Message < b.Subject+b.Message:
-		return -1
-	case a.Subject+a.Message > b.Subject+b.Message:
-		return 1
+// tooLarge refuses what the store would not take as one batch, before anything is started for it.
+func (c *change) tooLarge(l layout) []*api.Error {
+	const fixed = 5 // head, commit, namespace id, route, lease
+	writes := fixed + len(c.claims) + len(l.retired())
+	for _, p := range l.places {
+		if !p.keep {
+			writes++
+		}
 	}
-	return 0
+	if writes > store.MaxBatch {
+		return []*api.Error{api.Errorf(api.CodeSpecInvalid, "it makes and takes away so many instances that its commit has %d writes, the most is %d", writes, store.MaxBatch).
+			About(c.ns).WithHint("change fewer services at a time")}
+	}
+	configs := 0
+	for _, config := range c.next.spec.Configs {
+		configs += len(config.Content)
+	}
+	if configs > maxConfigBytes {
+		return []*api.Error{api.Errorf(api.CodeSpecInvalid, "the configs have %d bytes together, the most is %d", configs, maxConfigBytes).
+			About("configs").WithHint("put large files into an image")}
+	}
+	return nil
+}
+
+// maxConfigBytes leaves room for the rest of a commit, and for base64, inside one fact.
+const maxConfigBytes = store.MaxValueBytes / 2
+
+func bySubject(a, b *api.Error) int {
+	return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Message, b.Message))
 }

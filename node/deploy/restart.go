@@ -30,6 +30,7 @@ func (r *Restart) Inspect(ctx context.Context, before operation.Situation) error
 		r.next.restarts = map[string]int{}
 	}
 	r.next.restarts[r.service]++
-	r.resolveImages(ctx, nil)
+	r.jobs = r.next.spec.Services[r.service].Job != nil // a job that is restarted runs again
+	r.resolveImages(ctx)
 	return r.inspectClaims(ctx)
 }

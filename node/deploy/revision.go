@@ -111,9 +111,14 @@ func orMode(mode, fallback uint32) uint32 {
 
 var idAlphabet = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)
 
+// maxNameInID leaves room for the suffix in an id of 60 bytes; only slots of global services with
+// long names reach it.
+const maxNameInID = 53
+
 // instanceID names an instance after its slot and the operation that makes it, so that a retry of
 // a step means the same instance and two operations never do.
 func instanceID(operation, ns, slot string) string {
 	sum := sha256.Sum256([]byte(strings.Join([]string{operation, ns, slot}, "\x00")))
-	return fmt.Sprintf("%s-%s-%s", ns, slot, idAlphabet.EncodeToString(sum[:4])[:6])
+	name := ns + "-" + slot
+	return fmt.Sprintf("%s-%s", name[:min(len(name), maxNameInID)], idAlphabet.EncodeToString(sum[:4])[:6])
 }

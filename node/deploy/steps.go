@@ -2,11 +2,10 @@ package deploy
 
 import (
 	"context"
-	"maps"
 	"slices"
+	"strings"
 	"time"
 
-	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
 )
@@ -26,11 +25,7 @@ func (c *change) phases(l layout) []operation.Phase {
 		{Name: "clear leftovers", Steps: c.clearSteps(l)},
 		{Name: "images", Steps: c.imageSteps(l), Width: width},
 	}
-	order, err := layers(c.next.spec)
-	if err != nil {
-		return phases // a requirement already says so
-	}
-	for _, layer := range order {
+	for _, layer := range l.order {
 		phases = append(phases, c.layerPhases(l, layer)...)
 	}
 	return phases
@@ -62,15 +57,19 @@ func (c *change) imageSteps(l layout) []operation.Step {
 				if err != nil {
 					return err
 				}
-				return m.EnsureImage(ctx, fenced(act), pinned(s), runtime.Pull{Progress: act.Progress})
+				pull := runtime.Pull{Auth: authFor(s.Image, c.auths), Progress: act.Progress}
+				return m.EnsureImage(ctx, fenced(act), pinned(s.Image, s.Digest), pull)
 			},
 		})
 	}
 	return steps
 }
 
-// pinned is the reference with the digest that the plan was made for.
-func pinned(s api.Service) string { return s.Image + "@" + s.Digest }
+// pinned is the reference with the digest that the plan was made for, in place of one that it came with.
+func pinned(reference, digest string) string {
+	name, _, _ := strings.Cut(reference, "@")
+	return name + "@" + digest
+}
 
 // layerPhases start one layer's instances, wait until they are ready, and run its jobs.
 func (c *change) layerPhases(l layout, layer []string) []operation.Phase {
@@ -98,11 +97,12 @@ func (c *change) layerPhases(l layout, layer []string) []operation.Phase {
 	}
 }
 
+// jobList is the jobs of one kind, each after those it depends on.
 func (l layout) jobList(when string) []place {
 	var jobs []place
-	for _, name := range slices.Sorted(maps.Keys(l.jobs)) {
-		if l.jobs[name].when == when {
-			jobs = append(jobs, l.jobs[name])
+	for _, name := range slices.Concat(l.order...) {
+		if job, runs := l.jobs[name]; runs && job.when == when {
+			jobs = append(jobs, job)
 		}
 	}
 	return jobs
@@ -110,7 +110,9 @@ func (l layout) jobList(when string) []place {
 
 func (c *change) stopFirst(p place) operation.Step {
 	step := c.act(p.old.Machine, Action{Verb: "stop", Instance: p.old.Instance}, "stop the old "+p.slot)
-	step.Undo = c.act(p.old.Machine, Action{Verb: "start", Instance: p.old.Instance}, "").Do
+	if c.stateOf(p.old) == runtime.StateRunning { // what did not run is not started by giving up
+		step.Undo = c.act(p.old.Machine, Action{Verb: "start", Instance: p.old.Instance}, "").Do
+	}
 	return step
 }
 

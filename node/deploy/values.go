@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"regexp"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/machine"
@@ -14,7 +15,27 @@ type storedValue struct {
 	Operation string           `json:"operation"`
 	Sealed    api.SealedSecret `json:"sealed,omitzero"`
 	Content   []byte           `json:"content,omitempty"`
+	// Removed stands in for a removal until the operation has ended: a fact that is gone could
+	// not say which operation took it away.
+	Removed bool `json:"removed,omitempty"`
 }
+
+// stored reads a named value and the revision that a write has to expect. Errors: store.not-found, with the
+// revision; store.*.
+func (k Kit) stored(ctx context.Context, key store.Key) (storedValue, store.Revision, error) {
+	var value storedValue
+	fact, err := k.Facts.Get(ctx, key)
+	if err == nil {
+		err = decode(fact, &value)
+	}
+	if err == nil && value.Removed {
+		err = store.NotFound(key)
+	}
+	return value, fact.Revision, err
+}
+
+// valueName is one token of a key, so that a list can give the whole name back.
+var valueName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // SetValue stores, replaces or removes a named secret or config of a namespace. Instances get it with the
 // next deploy that refers to it.
@@ -26,9 +47,10 @@ type SetValue struct {
 	remove bool
 	value  []byte
 
-	revision store.Revision
-	exists   bool
-	sealed   api.SealedSecret
+	operation string
+	revision  store.Revision
+	exists    bool
+	sealed    api.SealedSecret
 }
 
 // NewSetSecret stores a secret; a nil value removes it.
@@ -60,18 +82,19 @@ func (s *SetValue) key() store.Key {
 }
 
 // Inspect implements operation.Operation.
-func (s *SetValue) Inspect(ctx context.Context, _ operation.Situation) error {
+func (s *SetValue) Inspect(ctx context.Context, before operation.Situation) error {
+	s.operation = before.Operation
 	if err := CheckNamespace(s.ns); err != nil {
 		return err
 	}
-	if err := s.key().Valid(); err != nil {
-		return err
+	if !valueName.MatchString(s.name) {
+		return api.Errorf(api.CodeBadRequest, "%q cannot be a name: letters, digits, dashes and underscores, at most 64", s.name).About(s.ns)
 	}
-	fact, err := s.kit.Facts.Get(ctx, s.key())
+	_, revision, err := s.kit.stored(ctx, s.key())
 	if err != nil && !store.IsNotFound(err) {
 		return err
 	}
-	s.revision, s.exists = fact.Revision, err == nil
+	s.revision, s.exists = revision, err == nil
 	if !s.secret || s.remove {
 		return nil
 	}
@@ -104,12 +127,31 @@ func (s *SetValue) Plan() operation.Plan {
 	case s.exists:
 		change.Action = "update"
 	}
-	return operation.Plan{
+	plan := operation.Plan{
 		Requirements: []operation.Requirement{operation.Met("it exists", absent)},
 		Changes:      []api.Change{change},
 		Commit:       s.commit(),
 		Resolves:     true, // there are no steps, so nothing can be left
 	}
+	if s.remove {
+		plan.Cleanup = []operation.Step{{Name: "forget " + s.name, Clear: "ployzctl operation resolve " + s.operation, Do: s.forget}}
+	}
+	return plan
+}
+
+// forget turns the removed value into a removal.
+func (s *SetValue) forget(ctx context.Context, act *operation.Act) error {
+	value, revision, err := s.kit.stored(ctx, s.key())
+	if err != nil && !store.IsNotFound(err) {
+		return err
+	}
+	if err == nil || value.Operation != act.Operation {
+		return nil // set anew, or forgotten already
+	}
+	_, err = s.kit.Facts.Commit(ctx, store.Batch{ID: act.Operation + "-forget", Puts: []store.Put{{
+		Key: s.key(), Remove: true, Expect: store.Expect(revision),
+	}}})
+	return err
 }
 
 func (s *SetValue) commit() operation.Commit {
@@ -117,11 +159,7 @@ func (s *SetValue) commit() operation.Commit {
 		Witness: s.key(), Expect: s.revision, Content: s.content(),
 		Batch: func(op string) ([]store.Put, error) {
 			var b puts
-			if s.remove {
-				b.remove(s.key(), store.Expect(s.revision))
-				return b.list, nil
-			}
-			stored := storedValue{Operation: op, Sealed: s.sealed}
+			stored := storedValue{Operation: op, Sealed: s.sealed, Removed: s.remove}
 			if !s.secret {
 				stored.Content = s.value
 			}

@@ -33,13 +33,27 @@ func (e *entries) write(ctx context.Context, event api.Event) error {
 		return api.Errorf(api.CodeInternal, "encoding a ledger entry: %w", err)
 	}
 	e.count++
-	id := fmt.Sprintf("%s/%d", e.base.Operation, e.count)
-	if _, err := e.log.Append(ctx, e.base.Operation, id, value); err != nil {
+	if err := e.append(ctx, fmt.Sprintf("%s/%d", e.base.Operation, e.count), value); err != nil {
 		return api.Errorf(api.CodeLedgerDown, "the ledger entry %q could not be written: %w", event.Type, err).
 			Again().WithHint("look at the store: ployzctl status")
 	}
 	e.audience(event)
 	return nil
+}
+
+// ledgerTimeout bounds the writing of one entry.
+const ledgerTimeout = 10 * time.Second
+
+// append is not cut short by the caller: a step that ended well must not look like a broken ledger because
+// its operation was cancelled meanwhile. An entry without an answer is sent once more; its id makes it the same one.
+func (e *entries) append(ctx context.Context, id string, value []byte) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledgerTimeout)
+	defer cancel()
+	_, err := e.log.Append(ctx, e.base.Operation, id, value)
+	if store.IsUncertain(err) {
+		_, err = e.log.Append(ctx, e.base.Operation, id, value)
+	}
+	return err
 }
 
 // show gives the audience an event that is not kept.
@@ -80,20 +94,43 @@ func Summarise(events []api.Event, running bool) api.OperationSummary {
 	first := events[0]
 	sum := api.OperationSummary{
 		Operation: first.Operation, Kind: first.Kind, Scope: first.Scope,
-		Caller: first.Caller, Opened: first.Time, State: string(api.Interrupted),
+		Caller: first.Caller, Opened: first.Time,
 	}
-	if running {
-		sum.State = "running"
+	result, err := ending(events)
+	sum.State, sum.Error = string(result), err
+	if _, closed := outcome(events); running && !closed {
+		sum.State, sum.Error = "running", nil
 	}
 	for _, e := range events {
-		switch e.Type {
-		case api.EventOutcome:
-			sum.State, sum.Error = string(e.Outcome.Outcome), e.Outcome.Error
-		case api.EventResolved:
+		if e.Type == api.EventResolved {
 			sum.ResolvedBy = e.By
 		}
 	}
 	return sum
+}
+
+// ending is how an operation ended, by its entries alone. One that nobody closed was interrupted, unless
+// nothing follows its opening: every act has its entry first, so it touched nothing.
+func ending(events []api.Event) (api.Result, *api.Error) {
+	if out, closed := outcome(events); closed {
+		return out.Outcome, out.Error
+	}
+	for _, e := range events {
+		if e.Type != api.EventOpened && e.Type != api.EventResolved {
+			return api.Interrupted, nil
+		}
+	}
+	return api.Refused, api.Errorf(api.CodeInterrupted, "its coordinator died before it touched anything").About(events[0].Scope)
+}
+
+// outcome is the entry that closed the operation, if there is one.
+func outcome(events []api.Event) (api.Outcome, bool) {
+	for _, e := range events {
+		if e.Type == api.EventOutcome {
+			return *e.Outcome, true
+		}
+	}
+	return api.Outcome{}, false
 }
 
 // committed reports whether an unfinished operation's commit is in the store, by the

@@ -34,17 +34,20 @@ type Situation struct {
 	// Operation is the id of this run; empty in a preview.
 	Operation string
 	Caller    string
-	// Unfinished is the operation that was interrupted, stranded or uncertain on this scope, or nil. An
-	// operation whose plan clears what it left sets Plan.Resolves.
+	// Fence is the scope's fence; 0 in a preview. An operation that looks at participants shows it
+	// to them, so that nobody whose lease was taken changes what it then sees.
+	Fence store.Revision
+	// Unfinished is the last operation that was interrupted, stranded or uncertain on this scope, or nil. An
+	// operation whose plan clears what it, and any before it, left sets Plan.Resolves.
 	Unfinished *Unfinished
 }
 
 // Unfinished is an operation that never reached a clean end.
 type Unfinished struct {
-	Operation string
-	Kind      string
+	Operation string `json:"operation"`
+	Kind      string `json:"kind"`
 	// Committed says whether its commit is in the store.
-	Committed bool
+	Committed bool `json:"committed,omitempty"`
 }
 
 // Plan is what an operation will do. All of it is shown before any of it is done.
@@ -74,7 +77,7 @@ type Phase struct {
 
 // Step is one bounded action and its inverse.
 type Step struct {
-	// Name is unique in the plan: a verb and a thing, such as "start web-0".
+	// Name is unique in the plan, or at least on its participant: a verb and a thing, such as "start web-0".
 	Name string
 	// Participant is the machine that acts; empty for the coordinator.
 	Participant string

@@ -3,7 +3,7 @@ package operation
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"sync"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -23,10 +23,13 @@ type run struct {
 
 	plan   Plan
 	ledger *entries
-	// before is the open fact that an unfinished operation left, restored unless this run clears it.
+	// before is the open fact as it was, which unfinished operations left; restored unless this run clears it.
 	before     store.Fact
-	unfinished *Unfinished
-	opened     bool
+	unfinished []Unfinished
+	// marked says that the open fact may name this run.
+	marked bool
+
+	mu sync.Mutex // held while an intent is written, so that begun has the ledger's order
 	// begun are the steps whose intent is in the ledger, in that order: what undo walks back.
 	begun []begunStep
 }
@@ -43,7 +46,9 @@ func (x *run) prepare(ctx context.Context) error {
 	if x.unfinished, x.before, err = r.unfinished(ctx, op.Scope()); err != nil {
 		return err
 	}
-	if err := op.Inspect(ctx, Situation{Operation: x.id, Caller: x.req.Caller, Unfinished: x.unfinished}); err != nil {
+	if err := op.Inspect(ctx, Situation{
+		Operation: x.id, Caller: x.req.Caller, Fence: x.lease.Fence(), Unfinished: newest(x.unfinished),
+	}); err != nil {
 		return err
 	}
 	x.plan = withUnfinished(op.Plan(), op.Scope(), x.unfinished)
@@ -89,24 +94,20 @@ func (x *run) open(ctx context.Context, digest string) error {
 	if x.req.Opened != nil {
 		x.req.Opened(x.id)
 	}
-	value, err := json.Marshal(witnessed{Operation: x.id})
-	if err != nil {
-		return api.Errorf(api.CodeInternal, "encoding the open fact: %w", err)
-	}
-	_, err = x.lease.Commit(ctx, store.Batch{ID: x.id + "-open", Puts: []store.Put{{
-		Key: store.Open(op.Scope()), Value: value, Expect: store.Expect(x.before.Revision),
-	}}})
-	if err != nil {
-		return x.refuseOpened(err)
-	}
-	x.opened = true
-	return nil
+	return x.mark(ctx)
 }
 
-// refuseOpened closes the ledger entry of a run that could not mark its scope.
-func (x *run) refuseOpened(err error) error {
+// refused is the outcome of a run that ended in prepare, and closes its ledger entry if there is one. The
+// ledger being away does not matter: an entry that was only opened says the same.
+func (x *run) refused(err error) api.Outcome {
 	out := refused(err)
-	return errors.Join(err, x.ledger.write(x.detached, api.Event{Type: api.EventOutcome, Outcome: &out}))
+	if x.ledger != nil {
+		out.Operation = x.id
+		if e := x.ledger.write(x.detached, api.Event{Type: api.EventOutcome, Outcome: &out}); e != nil {
+			out.Error.Details = append(out.Error.Details, api.AsError(e))
+		}
+	}
+	return out
 }
 
 // execute walks the phases, commits and cleans up. It returns on the first thing that decides.
@@ -215,7 +216,7 @@ func (x *run) cleanUp(rev store.Revision) api.Outcome {
 		return out
 	}
 	x.resolve()
-	x.giveBack(store.Put{Key: store.Open(x.req.Operation.Scope()), Remove: true, TTL: time.Minute})
+	x.giveBack(x.unmark())
 	return out
 }
 
@@ -228,7 +229,7 @@ func (x *run) cleanSteps() []api.Leftover {
 	x.ledger.show(api.Event{Type: api.EventPhase, Phase: cleanUpPhase, Index: of, Of: of})
 	var left []api.Leftover
 	for _, step := range x.plan.Cleanup {
-		if err := x.do(x.detached, cleanUpPhase, step); err != nil {
+		if err := x.begin(x.detached, cleanUpPhase, step); err != nil {
 			left = append(left, leftover(step, err))
 		}
 	}
@@ -273,39 +274,6 @@ func (x *run) ledgerLeftover(err error) api.Leftover {
 
 func leftover(step Step, err error) api.Leftover {
 	return api.Leftover{Subject: step.Name, Problem: err.Error(), Clear: step.Clear}
-}
-
-// resolve closes the ledger entry of the unfinished operation that this one cleared.
-func (x *run) resolve() {
-	if x.unfinished == nil {
-		return
-	}
-	old := &entries{
-		log: x.runner.Log, base: api.Event{Operation: x.unfinished.Operation, Kind: x.unfinished.Kind, Scope: x.req.Operation.Scope()},
-		opened: x.runner.Now(), now: x.runner.Now, audience: func(api.Event) {}, count: resolvedEntry,
-	}
-	message := "its commit had not landed"
-	if x.unfinished.Committed {
-		message = "its commit had landed"
-	}
-	if err := old.write(x.detached, api.Event{Type: api.EventResolved, By: x.id, Message: message}); err != nil {
-		x.ledger.show(api.Event{Type: api.EventNote, Message: "the ledger of " + x.unfinished.Operation + " could not be closed", Error: api.AsError(err)})
-	}
-}
-
-// resolvedEntry numbers the entry that another operation adds, far above the operation's own.
-const resolvedEntry = 1_000_000
-
-// reopen is the open fact as this run found it.
-func (x *run) reopen() []store.Put {
-	if !x.opened {
-		return nil
-	}
-	key := store.Open(x.req.Operation.Scope())
-	if x.unfinished == nil {
-		return []store.Put{{Key: key, Remove: true, TTL: time.Minute}}
-	}
-	return []store.Put{{Key: key, Value: x.before.Value}}
 }
 
 // giveBack releases the scope. A release that fails only costs the next caller the lease's rest.

@@ -53,14 +53,14 @@ type Request struct {
 
 // Preview inspects and plans without taking the scope or writing anything.
 func (r *Runner) Preview(ctx context.Context, op Operation, caller string) (api.Plan, error) {
-	unfinished, _, err := r.unfinished(ctx, op.Scope())
+	left, _, err := r.unfinished(ctx, op.Scope())
 	if err != nil {
 		return api.Plan{}, err
 	}
-	if err := op.Inspect(ctx, Situation{Caller: caller, Unfinished: unfinished}); err != nil {
+	if err := op.Inspect(ctx, Situation{Caller: caller, Unfinished: newest(left)}); err != nil {
 		return api.Plan{}, err
 	}
-	return Show(op, withUnfinished(op.Plan(), op.Scope(), unfinished))
+	return Show(op, withUnfinished(op.Plan(), op.Scope(), left))
 }
 
 // Run runs an operation to its outcome, which is never nil-like: every way to end has a result.
@@ -85,33 +85,14 @@ func (r *Runner) run(ctx context.Context, req Request) api.Outcome {
 	run := &run{runner: r, req: req, id: id, lease: lease, detached: context.WithoutCancel(ctx)}
 	if err := run.prepare(ctx); err != nil {
 		run.giveBack(run.reopen()...)
-		return refused(err)
+		return run.refused(err)
 	}
 	return run.execute(ctx)
 }
 
-// unfinished finds the operation that left the scope open, with the revision of that fact.
-func (r *Runner) unfinished(ctx context.Context, scope string) (*Unfinished, store.Fact, error) {
-	fact, err := r.Facts.Get(ctx, store.Open(scope))
-	if store.IsNotFound(err) {
-		return nil, fact, nil
-	}
-	if err != nil {
-		return nil, fact, err
-	}
-	events, err := History(ctx, r.Log, witnessOf(fact.Value))
-	if err != nil {
-		return nil, fact, err
-	}
-	landed, err := committed(ctx, r.Facts, events)
-	if err != nil {
-		return nil, fact, err
-	}
-	return &Unfinished{Operation: events[0].Operation, Kind: events[0].Kind, Committed: landed}, fact, nil
-}
-
 // withUnfinished refuses a plan that would act on top of what another operation left.
-func withUnfinished(plan Plan, scope string, left *Unfinished) Plan {
+func withUnfinished(plan Plan, scope string, chain []Unfinished) Plan {
+	left := newest(chain)
 	if left == nil || plan.Resolves {
 		return plan
 	}

@@ -63,26 +63,38 @@ func firstCause(errs []error) error {
 	return errors.Join(errs...)
 }
 
-// begin runs a step whose undo will be owed from here on.
+// begin runs a step; from its intent on, its undo is owed.
 func (x *run) begin(ctx context.Context, phase string, step Step) error {
 	if err := context.Cause(ctx); err != nil {
 		return cancelled(err)
 	}
-	x.ledger.mu.Lock()
-	x.begun = append(x.begun, begunStep{phase, step})
-	x.ledger.mu.Unlock()
-	return x.do(ctx, phase, step)
-}
-
-// do writes the intent, acts, and writes how it went.
-func (x *run) do(ctx context.Context, phase string, step Step) error {
-	event := api.Event{Type: api.EventStepIntended, Phase: phase, Step: step.Name, Participant: step.Participant}
-	if err := x.ledger.write(ctx, event); err != nil {
+	if err := x.intend(ctx, phase, step); err != nil {
 		return err
 	}
+	return x.act(ctx, phase, step)
+}
+
+// intend makes it durable that a step is about to act.
+func (x *run) intend(ctx context.Context, phase string, step Step) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err := x.ledger.write(ctx, stepEvent(api.EventStepIntended, phase, step)); err != nil {
+		return err
+	}
+	x.begun = append(x.begun, begunStep{phase, step})
+	return nil
+}
+
+func stepEvent(kind, phase string, step Step) api.Event {
+	return api.Event{Type: kind, Phase: phase, Step: step.Name, Participant: step.Participant}
+}
+
+// act lets a step act whose intent is in the ledger, and writes how it went.
+func (x *run) act(ctx context.Context, phase string, step Step) error {
+	event := stepEvent(api.EventStepDone, phase, step)
 	started := x.runner.Now()
 	err := x.call(ctx, step, step.Do, orDefault(step.Timeout, orDefault(x.runner.StepTimeout, 2*time.Minute)))
-	event.Type, event.Took = api.EventStepDone, api.Duration(x.runner.Now().Sub(started).Round(time.Millisecond))
+	event.Took = api.Duration(x.runner.Now().Sub(started).Round(time.Millisecond))
 	if err != nil {
 		e := x.stepError(ctx, step, err)
 		event.Type, event.Error = api.EventStepFailed, e
@@ -95,9 +107,16 @@ func (x *run) do(ctx context.Context, phase string, step Step) error {
 func (x *run) call(ctx context.Context, step Step, f func(context.Context, *Act) error, bound time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	return f(ctx, &Act{
+	err := f(ctx, &Act{
 		Operation: x.id, Scope: x.req.Operation.Scope(), Fence: x.lease.Fence(), Step: step.Name, emit: x.ledger.show,
 	})
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		var typed *api.Error
+		if !errors.As(err, &typed) {
+			return api.Errorf(api.CodeStepFailed, "it did not end within %s: %w", bound, err)
+		}
+	}
+	return err
 }
 
 // stepError gives a step's failure its place, keeping the code that the step decided on.
@@ -151,7 +170,7 @@ func (x *run) undo(b begunStep) error {
 	if b.step.Undo == nil {
 		return nil
 	}
-	event := api.Event{Type: api.EventUndoIntended, Phase: b.phase, Step: b.step.Name, Participant: b.step.Participant}
+	event := stepEvent(api.EventUndoIntended, b.phase, b.step)
 	unwritten := x.ledger.write(x.detached, event)
 	err := x.call(x.detached, b.step, b.step.Undo, orDefault(b.step.Timeout, orDefault(x.runner.UndoTimeout, time.Minute)))
 	event.Type = api.EventUndone

@@ -451,3 +451,37 @@ func (c *chaosSwap) bend(change store.Change) []store.Change {
 	c.done.Store(true)
 	return append([]store.Change{change}, c.held...)
 }
+
+// TestAudit: what a feed leaves out or garbles without a sign is found by comparing with the list.
+func TestAudit(t *testing.T) {
+	for name, bend := range map[string]func(store.Change) []store.Change{
+		"lost":    func(store.Change) []store.Change { return nil },
+		"garbled": func(c store.Change) []store.Change { c.Fact.Value = []byte("{]"); return []store.Change{c} },
+		"removed": func(c store.Change) []store.Change { c.Removed = true; return []store.Change{c} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.put("shop", "i1")
+			r.put("blog", "i1")
+			f := r.follower()
+			r.run(f)
+			r.awaitFresh(f)
+			r.mirror.set(func(m *mirror) {
+				m.bend = func(c store.Change) []store.Change {
+					r.mirror.set(func(m *mirror) { m.bend = nil })
+					return bend(c)
+				}
+			})
+			r.put("shop", "i2")
+			r.await(f, "found", func() bool { return serves(f, "shop") == "i2" && !f.Freshness().Uncertain })
+			r.mirror.set(func(m *mirror) {
+				m.bend = func(c store.Change) []store.Change {
+					r.mirror.set(func(m *mirror) { m.bend = nil })
+					return nil
+				}
+			})
+			r.commit(store.Put{Key: store.Route("blog"), Remove: true})
+			r.await(f, "the removal was found", func() bool { return len(f.Projection().Namespaces) == 1 })
+		})
+	}
+}

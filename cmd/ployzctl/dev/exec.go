@@ -79,6 +79,7 @@ func Shell(ctx context.Context, name, machine string, s Streams) (int, error) {
 type place struct {
 	cmd    *exec.Cmd
 	folder *os.File // the cgroup it starts in
+	leader int      // of the machine; 0 at the client
 }
 
 func (l *lab) place(machine string, argv []string, s Streams) (*place, error) {
@@ -103,7 +104,12 @@ func (l *lab) place(machine string, argv []string, s Streams) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newPlace(root, "ployz-dev-exec", machineEnv(), exec.Command("nsenter", enterArgs(leader, s.Dir, argv...)...))
+	p, err := newPlace(root, "ployz-dev-exec", machineEnv(), exec.Command("nsenter", enterArgs(leader, s.Dir, argv...)...))
+	if err != nil {
+		return nil, err
+	}
+	p.leader = leader
+	return p, nil
 }
 
 func (l *lab) off(machine string) error {
@@ -182,6 +188,9 @@ func (p *place) run(ctx context.Context, s Streams) (int, error) {
 	go p.forward(ctx, s, done)
 	err := p.cmd.Wait()
 	close(done)
+	if p.leader != 0 {
+		wakeLeader(p.leader)
+	}
 	if ctx.Err() != nil {
 		return exitStatus(p.cmd.ProcessState), ctx.Err()
 	}

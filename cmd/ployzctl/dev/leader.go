@@ -76,6 +76,7 @@ func ask(leader int, argv ...string) string {
 	stop := keepAwake(cmd.Process)
 	defer stop()
 	_ = cmd.Wait()
+	wakeLeader(leader)
 	return strings.TrimSpace(out.String())
 }
 
@@ -98,6 +99,12 @@ func keepAwake(nsenter *os.Process) (stop func()) {
 		}
 	}()
 	return func() { close(done) }
+}
+
+// wakeLeader makes a machine's PID 1 look at its processes after a command from outside ended. When
+// the machine shuts down PID 1 waits for all of them, up to 10 s, but hears only of its own children's end.
+func wakeLeader(leader int) {
+	_ = syscall.Kill(leader, syscall.SIGCHLD) // gone meanwhile is as good, and nobody minds this signal
 }
 
 func isStopped(pid int) bool { return runState(pid) == 'T' }

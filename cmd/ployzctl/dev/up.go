@@ -193,7 +193,11 @@ func (l *lab) ensureHolder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{"unshare", "--mount", "--net", "sh", "-c", holdScript, "ployz-dev-hold",
+	script, err := l.script("hold.sh", holdScript)
+	if err != nil {
+		return err
+	}
+	argv := []string{"unshare", "--mount", "--net", "sh", script,
 		l.cgroup(mounts, "hold"), l.path("ready")}
 	if booted() {
 		argv = append([]string{"systemd-run", "--scope", "--quiet", "--collect", "--slice=system.slice",
@@ -225,6 +229,20 @@ func (l *lab) shareControllers(mounts cgroupMounts) error {
 		}
 	}
 	return nil
+}
+
+// script puts a script into the lab's folder, where ps and systemd can name it. It is renamed into
+// its place, since a shell reads on in the file that it has open.
+func (l *lab) script(name, text string) (string, error) {
+	tmp, err := os.CreateTemp(l.state, name)
+	if err != nil {
+		return "", err
+	}
+	_, err = tmp.WriteString(text)
+	if err := errors.Join(err, tmp.Close()); err != nil {
+		return "", err
+	}
+	return l.path(name), os.Rename(tmp.Name(), l.path(name))
 }
 
 // launch starts a script that outlives this process: a session of its own, its output in a file.
@@ -312,7 +330,11 @@ func (l *lab) start(machine string) error {
 	if err := killTree(l.cgroup(mounts, machine)); err != nil {
 		return err
 	}
-	return l.launch(l.console(machine), []string{"unshare", "--mount", "sh", "-c", bootScript, "ployz-dev-boot",
+	script, err := l.script("boot.sh", bootScript)
+	if err != nil {
+		return err
+	}
+	return l.launch(l.console(machine), []string{"unshare", "--mount", "sh", script,
 		l.cgroup(mounts, machine), l.disk(machine), l.lower(), machine, strconv.Itoa(n), strconv.Itoa(holder), l.unit()})
 }
 
@@ -322,6 +344,10 @@ func (l *lab) awaitBoot(ctx context.Context, machine string, old int) (State, in
 	var leader int
 	started := time.Now()
 	err := poll(ctx, bootLimit, func() (bool, error) {
+		// The old leader is on its way out, and is better not asked.
+		if pid, err := l.leader(machine); err == nil && pid == old && pid != 0 {
+			return false, nil
+		}
 		state, leader = l.systemState(machine)
 		if state == Off && time.Since(started) > 3*time.Second && !l.launching(machine) {
 			return false, errors.New("it ended")

@@ -164,7 +164,13 @@ func namespacesOf(t *testing.T, lab *labtest.Lab) []string {
 	var found []string
 	for _, pid := range processes(t, lab.Name) {
 		for _, kind := range []string{"net", "mnt"} {
-			if ns := namespace(pid, kind); ns != "" && ns != namespace(os.Getpid(), kind) {
+			ns := namespace(pid, kind)
+			if ns == "" || ns == namespace(os.Getpid(), kind) {
+				continue
+			}
+			// Held open, so that the kernel gives its number to no other until the test is over.
+			if f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, kind)); err == nil {
+				t.Cleanup(func() { f.Close() })
 				found = append(found, ns)
 			}
 		}

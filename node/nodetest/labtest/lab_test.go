@@ -170,8 +170,22 @@ func inspect(t *testing.T, lab *labtest.Lab) *dev.Lab {
 
 func rebootIsReal(t *testing.T, lab *labtest.Lab) {
 	boot := lab.Script("m2", "ip link add left type dummy 2>/dev/null || ip link add left type bridge; echo kept >/etc/kept; cat /proc/sys/kernel/random/boot_id")
+	// A command that runs at the time ends with its machine.
+	ended := make(chan error, 1)
+	go func() {
+		_, err := dev.Exec(t.Context(), lab.Name, "m2", []string{"sleep", "infinity"}, dev.Streams{})
+		ended <- err
+	}()
 	if err := dev.Reboot(t.Context(), lab.Name, "m2"); err != nil {
 		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("the command in the machine: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the command in the machine never ended")
 	}
 	if now := lab.Run("m2", "cat", "/proc/sys/kernel/random/boot_id"); now == boot {
 		t.Error("the boot id is still the same")

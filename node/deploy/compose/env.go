@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/dotenv"
-	"github.com/compose-spec/compose-go/v2/template"
 
 	"github.com/ployz/ployz/node/api"
 )
@@ -58,7 +57,7 @@ func (l *loader) name() {
 		for i, src := range l.sources {
 			if key, value := child(src.root, "name"); value != nil {
 				// An error in it is found again, with its place, when variables are checked.
-				l.namespace, _ = template.SubstituteWithOptions(value.Value, l.lookup, template.WithoutLogging)
+				l.namespace = l.filled(value.Value)
 				at, path, hint = place{file: src.shown, order: i, line: key.Line}, "name", "take a name such as my-shop"
 			}
 		}

@@ -77,6 +77,8 @@ type loader struct {
 	found []finding
 	// budget bounds the walk, so that aliases of aliases cannot keep it busy for ever.
 	budget int
+	// ports counts what ranges of published ports stand for.
+	ports int
 }
 
 // open reads the named files, the environment and the namespace.

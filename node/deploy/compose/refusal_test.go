@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy/compose"
@@ -197,16 +198,43 @@ func TestDevicesAreNotRead(t *testing.T) {
 	}
 }
 
-// Aliases of aliases of aliases: few bytes, billions of values.
-func TestLaughs(t *testing.T) {
-	var b strings.Builder
-	b.WriteString("x-l0: &l0 {k: v}\n")
+// TestBounds: files of few bytes over which compose-go takes minutes or all memory are refused, soon.
+func TestBounds(t *testing.T) {
+	var laughs strings.Builder
+	laughs.WriteString("x-l0: &l0 {k: v}\n")
 	for i := range 12 {
-		fmt.Fprintf(&b, "x-l%d: &l%d [%s]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*l%d, ", i), 20))
+		fmt.Fprintf(&laughs, "x-l%d: &l%d [%s]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*l%d, ", i), 20))
 	}
-	b.WriteString(head + "    x-ployz: {routes: *l12}\n")
-	if _, _, err := load(t, lay(t, b.String()), compose.Options{}); api.CodeOf(err) == "" || api.CodeOf(err) == api.CodeInternal {
-		t.Errorf("it was taken, or refused without a type: %v", err)
+	for name, text := range map[string]string{
+		"aliases of aliases":     laughs.String() + head + "    x-ployz: {routes: *l12}\n",
+		"a cycle":                "services: &s {web: {image: a, x-a: *s}}",
+		"a cycle of merges":      "services:\n  web: &w\n    image: a\n    <<: *w\n",
+		"a cycle of environment": head + "    environment: &e\n      A: b\n      <<: *e\n",
+		"deep lists":             head + "    x-a: " + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "\n",
+		"deep mappings":          head + "    x-a: " + strings.Repeat("{a: ", 5000) + strings.Repeat("}", 5000) + "\n",
+		"nested variables":       head + "    user: \"" + strings.Repeat("${A:-", 5000) + strings.Repeat("}", 5000) + "\"\n",
+		"many variables":         head + "    user: \"" + strings.Repeat("${A:-x}", 20000) + "\"\n",
+		"a name of variables":    "name: \"" + strings.Repeat("${A:-x}", 20000) + "\"\n" + head,
+		"variables of an option": head + "    ports: [\"" + strings.Repeat("${A:-x}", 20000) + "\"]\n",
+		"all ports":              head + "    ports: ['1-65535:1-65535']\n",
+		"all ports, and again":   head + "    ports: [" + strings.Repeat("'1-999:1-999', ", 200) + "]\n",
+		"extends itself":         head + "    extends: web\n",
+		"extends in a circle":    "services: {a: {extends: b, image: x}, b: {extends: a, image: x}}",
+	} {
+		dir, start := lay(t, text), time.Now()
+		_, _, err := load(t, dir, compose.Options{})
+		if code := api.CodeOf(err); code == "" || code == api.CodeInternal {
+			t.Errorf("%s: it was taken, or refused without a type: %v", name, err)
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%s: it took %s", name, took)
+		}
+	}
+	// What is still allowed is quick too.
+	text := head + "    user: \"" + strings.Repeat("${A:-", 32) + strings.Repeat("}", 32) + "\"\n    ports: ['2000-2999:2000-2999']\n"
+	start := time.Now()
+	if _, _, err := load(t, lay(t, text), compose.Options{}); err != nil || time.Since(start) > 5*time.Second {
+		t.Errorf("%s, %v", time.Since(start), err)
 	}
 }
 

@@ -151,7 +151,7 @@ func parse(shown string, content []byte) (root *yaml.Node, err error) {
 		return nil, api.Errorf(api.CodeComposeSyntax, "it is no mapping: it should begin with keys such as `services:`").
 			About(subject(place{file: shown, line: root.Line}, ""))
 	}
-	return root, nil
+	return root, checkBounds(shown, root)
 }
 
 func syntax(shown string, err error) *api.Error {

@@ -32,6 +32,11 @@ func (l *loader) scalar(at place, path, value string) {
 	if !strings.Contains(value, "$") {
 		return
 	}
+	if crowded(value) {
+		l.add(at, path, api.Errorf(api.CodeComposeValue, "a line of it has more than %d variables", maxVariablesPerLine).
+			WithHint("break it into several lines, or $$ for a plain dollar sign"))
+		return
+	}
 	missing := unset(value, l.lookup, 0)
 	for _, name := range missing {
 		l.add(at, path, api.Errorf(api.CodeComposeVariable, "the variable %s is not set", name).

@@ -159,6 +159,9 @@ func (l *loader) value(src *source, node *yaml.Node, path string, pat *pattern, 
 		l.list(src, node, path, pat, depth)
 	case yaml.ScalarNode:
 		l.decimalMode(src.at(node), node, path)
+		if pat.Path == "services.*.ports[]" {
+			l.ranged(src.at(node), path, node.Value)
+		}
 	}
 }
 
@@ -290,6 +293,9 @@ func missingFile(shown string, err error) *api.Error {
 
 // filled puts variables into a text; what is wrong with them was said elsewhere.
 func (l *loader) filled(text string) string {
+	if crowded(text) {
+		return text
+	}
 	out, _ := template.SubstituteWithOptions(text, l.lookup, template.WithoutLogging)
 	return out
 }

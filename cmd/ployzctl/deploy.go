@@ -30,7 +30,7 @@ that puts everything back. Ctrl-C cancels and waits for that; a second Ctrl-C le
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			body, err := a.deployRequest(cmd.Context(), from)
 			if err != nil {
-				return a.showOutcome(refusedAs(api.KindDeploy, err))
+				return a.refuse(api.KindDeploy, err)
 			}
 			return a.operate(cmd.Context(), request{kind: api.KindDeploy, body: body, plan: plan, events: events})
 		},

@@ -66,7 +66,7 @@ func (a *app) imagePull() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			auth, err := credentialsFor(args[0])
 			if err != nil {
-				return a.showOutcome(refusedAs(api.KindImagePull, err))
+				return a.refuse(api.KindImagePull, err)
 			}
 			return a.operate(cmd.Context(), request{kind: api.KindImagePull, body: api.ImagePullRequest{Reference: args[0], Auth: auth}})
 		},

@@ -76,6 +76,14 @@ func (a *app) follow(ctx context.Context, c *sdk.Client, kind string, stream fun
 	return refusedAs(kind, err), nil
 }
 
+// refuse ends an operation that could not even be asked for. A usage error stays one.
+func (a *app) refuse(kind string, err error) error {
+	if api.CodeOf(err) == api.CodeUsage {
+		return err
+	}
+	return a.showOutcome(refusedAs(kind, err))
+}
+
 func refusedAs(kind string, err error) api.Outcome {
 	e := api.AsError(err)
 	out := api.Outcome{Outcome: api.Refused, Kind: kind, Error: e}

@@ -165,11 +165,11 @@ present commit is made whole again, and everything else of the namespace is take
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := a.operation(cmd.Context(), args[0])
 			if err != nil {
-				return a.showOutcome(refusedAs(api.KindClear, err))
+				return a.refuse(api.KindClear, err)
 			}
 			ns, err := resolvable(d.OperationSummary)
 			if err != nil {
-				return a.showOutcome(refusedAs(api.KindClear, err))
+				return a.refuse(api.KindClear, err)
 			}
 			return a.operate(cmd.Context(), request{kind: api.KindClear, body: api.NamespaceRequest{Namespace: ns}})
 		},

@@ -135,7 +135,10 @@ func (a *app) execCommand() *cobra.Command {
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completeInstances,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			e.Args, e.TTY, e.Stdout, e.Stderr = args[1:], tty, a.out, a.err
+			e.Args, e.TTY, e.Stdout, e.Stderr = afterDashes(args[1:]), tty, a.out, a.err
+			if len(e.Args) == 0 {
+				return api.Errorf(api.CodeUsage, "there is no command to run").WithHint("for example: ployzctl exec %s -- ls", args[0])
+			}
 			if interactive {
 				e.Stdin = a.in
 			}
@@ -150,6 +153,14 @@ func (a *app) execCommand() *cobra.Command {
 	f.StringArrayVarP(&e.Env, "env", "e", nil, "NAME=VALUE to add to its environment")
 	f.SetInterspersed(false)
 	return cmd
+}
+
+// afterDashes drops the "--" that may stand before a command; what follows is the command's own.
+func afterDashes(args []string) []string {
+	if len(args) > 0 && args[0] == "--" {
+		return args[1:]
+	}
+	return args
 }
 
 func (a *app) exec(ctx context.Context, place string, e sdk.Exec) error {
@@ -247,7 +258,7 @@ while it runs.`,
 			if err != nil {
 				return err
 			}
-			body := api.RunRequest{Namespace: ns, Service: service, Command: args[1:], Deadline: api.Duration(deadline)}
+			body := api.RunRequest{Namespace: ns, Service: service, Command: afterDashes(args[1:]), Deadline: api.Duration(deadline)}
 			if body.Env, err = envArgs(env); err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -62,6 +63,7 @@ func setUp(env *testscript.Env) error {
 //	world fault CALL PREFIX                                  the runtime's call fails for instances with that prefix
 //	world heal                                               no fault, no hook, no lag
 //	world commit lost|landed|rejected                        how the next commits end
+//	world pass 31s                                           the store's clock moves, leases run out
 //	world lag                                                the gateway never applies anything
 //	world store down                                         every read and write of the store fails
 //	world serve IMAGE                                        the registry has this image
@@ -83,6 +85,10 @@ func worldCommand(ts *testscript.TestScript, neg bool, args []string) {
 		w.setLag(false)
 	case "commit":
 		w.store.SetHooks(commitHooks(args[1]))
+	case "pass":
+		d, err := time.ParseDuration(args[1])
+		ts.Check(err)
+		w.ahead.Add(int64(d))
 	case "lag":
 		w.setLag(true)
 	case "store":
@@ -159,7 +165,7 @@ var noise = []struct {
 	shape *regexp.Regexp
 	calm  string
 }{
-	{regexp.MustCompile(`\b0[0-9a-hjkmnp-tv-z]{12}\b`), "OPERATION"},
+	{regexp.MustCompile(`\bd[0-9a-hjkmnp-tv-z]{12}\b`), "OPERATION"},
 	{regexp.MustCompile(`\b(shop-[a-z]+(?:-\d)?)-[a-z2-9]{6}\b`), "$1-XXXXXX"},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(ms|µs|s)\b`), "TIME"},
 	{regexp.MustCompile(`revision \d+`), "revision N"},

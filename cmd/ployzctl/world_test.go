@@ -42,19 +42,21 @@ type world struct {
 	member  atomic.Pointer[daemon.Member]
 	future  *daemon.Member // what init makes the member
 
+	ahead atomic.Int64 // by how much the store's clock is ahead, in nanoseconds
+
 	mu sync.Mutex
 	// programs decides what an instance does, by image. Guarded by mu.
 	programs map[string]memruntime.Program
 	lag      bool // guarded by mu; the gateway never says that it has applied anything
-	hold     chan struct{}
 }
 
 // startWorld serves on socket until the test ends.
 func startWorld(dir, socket string) (*world, func(), error) {
 	w := &world{
-		store: memstore.New(memstore.Config{}), runtime: memruntime.New(), images: memruntime.NewImages(),
+		runtime: memruntime.New(), images: memruntime.NewImages(),
 		network: memruntime.NewNetwork(), programs: map[string]memruntime.Program{},
 	}
+	w.store = memstore.New(memstore.Config{Clock: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }})
 	w.runtime.Program = w.program
 	w.runtime.Command = command
 	for _, ref := range []string{"app:v1", "app:v2", "web:v1", "db:v1"} {

@@ -249,7 +249,11 @@ func (w *watch) show(record store.Record) error {
 	if err := json.Unmarshal(record.Value, &e); err != nil {
 		return api.Errorf(api.CodeInternal, "a ledger entry of %s is damaged: %w", w.id, err)
 	}
-	w.over = w.over || e.Type == api.EventOutcome
+	if e.Type == api.EventOutcome && e.Outcome != nil {
+		// The entry is written before the runner knows these of its run; they are the event's own.
+		e.Outcome.Kind, e.Outcome.Scope, e.Outcome.Took = e.Kind, e.Scope, e.Elapsed
+		w.over = true
+	}
 	return w.emit(e)
 }
 

@@ -149,11 +149,11 @@ func TestEveryTTLIsShort(t *testing.T) {
 	for _, name := range []string{"web.prod.ployz.internal.", "nosuch.prod.ployz.internal.", "db.prod.ployz.internal."} {
 		r := ask(t, "udp", fromProd, at, question(name, dns.TypeAAAA))
 		for _, rr := range append(r.Answer, r.Ns...) {
-			if rr.Header().Ttl != 2 {
-				t.Errorf("%v has a TTL other than 2", rr)
+			if rr.Header().Ttl != 1 {
+				t.Errorf("%v has a TTL other than 1", rr)
 			}
-			if soa, ok := rr.(*dns.SOA); ok && soa.Minttl != 2 {
-				t.Errorf("negative TTL %d, want 2", soa.Minttl)
+			if soa, ok := rr.(*dns.SOA); ok && soa.Minttl != 1 {
+				t.Errorf("negative TTL %d, want 1", soa.Minttl)
 			}
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 // ttl of every answer and negative answer of ours, in seconds: how long a client may go on
 // with an instance that is gone.
-const ttl = 2
+const ttl = 1
 
 // local answers a question of class IN from the view. ok is false where the view has nothing
 // to say and the question may be forwarded. reply has its question, identity and flags already.

@@ -31,6 +31,7 @@ examples/build-images.sh
 examples/build-images.sh --app-version v2
 
 say 'A machine: systemd, its own network, the package installed as on bare metal'
+# shellcheck disable=SC2012 # names are of our own making
 deb=$(ls -t dist/ployz_*_"$(dpkg --print-architecture)".deb | head -n 1)
 "$ctl" dev up --name "$lab" --machines 1 --deb "$deb"
 export SHOP_VERSION=v1
@@ -66,8 +67,10 @@ inside dig +short "@$dns" app.shop.ployz.internal A
 
 say 'Kill ployzd in the middle of 200 requests'
 before=$(inside systemctl show -p MainPID --value ployzd)
+# shellcheck disable=SC2016 # expands inside the machine
 inside sh -c 'for i in 1 2 3 4 5; do sleep 0.4; kill -9 "$(systemctl show -p MainPID --value ployzd)"; done' &
 killer=$!
+# shellcheck disable=SC2016
 failed=$(client sh -c '
     failed=0
     for i in $(seq 200); do

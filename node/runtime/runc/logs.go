@@ -21,7 +21,11 @@ import (
 func (r *Runtime) Logs(ctx context.Context, q runtime.LogQuery, emit func(runtime.LogLine) error) error {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
-	cmd := exec.CommandContext(reading, "journalctl", logArgs(q)...)
+	known, err := r.known(q)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(reading, "journalctl", logArgs(q, known)...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()
@@ -31,7 +35,12 @@ func (r *Runtime) Logs(ctx context.Context, q runtime.LogQuery, emit func(runtim
 	if err != nil {
 		return api.Errorf(api.CodeLogsFailed, "journalctl: %w", err)
 	}
-	emitErr := emitLines(out, emit)
+	emitErr := emitLines(out, func(l runtime.LogLine) error {
+		if l = completed(l, known); !selects(q, l) {
+			return nil
+		}
+		return emit(l)
+	})
 	stop()
 	waitErr := cmd.Wait()
 	switch {
@@ -45,10 +54,34 @@ func (r *Runtime) Logs(ctx context.Context, q runtime.LogQuery, emit func(runtim
 	return nil
 }
 
-// logArgs selects what instances wrote: the fields are the unit's, so no instance can forge them.
-func logArgs(q runtime.LogQuery) []string {
+// identifier begins the SYSLOG_IDENTIFIER of what an instance writes. Like the PLOYZ_ fields it is the
+// unit's, so that no instance can forge it.
+const identifier = "ployz/"
+
+// known returns the instances of this machine that the query may be about, by id.
+func (r *Runtime) known(q runtime.LogQuery) (map[string]runtime.Spec, error) {
+	ids, err := r.folders()
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]runtime.Spec{}
+	for _, id := range ids {
+		in, err := readInstance(r.dir(id))
+		if err != nil {
+			continue // not ours, or damaged: its lines still carry its identifier
+		}
+		if selects(q, runtime.LogLine{Namespace: in.Spec.Namespace, Service: in.Spec.Service, Instance: id}) {
+			known[id] = in.Spec
+		}
+	}
+	return known, nil
+}
+
+// logArgs selects what instances wrote, by the unit's fields or by the identifier: for a process that ended
+// before journald got to its lines, it can only tell the latter.
+func logArgs(q runtime.LogQuery, known map[string]runtime.Spec) []string {
 	args := []string{"--quiet", "--no-pager", "--all", "--output=json",
-		"--output-fields=MESSAGE,PLOYZ_NAMESPACE,PLOYZ_SERVICE,PLOYZ_INSTANCE"}
+		"--output-fields=MESSAGE,SYSLOG_IDENTIFIER,PLOYZ_NAMESPACE,PLOYZ_SERVICE,PLOYZ_INSTANCE"}
 	lines := "all"
 	if q.Lines >= 0 {
 		lines = strconv.Itoa(q.Lines)
@@ -60,22 +93,59 @@ func logArgs(q runtime.LogQuery) []string {
 	if q.Follow {
 		args = append(args, "--follow")
 	}
-	args = append(args, "_TRANSPORT=stdout", "_SYSTEMD_SLICE=ployz-workloads.slice")
-	for field, value := range map[string]string{"PLOYZ_NAMESPACE": q.Namespace, "PLOYZ_SERVICE": q.Service, "PLOYZ_INSTANCE": q.Instance} {
-		if value != "" {
-			args = append(args, field+"="+value)
-		}
+	args = append(args, "_TRANSPORT=stdout")
+	if q.Instance != "" {
+		return append(args, "SYSLOG_IDENTIFIER="+identifier+q.Instance)
+	}
+	args = append(args, fieldMatches(q)...)
+	if len(known) == 0 {
+		return args
+	}
+	// "+" is "or"; several matches of one field are "or" too.
+	args = append(args, "+", "_TRANSPORT=stdout")
+	for _, id := range sortedKeys(known) {
+		args = append(args, "SYSLOG_IDENTIFIER="+identifier+id)
 	}
 	return args
 }
 
+func fieldMatches(q runtime.LogQuery) (matches []string) {
+	if q.Namespace != "" {
+		matches = append(matches, "PLOYZ_NAMESPACE="+q.Namespace)
+	}
+	if q.Service != "" {
+		matches = append(matches, "PLOYZ_SERVICE="+q.Service)
+	}
+	if len(matches) == 0 {
+		matches = []string{"_SYSTEMD_SLICE=ployz-workloads.slice"}
+	}
+	return matches
+}
+
+// completed fills in what journald could not tell of a line.
+func completed(l runtime.LogLine, known map[string]runtime.Spec) runtime.LogLine {
+	if spec, ok := known[l.Instance]; ok {
+		l.Namespace, l.Service = first(l.Namespace, spec.Namespace), first(l.Service, spec.Service)
+	}
+	return l
+}
+
+// selects says whether a line is of the query. A line that names no namespace or service is of an
+// instance that is gone; it was found by its id.
+func selects(q runtime.LogQuery, l runtime.LogLine) bool {
+	return (q.Instance == "" || l.Instance == q.Instance) &&
+		(q.Namespace == "" || l.Namespace == q.Namespace || l.Namespace == "") &&
+		(q.Service == "" || l.Service == q.Service || l.Service == "")
+}
+
 // entry is one journal entry. The journal gives text that is not UTF-8 as a list of bytes.
 type entry struct {
-	Realtime  string          `json:"__REALTIME_TIMESTAMP"`
-	Message   json.RawMessage `json:"MESSAGE"`
-	Namespace string          `json:"PLOYZ_NAMESPACE"`
-	Service   string          `json:"PLOYZ_SERVICE"`
-	Instance  string          `json:"PLOYZ_INSTANCE"`
+	Realtime   string          `json:"__REALTIME_TIMESTAMP"`
+	Message    json.RawMessage `json:"MESSAGE"`
+	Identifier string          `json:"SYSLOG_IDENTIFIER"`
+	Namespace  string          `json:"PLOYZ_NAMESPACE"`
+	Service    string          `json:"PLOYZ_SERVICE"`
+	Instance   string          `json:"PLOYZ_INSTANCE"`
 }
 
 func emitLines(out io.Reader, emit func(runtime.LogLine) error) error {
@@ -111,7 +181,8 @@ func parseEntry(text []byte) (runtime.LogLine, error) {
 	if err != nil {
 		return runtime.LogLine{}, api.Errorf(api.CodeLogsFailed, "journal entry %.80q: %w", text, err)
 	}
-	return runtime.LogLine{Time: time.UnixMicro(micros), Namespace: e.Namespace, Service: e.Service, Instance: e.Instance, Message: message}, nil
+	id := first(e.Instance, strings.TrimPrefix(e.Identifier, identifier))
+	return runtime.LogLine{Time: time.UnixMicro(micros), Namespace: e.Namespace, Service: e.Service, Instance: id, Message: message}, nil
 }
 
 func parseMessage(raw json.RawMessage) (string, error) {

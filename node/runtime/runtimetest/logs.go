@@ -38,14 +38,24 @@ func logs(t *testing.T, f Fixture, q runtime.LogQuery) []runtime.LogLine {
 
 func testLogs(t *testing.T, f Fixture) {
 	spec := Spec(t, "", "say=first", "say=second", "serve")
+	spec.Namespace = spec.ID // one that no other test writes in
 	begin := time.Now().Add(-time.Second)
 	started(t, f, spec)
 	lines := awaitLines(t, f, spec.ID, 2)
 	for i, want := range []string{"first", "second"} {
 		l := lines[i]
-		if l.Message != want || l.Namespace != "shop" || l.Service != "web" || l.Instance != spec.ID || l.Time.Before(begin) {
+		if l.Message != want || l.Namespace != spec.ID || l.Service != "web" || l.Instance != spec.ID || l.Time.Before(begin) {
 			t.Fatalf("line %d: %+v", i, l)
 		}
+	}
+	for _, q := range []runtime.LogQuery{{Namespace: spec.ID}, {Namespace: spec.ID, Service: "web"}, {Namespace: spec.ID, Instance: spec.ID}} {
+		q.Lines = -1
+		if got := logs(t, f, q); len(got) != 2 {
+			t.Fatalf("query %+v found %v", q, got)
+		}
+	}
+	if got := logs(t, f, runtime.LogQuery{Namespace: spec.ID, Service: "other", Lines: -1}); len(got) != 0 {
+		t.Fatalf("another service's query found %v", got)
 	}
 	if got := logs(t, f, runtime.LogQuery{Namespace: "elsewhere", Instance: spec.ID, Lines: -1}); len(got) != 0 {
 		t.Fatalf("another namespace's query found %v", got)

@@ -145,7 +145,7 @@ func (x *run) watchLease(ctx context.Context, cancel context.CancelCauseFunc) {
 	select {
 	case <-ctx.Done():
 	case <-x.lease.Lost():
-		cancel(api.Errorf(api.CodeLeaseLost, "the lease was taken over while the operation ran").About(x.req.Operation.Scope()))
+		cancel(api.Errorf(api.CodeLeaseLost, "the lease was taken over while the operation ran").About(x.req.Operation.Scope()).Again())
 	}
 }
 
@@ -225,9 +225,11 @@ func (x *run) cleanSteps() []api.Leftover {
 	if len(x.plan.Cleanup) == 0 {
 		return nil
 	}
-	of := len(allPhases(x.plan))
-	x.ledger.show(api.Event{Type: api.EventPhase, Phase: cleanUpPhase, Index: of, Of: of})
 	var left []api.Leftover
+	of := len(allPhases(x.plan))
+	if err := x.ledger.write(x.detached, api.Event{Type: api.EventPhase, Phase: cleanUpPhase, Index: of, Of: of}); err != nil {
+		left = append(left, x.ledgerLeftover(err))
+	}
 	for _, step := range x.plan.Cleanup {
 		if err := x.begin(x.detached, cleanUpPhase, step); err != nil {
 			left = append(left, leftover(step, err))

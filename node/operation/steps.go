@@ -145,7 +145,7 @@ func cancelled(cause error) error {
 func (x *run) rollBack(err error) api.Outcome {
 	out := api.Outcome{Outcome: api.RolledBack, Error: api.AsError(err)}
 	if e := x.ledger.write(x.detached, api.Event{Type: api.EventNotCommitted, Error: out.Error}); e != nil {
-		out.Leftovers = append(out.Leftovers, x.ledgerLeftover(e))
+		x.ledger.show(api.Event{Type: api.EventNote, Message: "not committed, but not written down", Error: api.AsError(e)})
 	}
 	for _, b := range slices.Backward(x.begun) {
 		if e := x.undo(b); e != nil {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/sdk"
 )
 
@@ -286,8 +287,7 @@ func envArgs(pairs []string) (map[string]string, error) {
 // runOnce runs the operation and shows the instance's output while it runs.
 func (a *app) runOnce(ctx context.Context, body api.RunRequest) error {
 	output := &runOutput{a: a, ended: make(chan struct{})}
-	err := a.operate(ctx, request{kind: api.KindRun, body: body, each: output.event})
-	return err
+	return a.operate(ctx, request{kind: api.KindRun, body: body, each: output.event})
 }
 
 // runOutput follows a run's log from the moment its instance was started.
@@ -300,15 +300,15 @@ type runOutput struct {
 // outputPatience is how long the journal may take to hand over a run's last lines.
 const outputPatience = 300 * time.Millisecond
 
-// event starts following once the instance runs, and waits for its last lines once it has ended.
+// event starts following once the instance has a name, and waits for its last lines once it ended.
 func (o *runOutput) event(e api.Event) {
-	id, started := strings.CutPrefix(e.Step, "start ")
+	id, named := strings.CutPrefix(e.Message, deploy.RunningAs)
 	switch {
-	case started && e.Type == api.EventStepDone && o.stop == nil && !o.a.json:
+	case named && o.stop == nil && !o.a.json:
 		var ctx context.Context
 		ctx, o.stop = context.WithCancel(context.Background())
 		go o.follow(ctx, id)
-	case o.stop != nil && strings.HasPrefix(e.Step, "await ") && (e.Type == api.EventStepDone || e.Type == api.EventStepFailed):
+	case o.stop != nil && strings.HasPrefix(e.Step, "ready ") && (e.Type == api.EventStepDone || e.Type == api.EventStepFailed):
 		time.Sleep(outputPatience)
 		o.stop()
 		<-o.ended

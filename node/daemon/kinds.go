@@ -65,6 +65,10 @@ func DeployKinds(kit deploy.Kit) Kinds {
 		}, nil),
 		api.KindRemove: KindOf(func(r api.NamespaceRequest) operation.Operation { return deploy.NewRemove(kit, r.Namespace) }, nil),
 		api.KindClear:  KindOf(func(r api.NamespaceRequest) operation.Operation { return deploy.NewClear(kit, r.Namespace) }, nil),
+		api.KindRun: KindOf(func(r api.RunRequest) operation.Operation { return deploy.NewRun(kit, r) }, func(r api.RunRequest) any {
+			r.Env = nil // it may hold what should not be kept
+			return r
+		}),
 		api.KindSecretSet: KindOf(func(r api.ValueRequest) operation.Operation {
 			return deploy.NewSetSecret(kit, r.Namespace, r.Name, valueOf(r))
 		}, redactValue),

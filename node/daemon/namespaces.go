@@ -74,10 +74,14 @@ func listValues(prefix func(ns string) store.Key) answer {
 		if err != nil {
 			return nil, err
 		}
-		list := make([]api.ValueSummary, len(facts))
-		for i, fact := range facts {
-			if list[i], err = valueSummary(fact); err != nil {
+		list := []api.ValueSummary{}
+		for _, fact := range facts {
+			summary, removed, err := valueSummary(fact)
+			if err != nil {
 				return nil, err
+			}
+			if !removed {
+				list = append(list, summary)
 			}
 		}
 		return map[string][]api.ValueSummary{"values": list}, nil
@@ -89,12 +93,14 @@ type storedValue struct {
 	Operation string           `json:"operation"`
 	Sealed    api.SealedSecret `json:"sealed"`
 	Content   []byte           `json:"content"`
+	Removed   bool             `json:"removed"`
 }
 
-func valueSummary(fact store.Fact) (api.ValueSummary, error) {
+// valueSummary also reports a value that stands for its own removal.
+func valueSummary(fact store.Fact) (summary api.ValueSummary, removed bool, err error) {
 	var v storedValue
 	if err := json.Unmarshal(fact.Value, &v); err != nil {
-		return api.ValueSummary{}, api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
+		return summary, false, api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
 	}
 	print := v.Sealed.Fingerprint
 	if print == "" {
@@ -103,5 +109,5 @@ func valueSummary(fact store.Fact) (api.ValueSummary, error) {
 	}
 	return api.ValueSummary{
 		Name: fact.Key.Last(), Fingerprint: print, Bytes: len(v.Content), Written: fact.Written, Operation: v.Operation,
-	}, nil
+	}, v.Removed, nil
 }

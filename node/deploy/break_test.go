@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"testing"
 
+	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/operation/optest"
@@ -70,8 +71,11 @@ func Cases() map[string]optest.Case {
 		"restart": withoutRevisions(on(shopRuns, func(l *lab) operation.Operation {
 			return deploy.NewRestart(l.kit, "shop", "app")
 		})),
-		"rm":         on(shopRuns, func(l *lab) operation.Operation { return deploy.NewRemove(l.kit, "shop") }),
-		"clear":      on(shopRuns, func(l *lab) operation.Operation { return deploy.NewClear(l.kit, "shop") }),
+		"rm":    on(shopRuns, func(l *lab) operation.Operation { return deploy.NewRemove(l.kit, "shop") }),
+		"clear": on(shopRuns, func(l *lab) operation.Operation { return deploy.NewClear(l.kit, "shop") }),
+		"run": on(shopRuns, func(l *lab) operation.Operation {
+			return deploy.NewRun(l.kit, api.RunRequest{Namespace: "shop", Service: "app", Command: []string{"app", "check"}})
+		}),
 		"secret.set": on(nothing, func(l *lab) operation.Operation { return deploy.NewSetSecret(l.kit, "shop", "key", []byte("v")) }),
 		"config.set": on(nothing, func(l *lab) operation.Operation { return deploy.NewSetConfig(l.kit, "shop", "file", []byte("v")) }),
 	}

@@ -77,6 +77,9 @@ func GatewayPort(port uint16) Key { return join("port", strconv.Itoa(int(port)))
 // Hostnames is the prefix of all hostname claims.
 func Hostnames() Key { return "host" }
 
+// LastRun is the last command that was run once in a namespace, with the operation that did it.
+func LastRun(ns string) Key { return join("ns", ns, "run") }
+
 // MachineImages is the last operation on a machine's images; the images are on its own disk.
 func MachineImages(name string) Key { return join("status", name, "images") }
 

@@ -47,9 +47,27 @@ func digestOf(text []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// makeUpper makes the writable layer. Its root is what the instance sees as its own, so it takes
+// the mode and owner of the topmost layer's, whatever the umask here.
+func makeUpper(dir string, layers []string) error {
+	upper := filepath.Join(dir, "upper")
+	if err := os.MkdirAll(upper, 0o755); err != nil || len(layers) == 0 {
+		return fullOr(err)
+	}
+	top, err := os.Stat(layers[len(layers)-1])
+	if err != nil {
+		return fullOr(err)
+	}
+	owner := top.Sys().(*syscall.Stat_t) // every file of Linux has one
+	if err := os.Chown(upper, int(owner.Uid), int(owner.Gid)); err != nil {
+		return fullOr(err)
+	}
+	return fullOr(os.Chmod(upper, top.Mode()))
+}
+
 // writeFolder writes every file durably, and instance.json after all others.
 func writeFolder(dir string, files []content, in Instance) error {
-	for _, sub := range []string{"files", "rootfs", "upper", "work"} {
+	for _, sub := range []string{"files", "rootfs", "work"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return fullOr(err)
 		}

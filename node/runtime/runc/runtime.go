@@ -145,6 +145,9 @@ func (r *Runtime) write(ctx context.Context, in Input) error {
 	if err := r.Units.Write(ctx, unit); err != nil {
 		return err
 	}
+	if err := makeUpper(in.Dir, in.Image.Layers); err != nil {
+		return err
+	}
 	return writeFolder(in.Dir, files, Instance{
 		Identity: in.Identity, Spec: in.Spec, Image: in.Image, Addresses: in.Addresses, Unit: unit.Identity,
 	})

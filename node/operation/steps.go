@@ -175,7 +175,8 @@ func (x *run) undo(b begunStep) error {
 	err := x.call(x.detached, b.step, b.step.Undo, orDefault(b.step.Timeout, orDefault(x.runner.UndoTimeout, time.Minute)))
 	event.Type = api.EventUndone
 	if err != nil {
-		event.Type, event.Error = api.EventUndoFailed, x.stepError(x.detached, b.step, err)
+		event.Type = api.EventUndoFailed
+		event.Error = x.stepError(x.detached, b.step, api.Errorf(api.CodeUndoFailed, "%w", err))
 	}
 	if e := x.ledger.write(x.detached, event); e != nil && unwritten == nil {
 		unwritten = e

@@ -55,6 +55,9 @@ func StartInstalled(t testing.TB, machines int) *Lab {
 	return Start(t, machines, testenv.DebPath())
 }
 
+// In returns the same lab for a subtest, whose failures are then its own. Who started the lab removes it.
+func (l *Lab) In(t testing.TB) *Lab { return &Lab{Name: l.Name, t: t} }
+
 // Up brings the lab up, again or further, and fails the test if it does not come.
 func (l *Lab) Up(o dev.Options) *dev.Lab {
 	l.t.Helper()

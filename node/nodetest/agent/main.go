@@ -1,0 +1,41 @@
+// Command agent is the program that tests put into labs, and into the images that they deploy. Its
+// first argument says what it plays:
+//
+//	load     the generator of node/nodetest/load: plan on standard input, report on standard output
+//	facts    prints the cluster's facts as this machine's mirror has them, but for leases
+//	serve    an application: see serve.go
+//
+// Anything else are words of node/runtime/runtimetest, such as `say=hello exit=3`.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/ployz/ployz/node/nodetest/load"
+	"github.com/ployz/ployz/node/runtime/runtimetest"
+)
+
+func main() {
+	if err := play(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "agent:", err)
+		os.Exit(1)
+	}
+}
+
+func play(args []string) error {
+	word := ""
+	if len(args) > 0 {
+		word = args[0]
+	}
+	switch word {
+	case "load":
+		return load.Main(os.Stdin, os.Stdout)
+	case "facts":
+		return printFacts(os.Stdout)
+	case "serve":
+		return serve()
+	}
+	runtimetest.Main(args)
+	return nil
+}

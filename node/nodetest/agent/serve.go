@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/ployz/ployz/node/nodetest/load"
+)
+
+// serve is an application. It listens on port 8080 for requests and on 9000 for lines, which it
+// sends back, and is told by its environment what else to do:
+//
+//	VERSION          is what / answers
+//	READY=never      makes /healthz answer 503; a duration makes it do so for that long
+//	PEER=HOST:PORT   keeps a connection to another instance's echo; /peer answers its counts
+func serve() error {
+	fmt.Println("serving version", os.Getenv("VERSION"))
+	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer cancel()
+	lines, err := net.Listen("tcp", ":9000")
+	if err != nil {
+		return err
+	}
+	go echo(lines)
+	server := &http.Server{Addr: ":8080", Handler: pages(stop)}
+	ended := make(chan error, 1)
+	go func() { ended <- server.ListenAndServe() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-stop.Done():
+	}
+	patience, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	defer cancel()
+	return server.Shutdown(patience)
+}
+
+func pages(ctx context.Context) http.Handler {
+	begin := time.Now()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		name, err := os.Hostname()
+		fmt.Fprintf(w, "version %s on %s %v for %s%s\n", os.Getenv("VERSION"), name, err, r.Host, r.URL.Path)
+	})
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if !ready(os.Getenv("READY"), time.Since(begin)) {
+			fmt.Println("healthz: not ready, and that is what READY asked for")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
+		text, err := os.ReadFile(r.URL.Query().Get("path"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		w.Write(text)
+	})
+	if peer := os.Getenv("PEER"); peer != "" {
+		mux.Handle("/peer", talk(ctx, peer))
+	}
+	return mux
+}
+
+func ready(when string, age time.Duration) bool {
+	wait, err := time.ParseDuration(when)
+	return when == "" || err == nil && age > wait
+}
+
+// talk keeps a connection to a peer until ctx ends and tells its counts.
+func talk(ctx context.Context, peer string) http.Handler {
+	watch := load.NewWatch(load.TCP{Name: "workload to workload", Address: peer, Every: 20 * time.Millisecond})
+	go watch.Run(ctx)
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := json.NewEncoder(w).Encode(watch.Report()); err != nil {
+			fmt.Println("peer:", err)
+		}
+	})
+}
+
+// echo sends every byte back.
+func echo(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			fmt.Println("echo:", err)
+			return
+		}
+		go func() {
+			defer conn.Close()
+			io.Copy(conn, conn) // the peer's end is the end
+		}()
+	}
+}

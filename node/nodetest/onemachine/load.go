@@ -1,0 +1,95 @@
+package onemachine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/ployz/ployz/cmd/ployzctl/dev"
+	"github.com/ployz/ployz/node/nodetest/load"
+)
+
+// Running is a plan that runs in a lab.
+type Running struct {
+	t     testing.TB
+	place string
+	in    *io.PipeWriter
+	done  chan struct{}
+	out   *bytes.Buffer // read after done
+	err   error         // read after done
+}
+
+// startLoad runs a plan at a place of a lab, "m1" or "client", where agent is the path of the program
+// node/nodetest/agent. It returns when every load has been answered once.
+func startLoad(t testing.TB, lab, place, agent string, p load.Plan) *Running {
+	t.Helper()
+	plan, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, feed := io.Pipe()
+	r := &Running{t: t, place: place, in: feed, done: make(chan struct{}), out: &bytes.Buffer{}}
+	t.Cleanup(r.end)
+	ready := &lineWaiter{Buffer: r.out, seen: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		var status int
+		status, r.err = dev.Exec(context.Background(), lab, place, []string{agent, "load"}, dev.Streams{In: in, Out: ready, Err: ready})
+		if r.err == nil && status != 0 {
+			r.err = fmt.Errorf("exit status %d", status)
+		}
+		in.Close()
+	}()
+	go feed.Write(append(plan, '\n'))
+	r.await(ready.seen)
+	return r
+}
+
+func (r *Running) await(ready <-chan struct{}) {
+	r.t.Helper()
+	select {
+	case <-ready:
+	case <-r.done:
+		r.t.Fatalf("the load at %s ended at once: %v\n%s", r.place, r.err, r.out)
+	case <-time.After(30 * time.Second):
+		r.t.Fatalf("the load at %s was never answered: %s", r.place, r.Stop())
+	}
+}
+
+func (r *Running) end() {
+	r.in.Close()
+	<-r.done
+}
+
+// Stop ends the load, waits for what is under way, and returns what became of everything.
+func (r *Running) Stop() load.Report {
+	r.t.Helper()
+	r.end()
+	var report load.Report
+	text := r.out.Bytes()
+	text = bytes.TrimPrefix(text, []byte("ready\n"))
+	if err := json.Unmarshal(text, &report); err != nil || r.err != nil {
+		r.t.Fatalf("the load at %s: %v, %v\n%s", r.place, r.err, err, text)
+	}
+	return report
+}
+
+// lineWaiter keeps what is written and tells of the first line.
+type lineWaiter struct {
+	*bytes.Buffer
+	seen chan struct{}
+	told bool
+}
+
+func (w *lineWaiter) Write(p []byte) (int, error) {
+	n, err := w.Buffer.Write(p)
+	if !w.told && bytes.HasPrefix(w.Bytes(), []byte("ready\n")) {
+		w.told = true
+		close(w.seen)
+	}
+	return n, err
+}

@@ -1,6 +1,9 @@
 // Command ployz-dns is the resolver of a machine: it takes its sockets from systemd, answers
-// for ployz.internal from a zone (datapath/dns), forwards the rest, and hands over to its own
-// replacement without losing a query (datapath/listen).
+// for ployz.internal from the cluster's facts (datapath/dns), forwards the rest, and hands over to
+// its own replacement without losing a query (datapath/listen).
+//
+// Facts come from the machine's edge (node/routing). What was served last is on disk, so it answers
+// at once and without a store, and its status says how old that may be.
 //
 // SIGTERM answers what has been read and ends; SIGHUP hands over to the program now found at
 // the same path.
@@ -17,7 +20,11 @@ import (
 
 	"github.com/ployz/ployz/datapath/dns"
 	"github.com/ployz/ployz/datapath/listen"
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
 )
+
+// version is set by the build.
+var version = "devel"
 
 func main() {
 	if err := run(); err != nil {
@@ -30,8 +37,11 @@ func run() error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	p := &Program{Log: log, Server: dns.NewServer()}
 	p.Server.Log = log
-	zone := flag.String("zone", "", "serve this zone file and nothing else; without it, the last good zone")
-	flag.StringVar(&p.Server.LastGood, "last-good", "/var/lib/ployz/dns/zone.json", "file that keeps the zone that is served; empty for none")
+	zone := flag.String("zone", "", "serve this zone file and no cluster's facts")
+	var edge edgeOptions
+	flag.StringVar(&edge.state, "state", "/var/lib/ployz", "folder of machine.json, keys, workloads and dns/projection.json")
+	flag.StringVar(&edge.seed, "seed", "", "file of the key for the edge; default is keys/dns.seed in the state folder")
+	flag.StringVar(&edge.url, "edge", "nats://"+natsconf.EdgeListen.String(), "the machine's edge")
 	flag.StringVar(&p.Address, "listen", "127.0.0.55:53", "address where no sockets named dns-udp, dns-tcp were passed")
 	flag.StringVar(&p.StatusPath, "status", "/run/ployz/dns.sock", "Unix socket for GET /status and GET /zone")
 	flag.Func("upstream", "resolver to forward to, ADDRESS[:PORT]; may be repeated", p.addUpstream)
@@ -52,9 +62,8 @@ func run() error {
 	if p.Sockets, err = listen.Inherit(); err != nil {
 		return err
 	}
-	p.Source = &lastGood{p.Server}
+	p.Source = newRoutingSource(edge, p.Server, log)
 	if *zone != "" {
-		p.Server.LastGood = "" // a file for trials must not become what the machine boots with
 		p.Source = &zoneFile{*zone, p.Server}
 	}
 	return p.Run(context.Background())

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"time"
@@ -36,6 +35,8 @@ type Source interface {
 	// Begin applies the first zone (the last good view) before it returns, and goes on
 	// applying until ctx ends. An error means that the process should not start.
 	Begin(ctx context.Context) error
+	// Routes adds the source's own requests to those of the status socket, which it may replace.
+	Routes(mux *http.ServeMux)
 }
 
 // Run serves until the process is told to stop or has handed over, and has answered what it
@@ -86,7 +87,10 @@ func (p *Program) serveStatus() (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &http.Server{Handler: p.Server.StatusHandler(), ReadHeaderTimeout: 5 * time.Second}
+	mux := http.NewServeMux()
+	mux.Handle("/", p.Server.StatusHandler())
+	p.Source.Routes(mux)
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			p.Log.Error("status is not served any more", "error", err)
@@ -110,22 +114,5 @@ func (z *zoneFile) Begin(context.Context) error {
 	return z.server.Apply(zone)
 }
 
-// lastGood serves what the machine served last.
-type lastGood struct{ server *dns.Server }
-
-// Begin restores the last good zone. That there is none, or not a good one, keeps nobody from
-// forwarding: the resolver starts, and its status says what it lacks.
-func (l *lastGood) Begin(context.Context) error {
-	if l.server.LastGood == "" {
-		return nil
-	}
-	err := l.server.Restore()
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		l.server.Log.Info("no last good zone yet", "path", l.server.LastGood)
-	case err != nil:
-		l.server.Log.Error("last good zone not restored whole", "error", err)
-		l.server.MarkUncertain(err.Error())
-	}
-	return nil
-}
+// Routes implements Source; there is nothing to add.
+func (z *zoneFile) Routes(*http.ServeMux) {}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/ployz/ployz/datapath/gateway"
@@ -21,11 +22,15 @@ type Program struct {
 	Source Source
 
 	HTTP, HTTPS string // addresses where no socket of the names http, https was passed; "" for none
-	StatusPath  string // Unix socket; a predecessor that drains answers on the same with ".PID" appended
+	// StatusPath is the Unix socket of whoever serves. Each process also answers on the same with
+	// ".PID" appended, from before it serves until it has drained, so that none is ever overlooked.
+	StatusPath string
 
 	StopDeadline     time.Duration // of the drain after SIGTERM
 	HandOverDeadline time.Duration // of the drain after a hand-over
 	IdleGrace        time.Duration // see gateway.DrainOptions; for SIGTERM
+
+	succeeded atomic.Bool // a successor has taken over
 }
 
 // Source is where tables come from.
@@ -50,13 +55,18 @@ func (p *Program) Run(ctx context.Context) error {
 		return p.Sockets.Listen(portName(port), "tcp", fmt.Sprintf(":%d", port))
 	}
 	p.Server.CloseTCP = func(port uint16) { p.Sockets.Release(portName(port)) }
-	p.Server.Predecessors = func() []int { return predecessors(p.StatusPath) }
+	p.Server.Predecessors = p.predecessors
 	if err := p.Server.Start(); err != nil {
 		return err
 	}
 	if err := p.Source.Begin(ctx); err != nil {
 		return err
 	}
+	own, err := p.listenStatus(ownPath(p.StatusPath))
+	if err != nil {
+		return err
+	}
+	defer own.remove()
 	served, err := p.serve(ctx)
 	if err != nil {
 		return err
@@ -69,7 +79,12 @@ func (p *Program) Run(ctx context.Context) error {
 	if err := life.Ready("serving"); err != nil {
 		return err
 	}
-	return p.end(life.Wait(ctx), served)
+	ending := life.Wait(ctx)
+	if ending.HandedOver() {
+		p.succeeded.Store(true)
+		status.Close() // whoever kept a connection open is to ask the successor
+	}
+	return p.end(ending, served)
 }
 
 func portName(port uint16) string { return fmt.Sprintf("tcp-%d", port) }
@@ -100,12 +115,6 @@ func (p *Program) end(e listen.Ending, served <-chan error) error {
 		p.Sockets.Close()
 		// Idle connections may stay as long as they could have anyway.
 		options = gateway.DrainOptions{Succeeded: true, IdleGrace: p.Server.Limits.Idle}
-		own, err := p.listenStatus(drainingPath(p.StatusPath))
-		if err != nil {
-			p.Log.Warn("status of the drain is not served", "error", err)
-		} else {
-			defer own.remove()
-		}
 	}
 	ctx, cancel := p.drainContext(e)
 	defer cancel()

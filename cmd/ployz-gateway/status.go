@@ -1,13 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -37,38 +40,57 @@ func (p *Program) listenStatus(path string) (*statusSocket, error) {
 		ln.Close()
 		return nil, err
 	}
-	mux := p.Server.StatusHandler()
+	mux := http.NewServeMux()
+	mux.Handle("/", p.Server.StatusHandler())
 	p.Source.Routes(mux)
 	s := &statusSocket{&http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, path}
 	go s.Serve(ln) // returns at Close
 	return s, nil
 }
 
-// remove closes the socket and takes it away; only for a path nobody else takes over.
+// remove closes the socket and takes it away; only for a path that is this process's own.
 func (s *statusSocket) remove() {
 	s.Close()
 	os.Remove(s.path) // the worst of a failure is a path that nobody answers at
 }
 
-func drainingPath(path string) string { return fmt.Sprintf("%s.%d", path, os.Getpid()) }
+func ownPath(path string) string { return fmt.Sprintf("%s.%d", path, os.Getpid()) }
 
-// predecessors finds the processes that drain, by their status sockets. One left by a process
-// that was killed is not counted.
-func predecessors(path string) []int {
+// predecessors are the other processes, as far as this one is not being replaced itself. For a
+// moment of a hand-over the successor may be among them.
+func (p *Program) predecessors() []int {
+	if p.succeeded.Load() {
+		return nil
+	}
+	var pids []int
+	for pid := range siblings(p.StatusPath) {
+		pids = append(pids, pid)
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+// siblings finds the other processes that serve or drain: their pids and own sockets. What a
+// process that was killed left behind is removed.
+func siblings(path string) map[int]string {
 	found, err := filepath.Glob(path + ".*")
 	if err != nil {
 		return nil
 	}
-	var pids []int
-	for _, f := range found {
-		pid, err := strconv.Atoi(strings.TrimPrefix(f, path+"."))
+	alive := map[int]string{}
+	for _, file := range found {
+		pid, err := strconv.Atoi(strings.TrimPrefix(file, path+"."))
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		if c, err := net.DialTimeout("unix", f, time.Second); err == nil {
+		c, err := net.DialTimeout("unix", file, time.Second)
+		switch {
+		case err == nil:
 			c.Close()
-			pids = append(pids, pid)
+			alive[pid] = file
+		case errors.Is(err, syscall.ECONNREFUSED):
+			os.Remove(file) // the next one tries again
 		}
 	}
-	return pids
+	return alive
 }

@@ -82,6 +82,24 @@ func (z *Zone) checkMachines() *fault {
 	return nil
 }
 
+// Check validates the namespace by itself, as Server.Apply does before it looks at the others.
+// Errors: *PartError.
+func (n Namespace) Check(prefixes []netip.Prefix) error {
+	if f := n.check(prefixes); f != nil {
+		return &PartError{n.Name, n.Sequence, f.field, f.value, f.err}
+	}
+	return nil
+}
+
+// CheckFrame validates what belongs to no namespace, which is accepted or rejected as one part.
+// Errors: *PartError.
+func (z Zone) CheckFrame() error {
+	if f := z.checkFrame(); f != nil {
+		return &PartError{"", 0, f.field, f.value, f.err}
+	}
+	return nil
+}
+
 // checker walks one namespace. seen holds ids and addresses, which have disjoint spellings by
 // their prefix.
 type checker struct {

@@ -163,6 +163,18 @@ func (s *Server) upstreamStatus(st *state) []UpstreamStatus {
 	return out
 }
 
+// InFlight counts the requests and TCP connections that are open now, by instance id; those with
+// none are left out. It costs a walk over the upstreams and nothing else, so it may be asked often.
+func (s *Server) InFlight() map[string]int64 {
+	out := map[string]int64{}
+	for _, u := range s.upstream.list() {
+		if n := u.inFlight.Load(); n > 0 {
+			out[u.id] += n
+		}
+	}
+	return out
+}
+
 func (s *Server) portStatus() []PortStatus {
 	s.applyMu.Lock()
 	defer s.applyMu.Unlock()

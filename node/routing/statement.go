@@ -1,12 +1,6 @@
 package routing
 
 import (
-	"context"
-	"encoding/json"
-	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -27,9 +21,14 @@ type Statement struct {
 	InFlight map[string]int64 `json:"inFlight,omitempty"`
 }
 
-// Report is what a consumer's status says of routing, under "routing".
+// Report is a consumer's whole word on routing: the answer to GET /freshness on its status socket.
 type Report struct {
+	PID     int       `json:"pid"`
+	Version string    `json:"version,omitempty"`
+	Started time.Time `json:"started"`
 	Freshness
+	// Rejected are the namespaces whose last event is not served, in order.
+	Rejected   []string                   `json:"rejectedNamespaces,omitempty"`
 	Namespaces map[string]NamespaceReport `json:"namespaces"`
 }
 
@@ -41,12 +40,21 @@ type NamespaceReport struct {
 	Rejected *Rejection `json:"rejected,omitempty"`
 }
 
-// Report says what the follower knows; served is the revision a namespace is served at.
+// Report says what the follower knows, and of each namespace at which revision it is served and
+// why not at a later one. The process's own fields are left to the caller.
 func (f *Follower) Report(served func(namespace string) store.Revision) Report {
 	p := f.Projection()
 	r := Report{Freshness: f.Freshness(), Namespaces: make(map[string]NamespaceReport, len(p.Namespaces))}
-	for ns, a := range p.Namespaces {
-		r.Namespaces[ns] = NamespaceReport{served(ns), a.Rejected}
+	for _, ns := range p.Names() {
+		a := p.Namespaces[ns]
+		at := served(ns)
+		if a.Rejected == nil && at < a.Revision {
+			a.Rejected = &Rejection{a.Revision, api.AsError(bad(ns, "cannot be served beside the other namespaces; see the consumer's log"))}
+		}
+		if a.Rejected != nil {
+			r.Rejected = append(r.Rejected, ns)
+		}
+		r.Namespaces[ns] = NamespaceReport{at, a.Rejected}
 	}
 	return r
 }
@@ -62,50 +70,6 @@ func (f *Follower) Statement(namespace string, served store.Revision) Statement 
 	}
 	return s
 }
-
-// Asker asks a consumer's status socket for statements. It keeps its connection, so that asking
-// every few milliseconds is cheap. It must not be copied.
-type Asker struct{ client *http.Client }
-
-// NewAsker asks at the Unix socket with that path, which need not be there yet.
-func NewAsker(socket string) *Asker {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}
-	return &Asker{&http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
-		DialContext: dial, MaxIdleConns: 2, IdleConnTimeout: 5 * time.Second,
-	}}}
-}
-
-// Ask returns the statement of all of the consumer's processes, or with own that of the one that
-// answers. Errors: those of the socket, api.CodeInternal for an answer that is none.
-func (a *Asker) Ask(ctx context.Context, namespace string, own bool) (Statement, error) {
-	query := url.Values{"namespace": {namespace}}
-	if own {
-		query.Set("own", "1")
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://consumer/applied?"+query.Encode(), nil)
-	if err != nil {
-		return Statement{}, err
-	}
-	resp, err := a.client.Do(req)
-	if err != nil {
-		return Statement{}, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return Statement{}, err
-	}
-	var s Statement
-	if err := json.Unmarshal(text, &s); err != nil || resp.StatusCode != http.StatusOK {
-		return Statement{}, api.Errorf(api.CodeInternal, "the answer %s to what is applied: %.200s", resp.Status, text)
-	}
-	return s, nil
-}
-
-// Close lets go of the connection.
-func (a *Asker) Close() { a.client.CloseIdleConnections() }
 
 // Merge is the statement of two processes of one consumer: only what both serve is served.
 func (s Statement) Merge(other Statement) Statement {

@@ -63,7 +63,8 @@ func (f files) write(u units.Unit) (changed bool, err error) {
 	if err != nil || have.text == u.Text {
 		return false, err
 	}
-	if err := renameio.WriteFile(f.path(u.Name), []byte(u.Text), 0o644); err != nil {
+	// ployzd's umask hides what it writes; unit files are for everybody, and systemd warns of others.
+	if err := renameio.WriteFile(f.path(u.Name), []byte(u.Text), 0o644, renameio.WithStaticPermissions(0o644)); err != nil {
 		return false, fmt.Errorf("systemd: %w", err)
 	}
 	return true, syncFolder(f.dir)

@@ -30,6 +30,7 @@ type change struct {
 	claims     map[store.Key]claimed
 	nsID       uint32
 	nsIDClaim  *store.Put
+	route      store.Fact
 	unfinished *operation.Unfinished
 	fence      store.Revision
 	// problems are requirements that were found unmet while looking.
@@ -66,6 +67,9 @@ func (c *change) inspect(ctx context.Context, before operation.Situation) error 
 		return err
 	}
 	if err := c.inspectMachines(ctx); err != nil {
+		return err
+	}
+	if err := c.inspectRoute(ctx); err != nil {
 		return err
 	}
 	return c.inspectNamespaceID(ctx)

@@ -146,23 +146,34 @@ func (c *change) putRoute(b *puts, op string, l layout) {
 }
 
 func (c *change) view(op string, l layout) routing.View {
+	var slots []api.Slot
+	for _, p := range l.places {
+		slots = append(slots, c.slot(p))
+	}
+	return c.routingView(op, c.number(), c.next.spec, slots)
+}
+
+// routingView is what a release means for traffic.
+func (c *change) routingView(op string, commit int, spec api.Spec, slots []api.Slot) routing.View {
 	view := routing.View{
-		Operation: op, Commit: strconv.Itoa(c.number()), Namespace: c.ns, NamespaceID: c.nsID,
+		Operation: op, Commit: strconv.Itoa(commit), Namespace: c.ns, NamespaceID: c.nsID,
 		Services: map[string]routing.Service{},
 	}
-	for name, s := range c.next.spec.Services {
+	for name, s := range spec.Services {
 		if s.Job == nil {
 			view.Services[name] = routing.Service{Routes: s.Routes, Exports: s.Exports, Ports: servicePorts(s)}
 		}
 	}
-	for _, p := range l.places {
-		slot, service := c.slot(p), view.Services[p.service]
-		service.Instances = append(service.Instances, routing.Instance{
-			ID: slot.Instance, Slot: slot.Name, Machine: slot.Machine, V4: slot.V4, V6: slot.V6,
-		})
-		view.Services[p.service] = service
+	for _, slot := range slots {
+		service := view.Services[slot.Service]
+		service.Instances = append(service.Instances, routed(slot))
+		view.Services[slot.Service] = service
 	}
 	return view
+}
+
+func routed(slot api.Slot) routing.Instance {
+	return routing.Instance{ID: slot.Instance, Slot: slot.Name, Machine: slot.Machine, V4: slot.V4, V6: slot.V6}
 }
 
 // servicePorts are the ports that can be known of a service: those it routes or publishes.

@@ -25,8 +25,9 @@ func (c *change) phases(l layout) []operation.Phase {
 		{Name: "clear leftovers", Steps: c.clearSteps(l)},
 		{Name: "images", Steps: c.imageSteps(l), Width: width},
 	}
-	for _, layer := range l.order {
+	for i, layer := range l.order {
 		phases = append(phases, c.layerPhases(l, layer)...)
+		phases = append(phases, c.announcePhase(l, i))
 	}
 	return phases
 }

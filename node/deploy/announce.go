@@ -1,0 +1,163 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/routing"
+	"github.com/ployz/ployz/node/store"
+)
+
+// Before the commit nobody finds a candidate by name, and that is right for whatever the present
+// release has too. But the first database of a namespace must be found by the job that makes its
+// schema. So, between two layers of a start, the routing event is published as it is with one
+// addition: services that have no instance yet get their ready candidates, without routes and
+// exports. Nothing that is served today changes, and the undo puts the event back.
+
+// announcePhase makes the candidates of the layers so far known to those that come after them.
+func (c *change) announcePhase(l layout, layer int) operation.Phase {
+	phase := operation.Phase{Name: "announce"}
+	fresh := c.newServices(l, l.order[:layer+1])
+	if len(c.newServices(l, l.order[layer:layer+1])) == 0 || !c.startsLater(l, layer) {
+		return phase
+	}
+	phase.Steps = []operation.Step{{
+		Name: "announce " + strings.Join(fresh, ", "), Clear: "ployzctl operation resolve " + c.operation,
+		Timeout: c.applyDeadline() + 5*time.Second,
+		Do: func(ctx context.Context, act *operation.Act) error {
+			id := fmt.Sprintf("%s-announce-%d", act.Operation, layer)
+			return c.announce(ctx, id, c.announced(act.Operation, l, fresh))
+		},
+		Undo: func(ctx context.Context, act *operation.Act) error { return c.unannounce(ctx, act.Operation) },
+	}}
+	return phase
+}
+
+// newServices are the services of some layers that start and have no instance in the present release.
+func (c *change) newServices(l layout, order [][]string) []string {
+	var names []string
+	for _, name := range slices.Concat(order...) {
+		has := slices.ContainsFunc(l.present, func(s api.Slot) bool { return s.Service == name })
+		starts := slices.ContainsFunc(l.places, func(p place) bool { return p.service == name && !p.keep })
+		if starts && !has {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// startsLater reports whether anything starts in a layer after this one.
+func (c *change) startsLater(l layout, layer int) bool {
+	for _, name := range slices.Concat(l.order[layer+1:]...) {
+		_, job := l.jobs[name]
+		if job || slices.ContainsFunc(l.places, func(p place) bool { return p.service == name && !p.keep }) {
+			return true
+		}
+	}
+	return false
+}
+
+// announced is the present routing view with the ready candidates of new services.
+func (c *change) announced(op string, l layout, fresh []string) routing.View {
+	view := c.routingView(op, c.now.head.Commit, c.presentSpec(), l.present)
+	for _, name := range fresh {
+		service := routing.Service{Ports: servicePorts(c.next.spec.Services[name])}
+		for _, p := range l.places {
+			if p.service == name {
+				service.Instances = append(service.Instances, routed(c.slot(p)))
+			}
+		}
+		view.Services[name] = service
+	}
+	return view
+}
+
+// announce publishes a view, guarded by the event that inspect saw or this operation wrote, and waits until
+// it is applied.
+func (c *change) announce(ctx context.Context, id string, view routing.View) error {
+	fact, err := c.ownRoute(ctx, view.Operation)
+	if err != nil {
+		return err
+	}
+	value, err := view.Encode()
+	if err != nil {
+		return err
+	}
+	put := store.Put{Key: store.Route(c.ns), Value: value, Expect: store.Expect(fact.Revision)}
+	revision := fact.Revision
+	if string(fact.Value) != string(value) {
+		if revision, err = c.kit.Facts.Commit(ctx, store.Batch{ID: id, Puts: []store.Put{put}}); err != nil {
+			return err
+		}
+	}
+	for _, m := range c.machines {
+		if m.silent != nil {
+			continue
+		}
+		p, err := c.kit.Participants.Participant(ctx, m.member.Name)
+		if err != nil {
+			return err
+		}
+		if err := c.awaitApplied(ctx, p, m.member.Name, revision); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ownRoute reads the routing event and refuses one that another operation wrote since inspect.
+func (c *change) ownRoute(ctx context.Context, op string) (store.Fact, error) {
+	fact, err := c.kit.Facts.Get(ctx, store.Route(c.ns))
+	if err != nil && !store.IsNotFound(err) {
+		return fact, err
+	}
+	if fact.Revision != c.route.Revision && writer(fact) != op {
+		return fact, store.Conflict(store.Route(c.ns))
+	}
+	return fact, nil
+}
+
+// unannounce puts the event back that inspect saw, if this operation replaced it.
+func (c *change) unannounce(ctx context.Context, op string) error {
+	fact, err := c.kit.Facts.Get(ctx, store.Route(c.ns))
+	if store.IsNotFound(err) || err == nil && writer(fact) != op {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	put := store.Put{Key: store.Route(c.ns), Value: c.route.Value, Expect: store.Expect(fact.Revision)}
+	if len(c.route.Value) == 0 {
+		put.Remove = true
+	}
+	_, err = c.kit.Facts.Commit(ctx, store.Batch{ID: op + "-unannounce-" + strconv.FormatUint(uint64(fact.Revision), 10), Puts: []store.Put{put}})
+	return err
+}
+
+// writer is the operation that wrote a routing event.
+func writer(fact store.Fact) string {
+	var view struct {
+		Operation string `json:"operation"`
+	}
+	if json.Unmarshal(fact.Value, &view) != nil {
+		return ""
+	}
+	return view.Operation
+}
+
+// inspectRoute keeps the routing event as it is now.
+func (c *change) inspectRoute(ctx context.Context) error {
+	fact, err := c.kit.Facts.Get(ctx, store.Route(c.ns))
+	if err != nil && !store.IsNotFound(err) {
+		return err
+	}
+	c.route = fact
+	return nil
+}

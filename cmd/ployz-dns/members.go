@@ -28,6 +28,8 @@ type members struct {
 	log  *slog.Logger
 	// show gets all of them whenever they changed, sorted by name.
 	show func([]dns.Machine)
+	// kept is what the file has; only run uses it.
+	kept []dns.Machine
 }
 
 // load returns the last good ones. Only a damaged file is worth a word: the store has them all.
@@ -40,7 +42,8 @@ func (m *members) load() []dns.Machine {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.log.Error("the last good list of machines cannot be read and is ignored", "path", m.path, "error", err)
 	}
-	return slices.DeleteFunc(list, func(one dns.Machine) bool { return unfit(one) != nil })
+	m.kept = slices.DeleteFunc(list, func(one dns.Machine) bool { return unfit(one) != nil })
+	return m.kept
 }
 
 // run follows the store until ctx ends; each lost feed is opened again and read from the beginning.
@@ -114,6 +117,10 @@ func (m *members) accept(found map[store.Key]dns.Machine) {
 	})
 	list = slices.CompactFunc(list, func(a, b dns.Machine) bool { return a.Name == b.Name })
 	m.show(list)
+	if slices.Equal(list, m.kept) {
+		return
+	}
+	m.kept = list
 	if err := state.Save(m.path, list); err != nil {
 		m.log.Error("the list of machines could not be kept on disk", "path", m.path, "error", err)
 	}

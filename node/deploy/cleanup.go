@@ -2,9 +2,11 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -26,9 +28,7 @@ func (c *change) cleanup(l layout) []operation.Step {
 	if len(l.retired()) > 0 {
 		steps = append(steps, c.drainStep(l))
 	}
-	for _, old := range l.retired() {
-		steps = append(steps, c.act(old.Machine, Action{Verb: "retire", Instance: old.Instance}, "remove the old "+old.Name))
-	}
+	steps = append(steps, c.retireSteps(l)...)
 	for _, job := range l.jobList("before") {
 		steps = append(steps, c.act(job.machine, Action{Verb: "retire", Instance: job.spec.ID}, "remove job "+job.slot))
 	}
@@ -51,6 +51,54 @@ func (c *change) runAfter(job place) operation.Step {
 		return end(ctx, act)
 	}
 	return await
+}
+
+// retireSteps remove the old instances, all of a machine at once: each may take its whole grace to end.
+func (c *change) retireSteps(l layout) []operation.Step {
+	var steps []operation.Step
+	for _, m := range c.machines {
+		var each []operation.Step
+		var names []string
+		for _, old := range l.retired() {
+			if old.Machine == m.member.Name {
+				each = append(each, c.act(old.Machine, Action{Verb: "retire", Instance: old.Instance}, old.Instance))
+				names = append(names, old.Name)
+			}
+		}
+		if len(each) == 0 {
+			continue
+		}
+		steps = append(steps, operation.Step{
+			Name: "remove the old " + strings.Join(names, ", "), Participant: m.member.Name, Clear: each[0].Clear,
+			Timeout: c.longestGrace(l) + time.Minute,
+			Do:      func(ctx context.Context, act *operation.Act) error { return allAtOnce(ctx, act, each) },
+		})
+	}
+	return steps
+}
+
+// allAtOnce does several small steps as one, and joins what went wrong.
+func allAtOnce(ctx context.Context, act *operation.Act, steps []operation.Step) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(steps))
+	for i, step := range steps {
+		wg.Go(func() {
+			if err := step.Do(ctx, act); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", step.Name, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// longestGrace is what the slowest of the old may take to end.
+func (c *change) longestGrace(l layout) time.Duration {
+	longest := time.Duration(0)
+	for _, old := range l.retired() {
+		longest = max(longest, c.presentSpec().Services[old.Service].Process.StopGrace.D(10*time.Second))
+	}
+	return longest
 }
 
 // publishSteps switch the machines' published ports. A port that moves from one service to another

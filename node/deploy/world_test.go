@@ -32,8 +32,9 @@ type lab struct {
 	network *memruntime.Network
 	kit     deploy.Kit
 	clock   *optest.Clock
-	// lag, when set, makes the gateway say that it serves this revision.
-	lag *store.Revision
+	local   *deploy.Local
+	// says, when set, changes what the gateway and the resolver say of themselves.
+	says func([]deploy.Consumer) []deploy.Consumer
 	// listening is what else holds ports of the machine.
 	listening map[string]string
 }
@@ -52,13 +53,13 @@ func newLab(t testing.TB) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	local := &deploy.Local{
+	l.local = &deploy.Local{
 		Runtime: l.runtime, Images: l.images, Network: l.network, Console: l.runtime, Fences: fences,
 		Subnet:  deploy.Subnet{V4: netip.MustParsePrefix("10.101.1.0/24"), V6: netip.MustParsePrefix("fd00:1:2:1::/64")},
 		Machine: l.observe, Serving: l.serving, Steady: time.Nanosecond,
 	}
 	l.kit = deploy.Kit{
-		Facts: l.store.Facts(), Participants: alone{local}, Sealer: plainSealer{}, Now: clock.Now,
+		Facts: l.store.Facts(), Participants: alone{l.local}, Sealer: plainSealer{}, Now: clock.Now,
 		Settle: time.Millisecond, ApplyDeadline: 200 * time.Millisecond,
 	}
 	l.put(t, store.Machine("m1"), machine.Member{ID: "m1", Name: "m1", Recipient: "age1test"})
@@ -85,10 +86,11 @@ func (l *lab) serving(ctx context.Context, ns string) ([]deploy.Consumer, error)
 	if err != nil && !store.IsNotFound(err) {
 		return nil, err
 	}
-	if l.lag != nil {
-		fact.Revision = *l.lag
+	list := []deploy.Consumer{{Name: "gateway", Revision: fact.Revision}, {Name: "dns", Revision: fact.Revision}}
+	if l.says != nil {
+		list = l.says(list)
 	}
-	return []deploy.Consumer{{Name: "gateway", Revision: fact.Revision}}, nil
+	return list, nil
 }
 
 // alone is a cluster of one.
@@ -114,14 +116,17 @@ func (plainSealer) Fingerprint(ns, name string, value []byte) string {
 
 // run runs an operation as a daemon would.
 func (l *lab) run(op operation.Operation) api.Outcome {
+	return l.runner().Run(context.Background(), operation.Request{Operation: op, Caller: "root"})
+}
+
+func (l *lab) runner() *operation.Runner {
 	leases := &coordination.Leases{Facts: l.store.Facts()}
-	runner := &operation.Runner{
+	return &operation.Runner{
 		Facts: l.store.Facts(), Log: l.store.Log(), Machine: "m1", Now: l.clock.Now, NewID: operation.NewID,
 		Acquire: func(ctx context.Context, scope string, h coordination.Holder) (operation.Lease, error) {
 			return leases.Acquire(ctx, scope, h)
 		},
 	}
-	return runner.Run(context.Background(), operation.Request{Operation: op, Caller: "root"})
 }
 
 func (l *lab) mustRun(t testing.TB, op operation.Operation) api.Outcome {

@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/nodetest/memworld"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/runtime/memruntime"
 	"github.com/ployz/ployz/node/store"
@@ -27,7 +28,7 @@ type worldKey struct{}
 // TestScripts runs the command as its own process against a world per script.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 "testdata",
 		Setup:               setUp,
 		UpdateScripts:       os.Getenv("PLOYZ_UPDATE_GOLDEN") != "",
 		RequireExplicitExec: true,
@@ -45,7 +46,7 @@ func setUp(env *testscript.Env) error {
 		return err
 	}
 	socket := filepath.Join(dir, "d.sock")
-	w, stop, err := startWorld(dir, socket)
+	w, stop, err := memworld.Start(dir, socket)
 	if err != nil {
 		return err
 	}
@@ -63,38 +64,41 @@ func setUp(env *testscript.Env) error {
 //	world fault CALL PREFIX                                  the runtime's call fails for instances with that prefix
 //	world heal                                               no fault, no hook, no lag
 //	world commit lost|landed|rejected                        how the next commits end
+//	world close                                              the socket refuses everybody
 //	world pass 31s                                           the store's clock moves, leases run out
 //	world lag                                                the gateway never applies anything
 //	world store down                                         every read and write of the store fails
 //	world serve IMAGE                                        the registry has this image
 func worldCommand(ts *testscript.TestScript, neg bool, args []string) {
-	w := ts.Value(worldKey{}).(*world)
+	w := ts.Value(worldKey{}).(*memworld.World)
 	switch args[0] {
 	case "program":
-		w.setProgram(args[1], args[2], args[3:])
+		w.SetProgram(args[1], program(args[2], args[3:]))
 	case "fault":
-		w.runtime.SetFault(func(p memruntime.Point) error {
+		w.Runtime.SetFault(func(p memruntime.Point) error {
 			if p.Call == args[1] && strings.HasPrefix(p.Subject, args[2]) && !p.After {
 				return api.Errorf(api.CodeStopFailed, "the unit does not answer").About("instance " + args[2])
 			}
 			return nil
 		})
+	case "close":
+		w.Close()
 	case "heal":
-		w.runtime.SetFault(nil)
-		w.store.SetHooks(memstore.Hooks{})
-		w.setLag(false)
+		w.Runtime.SetFault(nil)
+		w.Store.SetHooks(memstore.Hooks{})
+		w.SetLag(false)
 	case "commit":
-		w.store.SetHooks(commitHooks(args[1]))
+		w.Store.SetHooks(commitHooks(args[1]))
 	case "pass":
 		d, err := time.ParseDuration(args[1])
 		ts.Check(err)
-		w.ahead.Add(int64(d))
+		w.Pass(d)
 	case "lag":
-		w.setLag(true)
+		w.SetLag(true)
 	case "store":
-		w.store.SetHooks(memstore.Hooks{BeforeRead: func(string) error { return memstore.NeverSent() }, BeforeCommit: func(store.Batch) error { return memstore.NeverSent() }})
+		w.Store.SetHooks(memstore.Hooks{BeforeRead: func(string) error { return memstore.NeverSent() }, BeforeCommit: func(store.Batch) error { return memstore.NeverSent() }})
 	case "serve":
-		w.images.Serve(args[1], strings.Join(args[1:], " "), runtime.ImageConfig{})
+		w.Images.Serve(args[1], strings.Join(args[1:], " "), runtime.ImageConfig{})
 	default:
 		ts.Fatalf("no world %s", args[0])
 	}
@@ -128,13 +132,7 @@ func commitHooks(how string) memstore.Hooks {
 	}}
 }
 
-func (w *world) setLag(on bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.lag = on
-}
-
-func (w *world) setProgram(image, does string, rest []string) {
+func program(does string, rest []string) memruntime.Program {
 	p := memruntime.Program{Ends: does == "ends"}
 	if len(rest) > 0 {
 		fmt.Sscan(rest[0], &p.ExitCode)
@@ -143,9 +141,7 @@ func (w *world) setProgram(image, does string, rest []string) {
 	if does == "refuse" {
 		p.Refuse = "permission denied"
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.programs[image] = p
+	return p
 }
 
 // exitCommand runs a command and wants exactly this exit status: status N ployzctl ARG...

@@ -148,13 +148,15 @@ type removeImage struct {
 }
 
 // Inspect implements operation.Operation.
-func (r *removeImage) Inspect(ctx context.Context, _ operation.Situation) error {
+func (r *removeImage) Inspect(ctx context.Context, before operation.Situation) error {
 	if err := r.inspect(ctx); err != nil {
 		return err
 	}
 	var err error
 	if r.image, err = r.kit.Images.Lookup(ctx, r.request.Reference); err != nil {
-		r.problem = api.AsError(err)
+		if before.Unfinished == nil { // else an earlier removal may have got as far as this
+			r.problem = api.AsError(err)
+		}
 		return nil
 	}
 	list, err := r.kit.Images.List(ctx)

@@ -175,8 +175,12 @@ func (a *API) watchOperation(r *http.Request, m *Member, out *lines) error {
 	return w.run(r.Context())
 }
 
-// watchLook is how often a watcher of another machine's operation looks whether it still runs.
-const watchLook = 2 * time.Second
+// A watcher of another machine's operation looks now and then whether it still runs: soon after the
+// entries that are there, and then every watchLook.
+const (
+	watchFirst = 100 * time.Millisecond
+	watchLook  = 2 * time.Second
+)
 
 // watch follows one operation through the ledger.
 type watch struct {
@@ -209,8 +213,8 @@ func (w *watch) run(ctx context.Context) error {
 		return err
 	}
 	defer feed.Close()
-	for !w.over && ctx.Err() == nil {
-		if err := w.next(ctx, feed); err != nil {
+	for silence := watchFirst; !w.over && ctx.Err() == nil; silence = watchLook {
+		if err := w.next(ctx, feed, silence); err != nil {
 			return err
 		}
 	}
@@ -218,8 +222,8 @@ func (w *watch) run(ctx context.Context) error {
 }
 
 // next shows one more entry, or, after a silence, an operation that nobody runs any more.
-func (w *watch) next(ctx context.Context, feed store.LogFeed) error {
-	bounded, cancel := context.WithTimeout(ctx, watchLook)
+func (w *watch) next(ctx context.Context, feed store.LogFeed, silence time.Duration) error {
+	bounded, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
 	record, err := feed.Next(bounded)
 	if err == nil {
@@ -235,9 +239,23 @@ func (w *watch) next(ctx context.Context, feed store.LogFeed) error {
 	if err != nil || held[w.id] {
 		return err
 	}
+	return w.abandoned(ctx)
+}
+
+// abandoned ends the watching of an operation that nobody closed, with what its entries amount to.
+func (w *watch) abandoned(ctx context.Context) error {
+	events, err := operation.History(ctx, w.m.Ledger, w.id)
+	if err != nil {
+		return err
+	}
+	sum := operation.Summarise(events, false)
+	out := api.Outcome{Outcome: api.Result(sum.State), Operation: w.id, Kind: sum.Kind, Scope: sum.Scope, Error: sum.Error}
+	if out.Error == nil && out.Outcome == api.Interrupted {
+		out.Error = api.Errorf(api.CodeInterrupted, "its coordinator died before it came to an end").About(sum.Scope).
+			WithHint("clear what it left: ployzctl operation resolve %s", w.id)
+	}
 	w.over = true
-	return w.emit(outcomeEvent(api.Outcome{Outcome: api.Interrupted, Operation: w.id, Error: api.Errorf(api.CodeInterrupted,
-		"its coordinator died before it came to an end").WithHint("clear what it left: ployzctl operation resolve %s", w.id)}))
+	return w.emit(outcomeEvent(out))
 }
 
 func (w *watch) show(record store.Record) error {

@@ -1,4 +1,9 @@
-package main
+// Package memworld is one machine in memory behind the daemon's real HTTP surface, for tests of that
+// surface, of the SDK and of the command.
+//
+// The socket, the surface, the operations, the leases and the participant are the real ones; only
+// what runs, the images and the store are in memory. Nothing here is for production.
+package memworld
 
 import (
 	"bytes"
@@ -7,13 +12,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -28,21 +31,23 @@ import (
 	"github.com/ployz/ployz/node/store/memstore"
 )
 
-// world is a daemon's real HTTP surface, on a real socket, over the real kernel; only what runs, the
+// World is a daemon's real HTTP surface, on a real socket, over the real kernel; only what runs, the
 // images and the store are in memory.
 //
 //	ployzctl ── socket ── daemon.API ── operation.Runner ── deploy.* ── deploy.Local ── memruntime
 //	                           └──────────────────── memstore ───────────────┘
-type world struct {
-	store   *memstore.Store
-	runtime *memruntime.Runtime
-	images  *memruntime.Images
+type World struct {
+	Store   *memstore.Store
+	Runtime *memruntime.Runtime
+	Images  *memruntime.Images
+	API     *daemon.API
 	network *memruntime.Network
-	api     *daemon.API
 	member  atomic.Pointer[daemon.Member]
 	future  *daemon.Member // what init makes the member
 
 	ahead atomic.Int64 // by how much the store's clock is ahead, in nanoseconds
+
+	closed atomic.Bool
 
 	mu sync.Mutex
 	// programs decides what an instance does, by image. Guarded by mu.
@@ -50,28 +55,28 @@ type world struct {
 	lag      bool // guarded by mu; the gateway never says that it has applied anything
 }
 
-// startWorld serves on socket until the test ends.
-func startWorld(dir, socket string) (*world, func(), error) {
-	w := &world{
-		runtime: memruntime.New(), images: memruntime.NewImages(),
+// Start serves on socket until stop is called. dir is for what is on disk.
+func Start(dir, socket string) (w *World, stop func(), err error) {
+	w = &World{
+		Runtime: memruntime.New(), Images: memruntime.NewImages(),
 		network: memruntime.NewNetwork(), programs: map[string]memruntime.Program{},
 	}
-	w.store = memstore.New(memstore.Config{Clock: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }})
-	w.runtime.Program = w.program
-	w.runtime.Command = command
+	w.Store = memstore.New(memstore.Config{Clock: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }})
+	w.Runtime.Program = w.program
+	w.Runtime.Command = command
 	for _, ref := range []string{"app:v1", "app:v2", "web:v1", "db:v1"} {
-		w.images.Serve(ref, ref, runtime.ImageConfig{})
+		w.Images.Serve(ref, ref, runtime.ImageConfig{})
 	}
 	fences, err := coordination.OpenFences(filepath.Join(dir, "fences.json"))
 	if err != nil {
 		return nil, nil, err
 	}
 	w.future = w.makeMember(fences)
-	w.api = &daemon.API{
+	w.API = &daemon.API{
 		Version: api.Version{Version: "1.2.3", API: "v1"}, Status: w.status, Doctor: doctor,
 		Founder: w.future.Runner, Member: w.member.Load, Log: slog.New(slog.DiscardHandler),
 		Founding: daemon.Kinds{api.KindMachineInit: daemon.KindOf(func(r api.InitRequest) operation.Operation { return &found{w: w, request: r} }, nil)},
-		Admit:    func(daemon.Peer) bool { return true },
+		Admit:    func(daemon.Peer) bool { return !w.closed.Load() },
 	}
 	l, err := daemon.Listen(socket)
 	if err != nil {
@@ -79,40 +84,40 @@ func startWorld(dir, socket string) (*world, func(), error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); w.api.Serve(ctx, l) }()
+	go func() { defer close(done); w.API.Serve(ctx, l) }()
 	return w, func() { cancel(); <-done }, nil
 }
 
-func (w *world) makeMember(fences *coordination.Fences) *daemon.Member {
+func (w *World) makeMember(fences *coordination.Fences) *daemon.Member {
 	local := &deploy.Local{
-		Runtime: w.runtime, Images: w.images, Network: w.network, Console: w.runtime, Fences: fences,
+		Runtime: w.Runtime, Images: w.Images, Network: w.network, Console: w.Runtime, Fences: fences,
 		Subnet:  deploy.Subnet{V4: netip.MustParsePrefix("10.101.1.0/24"), V6: netip.MustParsePrefix("fd00:1:2:1::/64")},
 		Machine: w.observe, Serving: w.serving,
 	}
 	kit := deploy.Kit{
-		Facts: w.store.Facts(), Participants: alone{local}, Sealer: plainSealer{}, Now: time.Now,
+		Facts: w.Store.Facts(), Participants: alone{local}, Sealer: plainSealer{}, Now: time.Now,
 		Settle: time.Millisecond, ApplyDeadline: 300 * time.Millisecond,
 	}
-	leases := &coordination.Leases{Facts: w.store.Facts()}
+	leases := &coordination.Leases{Facts: w.Store.Facts()}
 	runner := &operation.Runner{
-		Facts: w.store.Facts(), Log: w.store.Log(), Machine: "m1", Now: time.Now, NewID: operation.NewID,
+		Facts: w.Store.Facts(), Log: w.Store.Log(), Machine: "m1", Now: time.Now, NewID: operation.NewID,
 		Acquire: func(ctx context.Context, scope string, h coordination.Holder) (operation.Lease, error) {
 			return leases.Acquire(ctx, scope, h)
 		},
 	}
 	kinds := daemon.DeployKinds(kit)
-	for name, kind := range daemon.ImageKinds(daemon.ImageKit{Facts: w.store.Facts(), Images: w.images, Pruner: w, Machine: "m1"}) {
+	for name, kind := range daemon.ImageKinds(daemon.ImageKit{Facts: w.Store.Facts(), Images: w.Images, Pruner: w, Machine: "m1"}) {
 		kinds[name] = kind
 	}
 	return &daemon.Member{
-		Machine: "m1", Runner: runner, Kinds: kinds, Facts: w.store.Facts(), View: w.store.View(), Ledger: w.store.Log(),
-		Instances: w.runtime, Console: w.runtime, Images: w.images, Missing: w.missing,
+		Machine: "m1", Runner: runner, Kinds: kinds, Facts: w.Store.Facts(), View: w.Store.View(), Ledger: w.Store.Log(),
+		Instances: w.Runtime, Console: w.Runtime, Images: w.Images, Missing: w.missing,
 	}
 }
 
 // program is what an instance does: what the test said of its image, else jobs end well and all
 // else runs.
-func (w *world) program(spec runtime.Spec) memruntime.Program {
+func (w *World) program(spec runtime.Spec) memruntime.Program {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if p, ok := w.programs[spec.Image]; ok {
@@ -121,9 +126,13 @@ func (w *world) program(spec runtime.Spec) memruntime.Program {
 	return memruntime.Program{Lines: []string{spec.Slot + " starts"}, Ends: spec.Job}
 }
 
-// command is what exec runs: cat and echo, and exit N.
-func command(_ runtime.Spec, c runtime.Command) (int, error) {
+// command is what exec runs; `ready`, for probes, never succeeds in app:v1.
+func command(spec runtime.Spec, c runtime.Command) (int, error) {
 	switch c.Args[0] {
+	case "ready":
+		if spec.Image == "app:v1" {
+			return 1, nil
+		}
 	case "cat":
 		if c.Stdin != nil {
 			io.Copy(c.Stdout, c.Stdin)
@@ -145,12 +154,12 @@ func command(_ runtime.Spec, c runtime.Command) (int, error) {
 	return 0, nil
 }
 
-func (w *world) observe(context.Context) (deploy.Observation, error) {
+func (w *World) observe(context.Context) (deploy.Observation, error) {
 	return deploy.Observation{Controllers: []string{"pids"}, CPUs: 4, MemoryBytes: 8 << 30, Listening: map[string]string{"tcp/25": "exim4 (pid 812)"}}, nil
 }
 
-func (w *world) serving(ctx context.Context, ns string) ([]deploy.Consumer, error) {
-	fact, err := w.store.Facts().Get(ctx, store.Route(ns))
+func (w *World) serving(ctx context.Context, ns string) ([]deploy.Consumer, error) {
+	fact, err := w.Store.Facts().Get(ctx, store.Route(ns))
 	if err != nil && !store.IsNotFound(err) {
 		return nil, err
 	}
@@ -162,11 +171,11 @@ func (w *world) serving(ctx context.Context, ns string) ([]deploy.Consumer, erro
 	return []deploy.Consumer{{Name: "gateway", Revision: fact.Revision}}, nil
 }
 
-func (w *world) missing(digests []string) ([]string, error) { return digests, nil }
+func (w *World) missing(digests []string) ([]string, error) { return digests, nil }
 
 // PlanPrune implements daemon.Pruner.
-func (w *world) PlanPrune(ctx context.Context, _ time.Duration) (api.PrunePlan, error) {
-	list, err := w.images.List(ctx)
+func (w *World) PlanPrune(ctx context.Context, _ time.Duration) (api.PrunePlan, error) {
+	list, err := w.Images.List(ctx)
 	var plan api.PrunePlan
 	for _, e := range list {
 		plan.Images = append(plan.Images, api.PrunedImage{Digest: e.Digest, References: e.References})
@@ -175,10 +184,10 @@ func (w *world) PlanPrune(ctx context.Context, _ time.Duration) (api.PrunePlan, 
 }
 
 // Prune implements daemon.Pruner.
-func (w *world) Prune(ctx context.Context, plan api.PrunePlan) (api.PrunePlan, error) {
+func (w *World) Prune(ctx context.Context, plan api.PrunePlan) (api.PrunePlan, error) {
 	for _, i := range plan.Images {
 		for _, ref := range i.References {
-			if err := w.images.Remove(ctx, ref); err != nil {
+			if err := w.Images.Remove(ctx, ref); err != nil {
 				return plan, err
 			}
 		}
@@ -186,7 +195,7 @@ func (w *world) Prune(ctx context.Context, plan api.PrunePlan) (api.PrunePlan, e
 	return plan, nil
 }
 
-func (w *world) status(context.Context) (api.Status, error) {
+func (w *World) status(context.Context) (api.Status, error) {
 	s := api.Status{
 		Machine: api.MachineStatus{Name: "m1"}, Daemon: api.DaemonStatus{State: api.StateUp, PID: 42, Version: "1.2.3"},
 		Store: api.StoreStatus{State: api.StateAbsent}, Gateway: api.ServingStatus{State: api.StateAbsent}, DNS: api.ServingStatus{State: api.StateAbsent},
@@ -213,7 +222,7 @@ func doctor(context.Context) []api.Check {
 
 // found stands for machine.init: one step, one commit, and the machine is a member.
 type found struct {
-	w       *world
+	w       *World
 	request api.InitRequest
 }
 
@@ -264,13 +273,33 @@ func (plainSealer) Fingerprint(_, _ string, value []byte) string {
 	return fmt.Sprintf("%08x", len(value))
 }
 
-// dialable reports whether something listens on a socket.
-func dialable(t *testing.T, socket string) bool {
-	t.Helper()
-	conn, err := net.Dial("unix", socket)
+// Found makes the machine a member, without the operation.
+func (w *World) Found() error {
+	member, err := json.Marshal(machine.Member{Operation: "test", ID: "m1", Name: "m1", Recipient: "age1test"})
 	if err != nil {
-		return false
+		return err
 	}
-	conn.Close()
-	return true
+	_, err = w.Store.Facts().Commit(context.Background(), store.Batch{ID: "found", Puts: []store.Put{{Key: store.Machine("m1"), Value: member}}})
+	w.member.Store(w.future)
+	return err
+}
+
+// Close refuses every peer from now on.
+func (w *World) Close() { w.closed.Store(true) }
+
+// Pass moves the store's clock: leases run out.
+func (w *World) Pass(d time.Duration) { w.ahead.Add(int64(d)) }
+
+// SetLag makes the gateway say that it has applied nothing new.
+func (w *World) SetLag(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lag = on
+}
+
+// SetProgram decides what instances of an image do from their next start on.
+func (w *World) SetProgram(image string, p memruntime.Program) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.programs[image] = p
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,10 +59,14 @@ func setUp(env *testscript.Env) error {
 	return nil
 }
 
+// hung are the worlds with a call that hangs: a channel that heal closes.
+var hung sync.Map
+
 // worldCommand changes the world under the script:
 //
 //	world program IMAGE runs|ends|refuse [STATUS] [LINE...]   what instances of an image do
 //	world fault CALL PREFIX                                  the runtime's call fails for instances with that prefix
+//	world hang CALL PREFIX                                   the runtime's call does not return until heal
 //	world heal                                               no fault, no hook, no lag
 //	world commit lost|landed|rejected                        how the next commits end
 //	world close                                              the socket refuses everybody
@@ -81,9 +86,21 @@ func worldCommand(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			return nil
 		})
+	case "hang":
+		released := make(chan struct{})
+		hung.Store(w, released)
+		w.Runtime.SetFault(func(p memruntime.Point) error {
+			if p.Call == args[1] && strings.HasPrefix(p.Subject, args[2]) {
+				<-released
+			}
+			return nil
+		})
 	case "close":
 		w.Close()
 	case "heal":
+		if released, ok := hung.LoadAndDelete(w); ok {
+			close(released.(chan struct{}))
+		}
 		w.Runtime.SetFault(nil)
 		w.Store.SetHooks(memstore.Hooks{})
 		w.SetLag(false)

@@ -51,12 +51,11 @@ func checkControllers() api.Check {
 	if err != nil {
 		return check("cgroup controllers", "", api.AsError(err))
 	}
+	missing := slices.DeleteFunc([]string{"cpu", "io", "memory", "pids"}, func(c string) bool { return slices.Contains(have, c) })
 	c := api.Check{Name: "cgroup controllers", Result: api.CheckOK, Seen: strings.Join(have, " ")}
-	for _, wanted := range []string{"cpu", "io", "memory", "pids"} {
-		if !slices.Contains(have, wanted) {
-			c.Result = api.CheckWarning
-			c.Error = unfit("cgroup controllers", "limits cannot be enforced here for want of %s; deploys that ask for them are refused", wanted)
-		}
+	if len(missing) > 0 {
+		c.Result = api.CheckWarning
+		c.Error = unfit("cgroup controllers", "limits of %s cannot be enforced here; deploys that ask for them are refused", strings.Join(missing, ", "))
 	}
 	return c
 }

@@ -22,7 +22,9 @@ func (a *app) deployCommand() *cobra.Command {
 		Long: `Make a namespace what a Compose file asks for.
 
 The new serves before the old stops; nothing is committed before it is ready, and a failure before
-that puts everything back. Ctrl-C cancels and waits for that; a second Ctrl-C leaves it running.`,
+that puts everything back. Ctrl-C cancels and waits for that; a second Ctrl-C leaves it running.
+
+Which keys of the file are supported, and why others are refused: ployzctl help compose`,
 		Example: `  ployzctl deploy
   ployzctl deploy -f shop/compose.yaml --image web=shop/web:v2
   ployzctl preview && ployzctl deploy --plan 3f2a9c0d11e4b867`,

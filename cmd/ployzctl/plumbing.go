@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/deploy/compose"
 	"github.com/ployz/ployz/node/sdk"
 )
 
@@ -77,6 +78,14 @@ nothing changed, 4 rolled back, 5 stranded or interrupted: leftovers are named, 
 7 committed with leftovers.
 `)
 	return &cobra.Command{Use: "errors", Short: "What every error code and exit status means", Long: text.String()}
+}
+
+// composeTopic is `ployzctl help compose`.
+func composeTopic() *cobra.Command {
+	return &cobra.Command{
+		Use: "compose", Short: "Which keys of a Compose file are understood, which are refused, and why",
+		Long: "Which keys of a Compose file are understood, which are refused, and why. None is ignored in silence.\n\n" + compose.Table(),
+	}
 }
 
 // manCommand writes man pages for the package, one a command.

@@ -33,7 +33,7 @@ func (a *app) root() *cobra.Command {
 		Long: `ployzctl deploys to machines of your own and shows what runs there.
 
 It talks to ployzd on this machine, or with --host or --context to one that your ssh reaches.
-What every error code means: ployzctl help errors`,
+What every error code means: ployzctl help errors. Which Compose keys work: ployzctl help compose`,
 		SilenceErrors: true, SilenceUsage: true, Version: version,
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
 			a.began = true
@@ -66,7 +66,7 @@ func (a *app) addGroups(root *cobra.Command) {
 	add("things", "What deploys use:", a.imageCommand(), a.valueCommand("secret"), a.valueCommand("config"))
 	add("machine", "Machine and cluster:", a.initCommand(), a.statusCommand(), a.doctorCommand(),
 		a.operationCommand(), a.eventsCommand(), a.contextCommand(), a.versionCommand(), dev.Command())
-	root.AddCommand(a.dialCommand(), a.manCommand(), errorsTopic())
+	root.AddCommand(a.dialCommand(), a.manCommand(), errorsTopic(), composeTopic())
 	root.SetHelpCommandGroupID("machine")
 	root.SetCompletionCommandGroupID("machine")
 }

@@ -181,7 +181,7 @@ var noise = []struct {
 	{regexp.MustCompile(`\bd[0-9a-hjkmnp-tv-z]{12}\b`), "OPERATION"},
 	{regexp.MustCompile(`\b(shop-[a-z]+(?:-\d)?)-[a-z2-9]{6}\b`), "$1-XXXXXX"},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(ms|µs|s)\b`), "TIME"},
-	{regexp.MustCompile(`revision \d+`), "revision N"},
+	{regexp.MustCompile(`revision \d+, not \d+`), "revision N, not M"},
 	{regexp.MustCompile(` +TIME`), " TIME"},
 }
 

@@ -117,7 +117,7 @@ func (a *app) showService(s api.ServiceStatus) error {
 		fmt.Fprintf(a.out, "port     %d/%s → %d\n", p.Published, p.Protocol, p.Target)
 	}
 	for _, in := range s.Instances {
-		fmt.Fprintf(a.out, "\n%s  on %s, %s since %s\n", in.ID, in.Machine, in.State, ago(in.Since))
+		fmt.Fprintf(a.out, "\n%s  on %s, %s, started %s\n", in.ID, in.Machine, in.State, ago(in.Since))
 		fmt.Fprintf(a.out, "  addresses %s\n  unit      %s\n", strings.TrimSpace(joined(" ", in.Addresses)), in.Unit)
 		if in.Restarts > 0 {
 			fmt.Fprintf(a.out, "  restarts  %d\n", in.Restarts)

@@ -141,7 +141,9 @@ func postrouting(c Config) chain {
 	}
 	ch.add("", oif(c.Bridge), source(netip.MustParsePrefix("127.0.0.0/8")), masquerade())
 	for _, subnet := range []netip.Prefix{c.V4, c.V6} {
-		outward := oifNot(c.Bridge)
+		// What the machine says to itself from a bridge address stays as it is: the resolver
+		// knows the machine by it.
+		outward := append(oifNot(c.Bridge), oifNot("lo")...)
 		for _, name := range c.Overlay {
 			outward = append(outward, oifNot(name)...)
 		}

@@ -6,7 +6,7 @@ import (
 	"github.com/ployz/ployz/node/runtime"
 )
 
-func TestAuthFor(t *testing.T) {
+func TestAuthForTheDefaultRegistry(t *testing.T) {
 	auths := map[string]runtime.RegistryAuth{"docker.io": {Username: "hub"}, "r.example:5000": {Username: "own"}, "localhost": {Username: "local"}}
 	for reference, want := range map[string]string{
 		"nginx":                    "hub",

@@ -56,6 +56,7 @@ func pages(ctx context.Context) http.Handler {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
+	mux.HandleFunc("/say", func(_ http.ResponseWriter, r *http.Request) { fmt.Println(r.URL.Query().Get("text")) })
 	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
 		text, err := os.ReadFile(r.URL.Query().Get("path"))
 		if err != nil {

@@ -98,12 +98,5 @@ func TestInitInterrupted(t *testing.T) {
 		t.Fatalf("the last init: exit status %d\n%s%s", r.Status, r.Out, r.Err)
 	}
 	wantUp(t, m)
-	m.Push("web:1", nil)
-	m.File("token", "s3cret")
-	m.MustDeploy(web)
-}
-
-func lastLine(text string) string {
-	text = strings.TrimSpace(text)
-	return text[strings.LastIndexByte(text, '\n')+1:]
+	deploySite(m)
 }

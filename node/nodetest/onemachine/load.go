@@ -34,7 +34,7 @@ func startLoad(t testing.TB, lab, place, agent string, p load.Plan) *Running {
 	in, feed := io.Pipe()
 	r := &Running{t: t, place: place, in: feed, done: make(chan struct{}), out: &bytes.Buffer{}}
 	t.Cleanup(r.end)
-	ready := &lineWaiter{Buffer: r.out, seen: make(chan struct{})}
+	ready := &lineWaiter{kept: r.out, seen: make(chan struct{})}
 	go func() {
 		defer close(r.done)
 		var status int
@@ -80,14 +80,14 @@ func (r *Running) Stop() load.Report {
 
 // lineWaiter keeps what is written and tells of the first line.
 type lineWaiter struct {
-	*bytes.Buffer
+	kept *bytes.Buffer
 	seen chan struct{}
 	told bool
 }
 
 func (w *lineWaiter) Write(p []byte) (int, error) {
-	n, err := w.Buffer.Write(p)
-	if !w.told && bytes.HasPrefix(w.Bytes(), []byte("ready\n")) {
+	n, err := w.kept.Write(p)
+	if !w.told && bytes.HasPrefix(w.kept.Bytes(), []byte("ready\n")) {
 		w.told = true
 		close(w.seen)
 	}

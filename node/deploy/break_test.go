@@ -46,6 +46,19 @@ func twoCommits(t *testing.T, l *lab) {
 	l.mustRun(t, deploy.NewDeploy(l.kit, shop("v2"), nil))
 }
 
+func secretSet(t *testing.T, l *lab) {
+	l.mustRun(t, deploy.NewSetSecret(l.kit, "shop", "key", []byte("v")))
+}
+
+// everything is an update of the shop that has each kind of step there is.
+func everything() api.Spec {
+	s := withAfter()
+	edit(&s, "app", func(s *api.Service) { s.Image, s.Update.Order = "app:v2", "stop-first" })
+	edit(&s, "db", func(s *api.Service) { s.Ports = []api.Port{{Published: 8081, Target: 5432, Protocol: "tcp"}} })
+	edit(&s, "web", func(s *api.Service) { s.Ports = []api.Port{{Published: 8082, Target: 80, Protocol: "tcp"}} })
+	return s
+}
+
 // TestBreak breaks every operation of this package everywhere.
 func TestBreak(t *testing.T) {
 	for name, c := range Cases() {
@@ -76,7 +89,9 @@ func Cases() map[string]optest.Case {
 		"run": on(shopRuns, func(l *lab) operation.Operation {
 			return deploy.NewRun(l.kit, api.RunRequest{Namespace: "shop", Service: "app", Command: []string{"app", "check"}})
 		}),
-		"secret.set": on(nothing, func(l *lab) operation.Operation { return deploy.NewSetSecret(l.kit, "shop", "key", []byte("v")) }),
-		"config.set": on(nothing, func(l *lab) operation.Operation { return deploy.NewSetConfig(l.kit, "shop", "file", []byte("v")) }),
+		"secret.set":        on(nothing, func(l *lab) operation.Operation { return deploy.NewSetSecret(l.kit, "shop", "key", []byte("v")) }),
+		"secret.set/remove": on(secretSet, func(l *lab) operation.Operation { return deploy.NewSetSecret(l.kit, "shop", "key", nil) }),
+		"deploy/everything": on(shopRuns, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, everything(), nil) }),
+		"config.set":        on(nothing, func(l *lab) operation.Operation { return deploy.NewSetConfig(l.kit, "shop", "file", []byte("v")) }),
 	}
 }

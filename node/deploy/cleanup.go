@@ -19,7 +19,12 @@ const pollPause = 25 * time.Millisecond
 
 // cleanup is what follows the commit: traffic moves, and the old goes once nobody uses it.
 func (c *change) cleanup(l layout) []operation.Step {
-	steps := c.publishSteps(l)
+	var steps []operation.Step
+	for _, m := range c.machines {
+		if m.silent == nil && c.publishes() {
+			steps = append(steps, c.publishStep(l, m.member.Name))
+		}
+	}
 	for _, m := range c.machines {
 		if m.silent == nil {
 			steps = append(steps, c.applyStep(m.member.Name))
@@ -101,45 +106,31 @@ func (c *change) longestGrace(l layout) time.Duration {
 	return longest
 }
 
-// publishSteps switch the machines' published ports. A port that moves from one service to another
-// is let go of by all before anybody takes it.
-func (c *change) publishSteps(l layout) []operation.Step {
-	var release, take []operation.Step
-	for _, slot := range l.present {
-		if c.losesPort(slot.Service) {
-			release = append(release, c.act(slot.Machine, Action{Verb: "publish", Instance: slot.Instance, Ports: c.keptPorts(slot.Service)}, "release the ports of "+slot.Name))
-		}
-	}
+// publishStep makes the machine's published ports what the release says, whatever they were before.
+func (c *change) publishStep(l layout, machineName string) operation.Step {
+	ports := map[string][]api.Port{}
 	for _, p := range l.places {
-		ports := c.next.spec.Services[p.service].Ports
-		if len(ports) > 0 || p.keep && len(c.presentSpec().Services[p.service].Ports) > 0 {
-			take = append(take, c.act(p.machine, Action{Verb: "publish", Instance: p.instance(), Ports: ports}, "publish "+p.slot))
+		if of := c.next.spec.Services[p.service].Ports; p.machine == machineName && len(of) > 0 {
+			ports[p.instance()] = of
 		}
 	}
-	return append(release, take...)
+	return c.act(machineName, Action{Verb: "publish", Namespace: c.ns, Ports: ports}, "publish ports")
 }
 
-// losesPort reports whether another service takes over a port that the service has published.
-func (c *change) losesPort(service string) bool {
-	for _, port := range c.presentSpec().Services[service].Ports {
-		for name, other := range c.next.spec.Services {
-			if name != service && slices.ContainsFunc(other.Ports, samePort(port)) {
+// publishes reports whether ports may have to change. After an operation that did not come to its end
+// only the machine knows what is published, so it is told in any case.
+func (c *change) publishes() bool {
+	if c.unfinished != nil || c.kind == api.KindClear {
+		return true
+	}
+	for _, spec := range []api.Spec{c.presentSpec(), c.next.spec} {
+		for _, s := range spec.Services {
+			if len(s.Ports) > 0 {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// keptPorts are those that a service has and goes on having.
-func (c *change) keptPorts(service string) []api.Port {
-	var kept []api.Port
-	for _, port := range c.presentSpec().Services[service].Ports {
-		if slices.Contains(c.next.spec.Services[service].Ports, port) {
-			kept = append(kept, port)
-		}
-	}
-	return kept
 }
 
 // samePort tells whether two ports cannot be published side by side.

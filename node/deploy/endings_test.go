@@ -155,7 +155,7 @@ func TestJobAfterFails(t *testing.T) {
 			}
 			l.runtime.Program = nil
 			again, seen := l.watch(t.Context(), deploy.NewRestart(l.kit, "shop", "zap"))
-			if again.Outcome != api.Committed || !slices.Equal(stepsThat(seen, api.EventStepDone), []string{"publish web-0", "routing applied", "run zap", "remove job zap"}) {
+			if again.Outcome != api.Committed || !slices.Equal(stepsThat(seen, api.EventStepDone), []string{"publish ports", "routing applied", "run zap", "remove job zap"}) {
 				t.Errorf("the command that clears it ended %s: %v", again.Outcome, stepsThat(seen, api.EventStepDone))
 			}
 		})

@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -127,36 +126,6 @@ func (l *Local) retire(ctx context.Context, instance string) error {
 		return err
 	}
 	return l.Network.Detach(ctx, instance)
-}
-
-// publish moves the service's ports to this instance. The instance that had them gives them up
-// first, in the same call, so that no other can get in between.
-func (l *Local) publish(ctx context.Context, action Action) error {
-	list, err := l.Runtime.List(ctx)
-	if err != nil {
-		return err
-	}
-	at := slices.IndexFunc(list, func(o runtime.Observation) bool { return o.ID == action.Instance })
-	if at < 0 {
-		return api.Errorf(api.CodeNotFound, "there is no instance %s on this machine", action.Instance)
-	}
-	own := list[at]
-	for _, o := range list {
-		if o.ID != own.ID && o.Spec.Namespace == own.Spec.Namespace && o.Spec.Service == own.Spec.Service {
-			if err := l.Network.Publish(ctx, o.ID, o.Addresses, nil); err != nil {
-				return err
-			}
-		}
-	}
-	return l.Network.Publish(ctx, own.ID, own.Addresses, published(action.Ports))
-}
-
-func published(ports []api.Port) []runtime.PublishedPort {
-	var list []runtime.PublishedPort
-	for _, p := range ports {
-		list = append(list, runtime.PublishedPort{Listen: p.Listen, Published: p.Published, Target: p.Target, Protocol: p.Protocol})
-	}
-	return list
 }
 
 // Applied implements Participant.

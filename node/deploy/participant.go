@@ -41,12 +41,14 @@ type Participant interface {
 
 // Action is one small thing done to an instance.
 type Action struct {
-	// Verb is "stop", "start", "retire" (stop, unlink, remove), "publish" (switch the
-	// machine's published ports to the instance), or "fence" (do nothing but listen to no
-	// older fence any more; without an instance).
-	Verb     string
-	Instance string
-	Ports    []api.Port
+	// Verb is "stop", "start", "retire" (stop, unlink, remove) of an instance, "publish" (make
+	// Ports all that the namespace publishes on the machine), or "fence" (do nothing but listen
+	// to no older fence any more).
+	Verb      string
+	Instance  string
+	Namespace string
+	// Ports are those to publish, by instance.
+	Ports map[string][]api.Port
 }
 
 // Resolved is an image that a machine can run.

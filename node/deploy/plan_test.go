@@ -59,7 +59,7 @@ func TestPreviewOfTheFirst(t *testing.T) {
 		"start: start migrate on m1", "ready: ready migrate on m1",
 		"start: start app-0 on m1, start app-1 on m1", "ready: ready app-0 on m1, ready app-1 on m1", "announce: announce db, app",
 		"start: start web-0 on m1", "ready: ready web-0 on m1",
-		"clean up: publish web-0 on m1, routing applied on m1, remove job migrate on m1")
+		"clean up: publish ports on m1, routing applied on m1, remove job migrate on m1")
 	if to := plan.Changes[0].To; !strings.HasPrefix(to, "app:v1@sha256:") {
 		t.Errorf("the image is shown as %s", to)
 	}

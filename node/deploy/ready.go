@@ -47,7 +47,7 @@ func (l *Local) Await(ctx context.Context, spec runtime.Spec, probe *api.Probe) 
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() == nil {
+		if !over(ctx) {
 			last = err.Error()
 		}
 		select {
@@ -56,6 +56,13 @@ func (l *Local) Await(ctx context.Context, spec runtime.Spec, probe *api.Probe) 
 		case <-time.After(interval):
 		}
 	}
+}
+
+// over reports whether the time is up. A call that had its deadline from ctx can return just before ctx
+// itself says so; its time-out is not the instance's answer.
+func over(ctx context.Context) bool {
+	deadline, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && !time.Now().Before(deadline)
 }
 
 // awaitJob waits for a one-shot run to end well.

@@ -121,18 +121,3 @@ func TestPinned(t *testing.T) {
 		}
 	}
 }
-
-func TestAuthFor(t *testing.T) {
-	auths := map[string]runtime.RegistryAuth{"r.test:5000": {Username: "a"}, "localhost": {Username: "b"}, "library": {Username: "c"}}
-	for reference, want := range map[string]string{
-		"r.test:5000/web": "a", "localhost/web": "b", "library/web": "", "web": "", "other.test/web": "",
-	} {
-		got := ""
-		if auth := authFor(reference, auths); auth != nil {
-			got = auth.Username
-		}
-		if got != want {
-			t.Errorf("%s: %q, want %q", reference, got, want)
-		}
-	}
-}

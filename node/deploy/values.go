@@ -47,10 +47,11 @@ type SetValue struct {
 	remove bool
 	value  []byte
 
-	operation string
-	revision  store.Revision
-	exists    bool
-	sealed    api.SealedSecret
+	operation  string
+	unfinished *operation.Unfinished
+	revision   store.Revision
+	exists     bool
+	sealed     api.SealedSecret
 }
 
 // NewSetSecret stores a secret; a nil value removes it.
@@ -83,7 +84,7 @@ func (s *SetValue) key() store.Key {
 
 // Inspect implements operation.Operation.
 func (s *SetValue) Inspect(ctx context.Context, before operation.Situation) error {
-	s.operation = before.Operation
+	s.operation, s.unfinished = before.Operation, before.Unfinished
 	if err := CheckNamespace(s.ns); err != nil {
 		return err
 	}
@@ -120,7 +121,7 @@ func (s *SetValue) Plan() operation.Plan {
 	change := api.Change{Action: "create", Subject: string(s.key())}
 	var absent *api.Error
 	switch {
-	case s.remove && !s.exists:
+	case s.remove && !s.exists && s.unfinished == nil: // else it may be what that one removed
 		absent = api.Errorf(api.CodeNotFound, "there is nothing of that name").About(s.ns + "/" + s.name)
 	case s.remove:
 		change.Action = "remove"

@@ -10,6 +10,8 @@
 //	the commit                coordinator killed before/after    interrupted
 //	a cleaning step           before it acts, after it acted     committed-with-leftovers
 //	a ledger entry            cannot be written                  nothing done that is not undone
+//	a ledger entry            coordinator killed after it        resolved by the retry
+//	every ledger entry        landed, its answer lost            committed
 //
 // After each of these the operation is tried again, unbroken, and must end in the same world as a
 // run that was never broken.

@@ -19,7 +19,11 @@ func Exhaust(t *testing.T, c Case) {
 		t.Run("step "+step.Name, func(t *testing.T) { c.breakStep(t, clean, step) })
 	}
 	t.Run("commit", func(t *testing.T) { c.breakCommit(t, clean) })
-	t.Run("ledger", func(t *testing.T) { c.breakLedger(t, clean) })
+	t.Run("ledger", func(t *testing.T) {
+		c.breakLedger(t, clean)
+		c.killAtLedger(t, clean)
+		c.loseLedgerAnswers(t, clean)
+	})
 	t.Run("fence", func(t *testing.T) { c.loseLease(t) })
 }
 
@@ -215,6 +219,43 @@ func (c Case) breakLedger(t *testing.T, clean run) {
 			retry(t, w, clean.after)
 		})
 	}
+}
+
+// killAtLedger lets the coordinator die right after each entry in turn became durable.
+func (c Case) killAtLedger(t *testing.T, clean run) {
+	for k := range clean.entries {
+		t.Run(fmt.Sprintf("killed at entry %d", k+1), func(t *testing.T) {
+			w, seen := c.New(t), 0
+			w.Store.SetHooks(memstore.Hooks{AfterAppend: func(string, string, store.Revision) error {
+				if seen++; seen == k+1 {
+					panic(killed)
+				}
+				return nil
+			}})
+			_, _, dead := w.run(breaking{Operation: w.Operation()})
+			w.Store.SetHooks(memstore.Hooks{})
+			if !dead {
+				t.Fatal("the coordinator was not killed")
+			}
+			retry(t, w, clean.after)
+		})
+	}
+}
+
+// loseLedgerAnswers lets every entry land without an answer at first: asking again must do.
+func (c Case) loseLedgerAnswers(t *testing.T, clean run) {
+	w, lost := c.New(t), map[string]bool{}
+	w.Store.SetHooks(memstore.Hooks{AfterAppend: func(_, id string, _ store.Revision) error {
+		if lost[id] {
+			return nil
+		}
+		lost[id] = true
+		return memstore.ReplyLost()
+	}})
+	out, _, _ := w.run(breaking{Operation: w.Operation()})
+	w.Store.SetHooks(memstore.Hooks{})
+	expect(t, out, api.Committed)
+	expectSame(t, "with every entry's answer lost", clean.after, w.Snapshot())
 }
 
 // loseLease lets the scope be taken over before the commit: nothing may be committed then.

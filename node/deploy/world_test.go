@@ -72,7 +72,7 @@ func (l *lab) put(t testing.TB, key store.Key, value any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.store.Facts().Commit(context.Background(), store.Batch{ID: "test-" + string(key), Puts: []store.Put{{Key: key, Value: text}}}); err != nil {
+	if _, err := l.store.Facts().Commit(context.Background(), store.Batch{ID: operation.NewID(), Puts: []store.Put{{Key: key, Value: text}}}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,0 +1,107 @@
+package deploy_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
+	"github.com/ployz/ployz/node/deploy"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/runtime/memruntime"
+	"github.com/ployz/ployz/node/store"
+)
+
+// second adds a machine m2 to a lab; silent makes it stop answering.
+func (l *lab) second(t *testing.T) (two *memruntime.Runtime, silent *bool) {
+	t.Helper()
+	two, silent = memruntime.New(), new(bool)
+	fences, err := coordination.OpenFences(filepath.Join(t.TempDir(), "fences.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := &deploy.Local{
+		Runtime: two, Images: l.images, Network: memruntime.NewNetwork(), Console: two, Fences: fences,
+		Subnet:  deploy.Subnet{V4: netip.MustParsePrefix("10.101.2.0/24"), V6: netip.MustParsePrefix("fd00:1:2:2::/64")},
+		Machine: l.observe, Serving: l.serving, Steady: time.Nanosecond,
+	}
+	l.kit.Participants = both{l.local, local, silent}
+	l.put(t, store.Machine("m2"), machine.Member{ID: "m2", Name: "m2", Recipient: "age1second"})
+	return two, silent
+}
+
+type both struct {
+	one, two *deploy.Local
+	silent   *bool
+}
+
+func (b both) Participant(_ context.Context, name string) (deploy.Participant, error) {
+	switch {
+	case name == "m1":
+		return b.one, nil
+	case *b.silent:
+		return nil, api.Errorf(api.CodeMachineSilent, "no answer within 2s").About(name)
+	}
+	return b.two, nil
+}
+
+// TestTwoMachines: a second machine changes placement, not shape.
+func TestTwoMachines(t *testing.T) {
+	l := newLab(t)
+	two, silent := l.second(t)
+	shopRuns(t, l)
+	at := func() string {
+		var list []string
+		for name, slot := range l.current(t, "shop").Slots {
+			list = append(list, name+"@"+slot.Machine)
+		}
+		slices.Sort(list)
+		return strings.Join(list, " ")
+	}
+	if got, want := at(), "app-0@m1 app-1@m2 db-0@m1 web-0@m1"; got != want {
+		t.Errorf("placed %s, want %s", got, want)
+	}
+	if len(two.World()) != 1 {
+		t.Errorf("m2 runs %v", two.World())
+	}
+	for name, slot := range l.current(t, "shop").Slots {
+		if want := fmt.Sprintf("10.101.%s.", slot.Machine[1:]); !strings.HasPrefix(slot.V4.String(), want) {
+			t.Errorf("%s on %s has %s", name, slot.Machine, slot.V4)
+		}
+	}
+	*silent = true
+	out := l.run(deploy.NewDeploy(l.kit, shop("v2"), nil))
+	if out.Outcome != api.Refused || !strings.Contains(fmt.Sprint(out.Error.Details, out.Error), string(api.CodeMachineSilent)) {
+		t.Errorf("with m2 silent it ended %s: %v", out.Outcome, out.Error)
+	}
+	*silent = false
+	l.put(t, store.Machine("m2"), machine.Member{ID: "m2", Name: "m2", Role: machine.Draining})
+	l.mustRun(t, deploy.NewDeploy(l.kit, shop("v2"), nil))
+	if got, want := at(), "app-0@m1 app-1@m1 db-0@m1 web-0@m1"; got != want {
+		t.Errorf("off the draining machine: %s, want %s", got, want)
+	}
+	if len(two.World()) != 0 {
+		t.Errorf("m2 still runs %v", two.World())
+	}
+}
+
+// TestSilentMachineWithoutInstances is in nobody's way, but is not given anything.
+func TestSilentMachineWithoutInstances(t *testing.T) {
+	l := newLab(t)
+	_, silent := l.second(t)
+	*silent = true
+	out := l.run(deploy.NewDeploy(l.kit, shop("v1"), nil))
+	if out.Outcome != api.Committed {
+		t.Fatalf("it ended %s: %v %v", out.Outcome, out.Error, out.Leftovers)
+	}
+	plan := l.preview(t, deploy.NewScale(l.kit, "shop", "app", 3))
+	if !slices.ContainsFunc(plan.Changes, func(c api.Change) bool { return strings.Contains(c.Reason, "not m2: does not answer") }) {
+		t.Errorf("the preview does not say why not m2: %v", lines(plan))
+	}
+}

@@ -38,7 +38,7 @@ Which keys of the file are supported, and why others are refused: ployzctl help 
 		},
 	}
 	from.flags(cmd)
-	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this digest, which preview showed")
+	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this `DIGEST`, which preview showed")
 	cmd.Flags().BoolVar(&events, "events", false, "with --json: every event as a line before the outcome")
 	return cmd
 }
@@ -230,7 +230,7 @@ new commit, so a rollback can be rolled back. Without --to it is the commit befo
 		},
 	}
 	cmd.Flags().IntVar(&to, "to", 0, "the commit to go back to")
-	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this digest")
+	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this `DIGEST`")
 	return cmd
 }
 
@@ -245,7 +245,7 @@ func (a *app) removeCommand() *cobra.Command {
 			return a.operate(cmd.Context(), request{kind: api.KindRemove, body: api.NamespaceRequest{Namespace: args[0]}, plan: plan})
 		},
 	}
-	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this digest")
+	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this `DIGEST`")
 	return cmd
 }
 

@@ -112,7 +112,7 @@ func (a *app) imagePrune() *cobra.Command {
 	}
 	cmd.Flags().DurationVar(&older, "older-than", 0, "keep images that were added within this time")
 	cmd.Flags().BoolVarP(&dryRun, "preview", "n", false, "show what would go, and its plan's digest, and remove nothing")
-	cmd.Flags().StringVar(&plan, "plan", "", "remove exactly what the plan with this digest shows")
+	cmd.Flags().StringVar(&plan, "plan", "", "remove exactly what the plan with this `DIGEST` shows")
 	return cmd
 }
 

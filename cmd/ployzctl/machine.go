@@ -28,9 +28,9 @@ and the resolver. All of it boots by itself from then on.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&body.Name, "name", "", "the machine's name (default: the host's)")
-	cmd.Flags().StringVar(&body.ClusterName, "cluster-name", "", "the cluster's name (default: main)")
-	cmd.Flags().StringVar(&body.CIDR, "cidr", "", "range that machines' IPv4 subnets are taken from (default: as in /etc/ployz/config.toml)")
+	cmd.Flags().StringVar(&body.Name, "name", "", "the machine's `NAME` (default: the host's)")
+	cmd.Flags().StringVar(&body.ClusterName, "cluster-name", "", "the cluster's `NAME` (default: main)")
+	cmd.Flags().StringVar(&body.CIDR, "cidr", "", "`RANGE` that machines' IPv4 subnets are taken from (default: as in /etc/ployz/config.toml)")
 	return cmd
 }
 

@@ -7,12 +7,8 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 
-	mango "github.com/muesli/mango-cobra"
-	"github.com/muesli/roff"
 	"github.com/spf13/cobra"
 
 	"github.com/ployz/ployz/node/api"
@@ -86,34 +82,4 @@ func composeTopic() *cobra.Command {
 		Use: "compose", Short: "Which keys of a Compose file are understood, which are refused, and why",
 		Long: "Which keys of a Compose file are understood, which are refused, and why. None is ignored in silence.\n\n" + compose.Table(),
 	}
-}
-
-// manCommand writes man pages for the package, one a command.
-func (a *app) manCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "man DIR", Short: "Write the man pages into a folder", Args: cobra.ExactArgs(1), Hidden: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return writeManPages(cmd.Root(), args[0])
-		},
-	}
-}
-
-func writeManPages(cmd *cobra.Command, dir string) error {
-	if cmd.Hidden || cmd.Name() == "help" || cmd.Name() == "completion" {
-		return nil
-	}
-	page, err := mango.NewManPage(1, cmd)
-	if err != nil {
-		return api.Errorf(api.CodeInternal, "the man page of %s: %w", cmd.CommandPath(), err)
-	}
-	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".1"
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(page.Build(roff.NewDocument())), 0o644); err != nil {
-		return api.Errorf(api.CodeBadRequest, "writing a man page: %w", err)
-	}
-	for _, child := range cmd.Commands() {
-		if err := writeManPages(child, dir); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -46,7 +46,7 @@ func (a *app) logsCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVarP(&q.Follow, "follow", "f", false, "go on until Ctrl-C")
 	f.IntVarP(&q.Lines, "lines", "n", 100, "how many of the last lines to begin with; -1 is all")
-	f.StringVar(&since, "since", "", "only what is newer: 10m, or 2026-01-02T15:04:05Z")
+	f.StringVar(&since, "since", "", "only what is newer than this `TIME`: 10m, or 2026-01-02T15:04:05Z")
 	return cmd
 }
 
@@ -149,9 +149,9 @@ func (a *app) execCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVarP(&interactive, "interactive", "i", false, "pass this command's input on")
 	f.BoolVarP(&tty, "tty", "t", false, "give the command a terminal")
-	f.StringVarP(&e.User, "user", "u", "", "user, as name or uid, with :group (default: the service's)")
-	f.StringVarP(&e.WorkDir, "workdir", "w", "", "folder to run it in")
-	f.StringArrayVarP(&e.Env, "env", "e", nil, "NAME=VALUE to add to its environment")
+	f.StringVarP(&e.User, "user", "u", "", "`USER`, as name or uid, with :group (default: the service's)")
+	f.StringVarP(&e.WorkDir, "workdir", "w", "", "`FOLDER` to run it in")
+	f.StringArrayVarP(&e.Env, "env", "e", nil, "`NAME=VALUE` to add to its environment")
 	f.SetInterspersed(false)
 	return cmd
 }
@@ -266,7 +266,7 @@ while it runs.`,
 			return a.runOnce(cmd.Context(), body)
 		},
 	}
-	cmd.Flags().StringArrayVarP(&env, "env", "e", nil, "NAME=VALUE to add to its environment")
+	cmd.Flags().StringArrayVarP(&env, "env", "e", nil, "`NAME=VALUE` to add to its environment")
 	cmd.Flags().DurationVar(&deadline, "deadline", 0, "end it after this time (default 1h)")
 	cmd.Flags().SetInterspersed(false)
 	return cmd

@@ -43,8 +43,8 @@ What every error code means: ployzctl help errors. Which Compose keys work: ploy
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.host, "host", "", "daemon to talk to: ssh://user@host or unix:///path (default $PLOYZ_HOST, else this machine's)")
-	flags.StringVar(&a.context, "context", "", "cluster to talk to, by the name of a context (default $PLOYZ_CONTEXT)")
+	flags.StringVar(&a.host, "host", "", "daemon to talk to, as `URL`: ssh://user@host or unix:///path (default $PLOYZ_HOST, else this machine's)")
+	flags.StringVar(&a.context, "context", "", "cluster to talk to, by the `NAME` of a context (default $PLOYZ_CONTEXT)")
 	flags.BoolVar(&a.json, "json", false, "print JSON")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print only what is essential")
 	a.completeFlag(root, "context", a.completeContexts)

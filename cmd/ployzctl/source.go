@@ -29,10 +29,10 @@ type source struct {
 
 func (s *source) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringArrayVarP(&s.files, "file", "f", nil, "Compose file, or a spec in JSON; - is standard input (default: the Compose file in this folder); again for overrides")
-	f.StringArrayVar(&s.images, "image", nil, "SERVICE=REFERENCE: use this image instead of the file's")
-	f.StringVar(&s.namespace, "namespace", "", "namespace, instead of the file's name")
-	f.StringArrayVar(&s.profiles, "profile", nil, "Compose profile to activate")
+	f.StringArrayVarP(&s.files, "file", "f", nil, "Compose `FILE`, or a spec in JSON; - is standard input (default: the Compose file in this folder); again for overrides")
+	f.StringArrayVar(&s.images, "image", nil, "`SERVICE=REFERENCE`: use this image instead of the file's")
+	f.StringVar(&s.namespace, "namespace", "", "`NAMESPACE`, instead of the file's name")
+	f.StringArrayVar(&s.profiles, "profile", nil, "Compose `PROFILE` to activate")
 }
 
 // deployRequest reads the spec and looks up the operator's registry credentials for it.

@@ -179,7 +179,7 @@ func TestSecretSealedToAnotherMachine(t *testing.T) {
 	spec.SecretEnv = map[string]runtime.SealedValue{"TOKEN": {Sealed: old, Fingerprint: "f"}}
 	arrange(t, r, image, spec)
 	err := r.Start(t.Context(), spec.ID)
-	if api.CodeOf(err) != api.CodeStartFailed || !strings.Contains(err.Error(), "secret TOKEN cannot be opened") {
+	if api.CodeOf(err) != api.CodeStartFailed || !strings.Contains(strings.Join(api.AsError(err).Log, "\n"), "secret TOKEN cannot be opened") {
 		t.Fatal(err)
 	}
 }

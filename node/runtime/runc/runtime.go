@@ -217,11 +217,11 @@ func (r *Runtime) start(ctx context.Context, id string) error {
 	if seeErr != nil || seen.Active == "active" || r.lastExit(id) >= 0 {
 		return seeErr
 	}
-	why := "its unit is " + seen.Active
+	why, lines := "its unit is "+seen.Active, []string(nil)
 	if err != nil {
-		why = api.AsError(err).Message
+		why, lines = api.AsError(err).Message, api.AsError(err).Log
 	}
-	return api.Errorf(api.CodeStartFailed, "%s", why).About("instance "+id).WithHint("ployzctl logs, or: journalctl -u %s", name)
+	return startFailed(id, why, lines)
 }
 
 // settled waits until a unit is past its stop commands: the job of a start ends before them.

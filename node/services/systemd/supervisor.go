@@ -175,10 +175,11 @@ func (s *Supervisor) startFailure(ctx context.Context, name, result string) erro
 	if o.ExitCode >= 0 {
 		why += fmt.Sprintf(", exit status %d", o.ExitCode)
 	}
+	failed := api.Errorf(api.CodeServiceFailed, "%s", why).About(name).WithHint("journalctl -u %s", name)
 	if tail := s.tail(ctx, name); tail != "" {
-		why += "; its last lines:\n" + tail
+		failed.Log = strings.Split(tail, "\n")
 	}
-	return api.Errorf(api.CodeServiceFailed, "%s", why).About(name).WithHint("journalctl -u %s", name)
+	return failed
 }
 
 // tail returns what the unit's last run wrote. It is decoration for an error, so that failing to get it is

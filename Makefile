@@ -28,10 +28,10 @@ RUNC_ENV := CC=$(GNU.$(ARCH))-gcc PKG_CONFIG_SYSROOT_DIR=$(CROSS)/root \
 endif
 
 # What a computer that runs `make test` must have; there a skipped test is a failed one.
-export PLOYZ_TEST_REQUIRE ?= root,runc,nspawn,overlay,tun,dpkg
+export PLOYZ_TEST_REQUIRE ?= root,runc,nspawn,overlay,tun,dpkg,deb,shop-images,shellcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs runc cross deb rpm packages demo demo-clean test bench generate clean deps deps-test
+.PHONY: help build images programs runc cross deb rpm packages demo demo-clean test bench generate clean deps deps-test
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r t d; do printf '  make %-12s %s\n' $$t "$$d"; done
@@ -72,7 +72,7 @@ rm -f dist/ployz_*_$(ARCH).$(1) dist/ployz-*.$(if $(filter arm64,$(ARCH)),aarch6
 ARCH=$(ARCH) VERSION='$(VERSION)' STAGE=$(STAGE) $(GO) tool nfpm package --config packaging/nfpm.yaml --packager $(1) --target dist/
 endef
 
-demo: deb ## show it all on one machine: install, deploy, kill the daemon under load
+demo: deb images ## show it all on one machine: install, deploy, kill the daemon under load
 	@packaging/install-deps.sh dev
 	@examples/demo.sh
 
@@ -82,10 +82,14 @@ demo-clean: ## remove what the demo made
 deps-test:
 	@packaging/install-deps.sh test
 
-test: deps-test deb ## everything that CI runs
+test: deps-test deb images ## everything that CI runs
 	@packaging/test.sh
 
-bench: deps-test deb ## measure, as ratios in one run
+images: ## the images of examples/, from Debian's packages
+	@examples/build-images.sh
+	@examples/build-images.sh --app-version v2
+
+bench: deps-test deb images ## measure, as ratios in one run
 	@$(GO) test -count=1 -run '^$$' -bench . -benchtime 1x -timeout 60m ./node/nodetest/...
 
 generate: ## make generated sources anew

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows Ployz on one machine of a lab, from the package to a killed control plane. Safe to repeat.
 #
-#   make demo          builds, makes the .deb and runs this
+#   make demo          builds, makes the .deb and the images, and runs this
 #   make demo-clean    takes the lab away again
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,10 +25,6 @@ show() {
 inside() { "$ctl" dev exec "$machine" -- "$@"; }
 client() { "$ctl" dev exec "$lab/client" -- "$@"; }
 shop() { client curl -sS --max-time 10 -H 'Host: shop.test' "$@"; }
-
-say 'Images of a real application: nginx, an application, PostgreSQL (from Debian packages)'
-examples/build-images.sh
-examples/build-images.sh --app-version v2
 
 say 'A machine: systemd, its own network, the package installed as on bare metal'
 # shellcheck disable=SC2012 # names are of our own making

@@ -21,6 +21,8 @@ type Holder struct {
 	Machine   string    `json:"machine"`
 	Caller    string    `json:"caller"`
 	Since     time.Time `json:"since"`
+	// Process tells apart the daemons that a machine had one after the other.
+	Process string `json:"process,omitempty"`
 }
 
 // Leases takes leases in the store.
@@ -28,6 +30,9 @@ type Leases struct {
 	Facts store.Facts
 	// TTL of new leases; 0 means the constant TTL.
 	TTL time.Duration
+	// Dead reports that a holder has certainly ended without giving its lease back, so that the
+	// scope may be taken over at once. Nil is never.
+	Dead func(Holder) bool
 }
 
 // Acquire takes the scope or refuses with operation.scope-busy, naming the holder. It never
@@ -57,8 +62,9 @@ func (l *Leases) take(ctx context.Context, lease *Lease, operation string) (err 
 		case err == nil && bytes.Equal(seen.Value, lease.value):
 			lease.token = seen.Revision // our own write, whose answer was lost
 			return nil
-		case err == nil:
+		case err == nil && !l.dead(seen.Value):
 			return busy(lease.scope, seen.Value)
+		case err == nil: // taken over below, if nobody else is faster
 		case !store.IsNotFound(err):
 			return err
 		}
@@ -71,6 +77,11 @@ func (l *Leases) take(ctx context.Context, lease *Lease, operation string) (err 
 		return err
 	}
 	return busy(lease.scope, nil)
+}
+
+func (l *Leases) dead(value []byte) bool {
+	var h Holder
+	return l.Dead != nil && json.Unmarshal(value, &h) == nil && h.Operation != "" && l.Dead(h)
 }
 
 func (l *Leases) ttl() time.Duration {
@@ -139,7 +150,9 @@ func (l *Lease) Release(ctx context.Context, puts ...store.Put) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	removal := store.Put{Key: store.Lease(l.scope), Remove: true, Expect: store.Expect(l.token), TTL: time.Second}
+	// It must not be forgotten before what it removes would be: a store that was killed forgets
+	// expired removals, and would bring the lease back.
+	removal := store.Put{Key: store.Lease(l.scope), Remove: true, Expect: store.Expect(l.token), TTL: l.ttl}
 	_, err := l.facts.Commit(ctx, store.Batch{ID: l.id("release"), Puts: append([]store.Put{removal}, puts...)})
 	return err
 }

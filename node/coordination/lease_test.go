@@ -280,10 +280,30 @@ func TestAcquireWhileRemovalExpires(t *testing.T) {
 		release(t, acquire(t, l, "op1"))
 		s.SetHooks(memstore.Hooks{BeforeCommit: func(store.Batch) error {
 			s.SetHooks(memstore.Hooks{})
-			time.Sleep(2 * time.Second)
+			time.Sleep(coordination.TTL + 2*time.Second)
 			return nil
 		}})
 		release(t, acquire(t, l, "op2"))
+	})
+}
+
+// TestDeadHolder: the lease of one who certainly ended is taken over at once, and its fence is old.
+func TestDeadHolder(t *testing.T) {
+	bubble(t, func(t *testing.T, _ *memstore.Store, l *coordination.Leases) {
+		dead := acquire(t, l, "op1")
+		l.Dead = func(h coordination.Holder) bool { return h.Operation == "op1" }
+		alive := acquire(t, l, "op2")
+		if alive.Fence() <= dead.Fence() {
+			t.Errorf("the fence was %d and is %d", dead.Fence(), alive.Fence())
+		}
+		if _, err := dead.Commit(t.Context(), write("a")); api.CodeOf(err) != api.CodeLeaseLost {
+			t.Errorf("a commit of the dead: %v", err)
+		}
+		if _, err := l.Acquire(t.Context(), scope, holder("op3")); api.CodeOf(err) != api.CodeScopeBusy {
+			t.Errorf("the next: %v", err)
+		}
+		dead.Abandon()
+		release(t, alive)
 	})
 }
 

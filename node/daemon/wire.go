@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"maps"
@@ -40,6 +41,7 @@ type Daemon struct {
 	host    *host
 	founded *filestore.Store
 	started time.Time
+	process string // random: no other daemon's
 
 	member  atomic.Pointer[Member]
 	store   atomic.Pointer[natsstore.Store]
@@ -49,6 +51,7 @@ type Daemon struct {
 // Wire makes the parts that a machine has before it belongs to a cluster.
 func (d *Daemon) Wire() error {
 	d.started = time.Now()
+	d.process = rand.Text()
 	d.units = systemd.New()
 	if err := os.MkdirAll(d.State, 0o755); err != nil {
 		return api.Errorf(api.CodeInternal, "making the state folder: %w", err)
@@ -116,12 +119,16 @@ func (d *Daemon) runtimeOf(self machine.Identity) *runc.Runtime {
 	return r
 }
 
-// runner coordinates operations from this machine.
+// runner coordinates operations from this machine. The machine has one ployzd at a time (the
+// founding's journal is locked), so the leases of an earlier one are nobody's.
 func (d *Daemon) runner(name string, facts store.Facts, log store.Log) *operation.Runner {
-	leases := &coordination.Leases{Facts: facts}
+	leases := &coordination.Leases{Facts: facts, Dead: func(h coordination.Holder) bool {
+		return h.Machine == name && h.Process != d.process
+	}}
 	return &operation.Runner{
 		Facts: facts, Log: log, Machine: name, Now: time.Now, NewID: operation.NewID,
 		Acquire: func(ctx context.Context, scope string, h coordination.Holder) (operation.Lease, error) {
+			h.Process = d.process
 			return leases.Acquire(ctx, scope, h)
 		},
 	}

@@ -50,7 +50,7 @@ purge() {
     if [ -d /run/systemd/system ]; then stop_all; fi
     rendered | while read -r file; do
         find /etc/systemd/system -name "${file##*/}" -type l -delete
-        rm -rf "$file" "$file.d"
+        rm -rf "$file" "$file.d" "$file.wants" "$file.requires"
     done
     find /etc/systemd/system -name 'ployzd.*' -type l -delete
     unmount /run/ployz

@@ -252,7 +252,7 @@ func (s *Store) writable(ctx context.Context, what string) error {
 	if time.Since(time.Unix(0, s.wrote.Load())) < writableFor {
 		return nil
 	}
-	info, err := s.streamInfo(ctx, s.core, natsconf.FactsStream(s.cfg.Generation))
+	info, err := s.streamState(ctx, s.core, natsconf.FactsStream(s.cfg.Generation))
 	if err != nil {
 		return store.Unavailable(what, err)
 	}

@@ -45,7 +45,7 @@ func (d *disk) mount() { d.t.Helper(); d.sh("mount", "-o", "loop", d.image, d.di
 
 // cut kills the process and takes the disk as it is at that moment, without what the kernel holds
 // back; the machine then comes up with that.
-func (d *disk) cut(p *natslab.Process) {
+func (d *disk) cut(p *natslab.Server) {
 	d.t.Helper()
 	after := d.image + ".after"
 	p.Kill()

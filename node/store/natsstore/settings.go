@@ -138,7 +138,7 @@ func syncSeen(r serverReport) string {
 
 func (s *Store) checkStream(ctx context.Context, l *link, want map[string]any) ([]*api.Error, error) {
 	name := fmt.Sprint(want["name"])
-	info, err := s.streamInfo(ctx, l, name)
+	info, err := s.streamState(ctx, l, name)
 	if isAPIError(err, errStreamNotFound) {
 		return []*api.Error{unsafe(l.name, "stream "+name, "absent", "there")}, nil
 	}

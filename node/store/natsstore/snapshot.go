@@ -71,7 +71,7 @@ func (l *link) snapshot(ctx context.Context, stream string, filters []string, po
 	return l.drain(ctx, stream, consumer.Name, in, upTo, each)
 }
 
-type consumerInfo struct {
+type consumerState struct {
 	Name      string `json:"name"`
 	Pending   uint64 `json:"num_pending"`
 	Delivered struct {
@@ -81,14 +81,14 @@ type consumerInfo struct {
 
 // consume makes an ephemeral consumer that delivers to inbox. settings are added to what every
 // consumer here has in common.
-func (l *link) consume(ctx context.Context, stream, inbox string, filters []string, settings map[string]any) (consumerInfo, error) {
+func (l *link) consume(ctx context.Context, stream, inbox string, filters []string, settings map[string]any) (consumerState, error) {
 	name := nuid.Next()
 	config := map[string]any{
 		"name": name, "ack_policy": "none", "deliver_subject": inbox, "filter_subjects": filters,
 		"mem_storage": true, "num_replicas": 1, "inactive_threshold": 30 * time.Second, "max_deliver": 1,
 	}
 	maps.Copy(config, settings)
-	var info consumerInfo
+	var info consumerState
 	body := map[string]any{"stream_name": stream, "config": config}
 	err := l.call(ctx, "$JS.API.CONSUMER.CREATE."+stream+"."+name, body, &info)
 	return info, err
@@ -131,7 +131,7 @@ func (l *link) drain(ctx context.Context, stream, consumer string, in *nats.Subs
 
 // drained asks whether a silent consumer has nothing left, and delivered no more than was seen.
 func (l *link) drained(ctx context.Context, stream, consumer string, seen uint64) (bool, error) {
-	var info consumerInfo
+	var info consumerState
 	if err := l.call(ctx, "$JS.API.CONSUMER.INFO."+stream+"."+consumer, nil, &info); err != nil {
 		return false, err
 	}

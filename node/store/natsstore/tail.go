@@ -83,7 +83,7 @@ func (t *tail) place(ctx context.Context) error {
 	}
 	t.leave()
 	epoch := t.l.connected()
-	var info streamInfo
+	var info streamState
 	if err := t.l.call(ctx, "$JS.API.STREAM.INFO."+t.stream, nil, &info); err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func (s *Store) EdgeDigest(ctx context.Context) (Digest, error) { return s.diges
 // Facts with a TTL are left out: copies forget them at slightly different times.
 func (s *Store) digest(ctx context.Context, l *link) (Digest, error) {
 	d := Digest{Generation: s.cfg.Generation}
-	info, err := s.streamInfo(ctx, l, natsconf.FactsStream(s.cfg.Generation))
+	info, err := s.streamState(ctx, l, natsconf.FactsStream(s.cfg.Generation))
 	if err != nil {
 		return d, unavailable("the facts", err)
 	}
@@ -93,7 +93,7 @@ func (s *Store) Verify(ctx context.Context) error {
 
 // stillAt says that the core did not move, so that a mirror ahead of it holds another history.
 func (s *Store) stillAt(ctx context.Context, last store.Revision) bool {
-	info, err := s.streamInfo(ctx, s.core, natsconf.FactsStream(s.cfg.Generation))
+	info, err := s.streamState(ctx, s.core, natsconf.FactsStream(s.cfg.Generation))
 	return err == nil && store.Revision(info.State.LastSeq) == last
 }
 

@@ -158,7 +158,7 @@ const activeWithin = 5 * time.Second
 // older generation is known by the newest cluster fact in it.
 func (v view) Freshness(ctx context.Context) (store.Freshness, error) {
 	s := v.s
-	info, err := s.streamInfo(ctx, s.edge, natsconf.FactsStream(s.cfg.Generation))
+	info, err := s.streamState(ctx, s.edge, natsconf.FactsStream(s.cfg.Generation))
 	if err != nil {
 		return store.Freshness{}, unavailable("the mirror", err)
 	}

@@ -56,7 +56,7 @@ type Machine struct {
 	// CoreConfig and EdgeConfig are the inputs of the configurations; change them and Render.
 	CoreConfig natsconf.Core
 	EdgeConfig natsconf.Edge
-	Core, Edge *Process
+	Core, Edge *Server
 	// Edit, when set, changes the core's rendered text: for what our rendering never says.
 	Edit func(text string) string
 }
@@ -102,7 +102,7 @@ func New(t testing.TB, options ...Option) *Machine {
 		o(m)
 	}
 	m.Render()
-	m.Core, m.Edge = m.process("core"), m.process("edge")
+	m.Core, m.Edge = m.server("core"), m.server("edge")
 	return m
 }
 

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// streamInfo is the part of STREAM.INFO that is looked at here.
-type streamInfo struct {
+// streamState is the part of STREAM.INFO that is looked at here.
+type streamState struct {
 	Config  map[string]any `json:"config"`
 	Created time.Time      `json:"created"`
 	State   struct {
@@ -15,7 +15,7 @@ type streamInfo struct {
 		LastSeq  uint64 `json:"last_seq"`
 		Bytes    uint64 `json:"bytes"`
 	} `json:"state"`
-	Cluster *clusterInfo `json:"cluster"`
+	Cluster *raftGroup `json:"cluster"`
 	Mirror  *struct {
 		Name   string        `json:"name"`
 		Lag    uint64        `json:"lag"`
@@ -24,7 +24,7 @@ type streamInfo struct {
 	} `json:"mirror"`
 }
 
-type clusterInfo struct {
+type raftGroup struct {
 	Leader   string `json:"leader"`
 	Replicas []struct {
 		Name    string        `json:"name"`
@@ -37,7 +37,7 @@ type clusterInfo struct {
 const followerSilence = 5 * time.Second
 
 // quorum says whether the leader can commit. A stream that is not clustered has no followers to lose.
-func (c *clusterInfo) quorum() error {
+func (c *raftGroup) quorum() error {
 	if c == nil {
 		return nil
 	}
@@ -56,12 +56,12 @@ func (c *clusterInfo) quorum() error {
 	return nil
 }
 
-// infoWithin is short: an answer takes a millisecond, and without a leader there is none.
-const infoWithin = time.Second
+// stateWithin is short: an answer takes a millisecond, and without a leader there is none.
+const stateWithin = time.Second
 
-func (s *Store) streamInfo(ctx context.Context, l *link, stream string) (streamInfo, error) {
-	var info streamInfo
-	ctx, cancel := context.WithTimeout(ctx, infoWithin)
+func (s *Store) streamState(ctx context.Context, l *link, stream string) (streamState, error) {
+	var info streamState
+	ctx, cancel := context.WithTimeout(ctx, stateWithin)
 	defer cancel()
 	err := l.call(ctx, "$JS.API.STREAM.INFO."+stream, nil, &info)
 	return info, err

@@ -43,7 +43,7 @@ func (s *Supervisor) observeOnce(ctx context.Context, name string) (units.Observ
 	}
 	o.Identity, o.Intact = units.Check(have.text)
 	if o.MainPID != 0 {
-		err = lookAtProcess(&o)
+		err = inspectMain(&o)
 	}
 	return o, err
 }

@@ -18,11 +18,11 @@ import (
 // errGone says that the main process ended while it was looked at.
 var errGone = errors.New("systemd: the process has ended")
 
-// lookAtProcess fills in what /proc knows of the main process. Only processes that we started by a unit of
+// inspectMain fills in what /proc knows of the main process. Only processes that we started by a unit of
 // ours are looked at beyond their start time: what an instance runs is its own affair.
-func lookAtProcess(o *units.Observation) error {
+func inspectMain(o *units.Observation) error {
 	dir := "/proc/" + strconv.Itoa(o.MainPID)
-	start, err := processStart(dir)
+	start, err := startTime(dir)
 	if err != nil {
 		return err
 	}
@@ -50,8 +50,8 @@ func gone(err error) error {
 	return fmt.Errorf("systemd: %w", err)
 }
 
-// processStart reads field 22 of stat, counted from after the name, which may hold anything.
-func processStart(dir string) (uint64, error) {
+// startTime reads field 22 of stat, counted from after the name, which may hold anything.
+func startTime(dir string) (uint64, error) {
 	text, err := os.ReadFile(dir + "/stat")
 	if err != nil {
 		return 0, gone(err)

@@ -61,29 +61,29 @@ func (s *Server) readUDP(u *udpSocket) error {
 			continue
 		}
 		failures = 0
-		info := u.replyInfo(oob[:oobn])
+		source := u.replySource(oob[:oobn])
 		q := query{raw: in[:n], from: from.Addr(), out: out}
 		reply, work := s.answer(q)
 		if work != nil {
-			info := slices.Clone(info)
-			s.later(q, work, func(reply []byte) { s.sendUDP(u, reply, info, from) })
+			source := slices.Clone(source)
+			s.later(q, work, func(reply []byte) { s.sendUDP(u, reply, source, from) })
 			continue
 		}
 		if reply != nil {
-			s.sendUDP(u, reply, info, from)
+			s.sendUDP(u, reply, source, from)
 		}
 	}
 }
 
-func (s *Server) sendUDP(u *udpSocket, reply, info []byte, to netip.AddrPort) {
-	if _, _, err := u.conn.WriteMsgUDPAddrPort(reply, info, to); err != nil {
+func (s *Server) sendUDP(u *udpSocket, reply, source []byte, to netip.AddrPort) {
+	if _, _, err := u.conn.WriteMsgUDPAddrPort(reply, source, to); err != nil {
 		s.count.unsent.Add(1)
 	}
 }
 
-// replyInfo turns the received packet information, in place, into what makes the reply come
+// replySource turns the received packet information, in place, into what makes the reply come
 // from the address that was asked. The layouts are those of ip(7) and ipv6(7).
-func (u *udpSocket) replyInfo(oob []byte) []byte {
+func (u *udpSocket) replySource(oob []byte) []byte {
 	if !u.wildcard || len(oob) == 0 {
 		return nil
 	}

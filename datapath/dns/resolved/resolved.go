@@ -29,7 +29,7 @@ const (
 const (
 	service = "org.freedesktop.resolve1"
 	object  = dbus.ObjectPath("/org/freedesktop/resolve1")
-	manager = "org.freedesktop.resolve1.Manager"
+	iface   = "org.freedesktop.resolve1.Manager"
 
 	familyV4 = int32(syscall.AF_INET)
 	familyV6 = int32(syscall.AF_INET6)
@@ -112,7 +112,7 @@ func ensure(ctx context.Context, b dbus.BusObject, l Link) error {
 // call does not start resolved where it is installed but switched off: that is the operator's
 // choice.
 func call(ctx context.Context, b dbus.BusObject, method string, args ...any) error {
-	err := b.CallWithContext(ctx, manager+"."+method, dbus.FlagNoAutoStart, args...).Err
+	err := b.CallWithContext(ctx, iface+"."+method, dbus.FlagNoAutoStart, args...).Err
 	if err != nil {
 		return fmt.Errorf("resolved: %s of link %v: %w", method, args[0], err)
 	}

@@ -95,7 +95,7 @@ func export(t *testing.T, m *manager1) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.Export(m, object, manager); err != nil {
+	if err := conn.Export(m, object, iface); err != nil {
 		t.Fatal(err)
 	}
 	if reply, err := conn.RequestName(service, dbus.NameFlagDoNotQueue); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {

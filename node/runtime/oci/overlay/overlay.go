@@ -163,7 +163,7 @@ const maxOptions = 4095
 // Options returns the option string of the classic mount call, with layer names relative to base.
 // Errors: ErrTooManyLayers when it does not fit a page.
 func Options(s Stack) (base, options string, err error) {
-	base = commonFolder(s.Lower)
+	base = ancestor(s.Lower)
 	names := make([]string, 0, len(s.Lower))
 	for i := len(s.Lower) - 1; i >= 0; i-- {
 		name, err := filepath.Rel(base, s.Lower[i])
@@ -182,15 +182,15 @@ func Options(s Stack) (base, options string, err error) {
 	return base, options, nil
 }
 
-// commonFolder is the longest folder above all the layers.
-func commonFolder(layers []string) string {
-	common := filepath.Dir(layers[0])
+// ancestor is the longest folder above all the layers.
+func ancestor(layers []string) string {
+	dir := filepath.Dir(layers[0])
 	for _, l := range layers {
-		for common != "/" && !strings.HasPrefix(l, common+"/") {
-			common = filepath.Dir(common)
+		for dir != "/" && !strings.HasPrefix(l, dir+"/") {
+			dir = filepath.Dir(dir)
 		}
 	}
-	return common
+	return dir
 }
 
 // escaped keeps the option string's own punctuation out of paths.

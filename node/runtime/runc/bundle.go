@@ -41,7 +41,7 @@ type Input struct {
 
 // Bundle renders the OCI configuration. Errors: runtime.invalid-spec.
 func (in Input) Bundle() (*specs.Spec, error) {
-	process, err := in.process()
+	program, err := in.program()
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (in Input) Bundle() (*specs.Spec, error) {
 	}
 	s := &specs.Spec{
 		Version:     specs.Version,
-		Process:     process,
+		Process:     program,
 		Root:        &specs.Root{Path: filepath.Join(in.Dir, "rootfs"), Readonly: in.Spec.Security.ReadOnly},
 		Hostname:    in.hostname(),
 		Mounts:      in.mounts(),
@@ -66,7 +66,8 @@ func (in Input) Bundle() (*specs.Spec, error) {
 	return s, nil
 }
 
-func (in Input) process() (*specs.Process, error) {
+// program is the process object of OCI: what runs, as whom, and with which rights.
+func (in Input) program() (*specs.Process, error) {
 	args, err := in.args()
 	if err != nil {
 		return nil, err

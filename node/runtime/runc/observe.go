@@ -153,7 +153,7 @@ func (r *Runtime) observe(id string, unit units.Observation, reported map[string
 	o.State = state(unit, o, in.Spec.Job)
 	o.Drift = slices.Concat(unitDrift(in, unit), in.changed(r.dir(id)))
 	if unit.MainPID != 0 && unit.Active == "active" {
-		o.Drift = append(o.Drift, processDrift(&o, in, unit, reported[id])...)
+		o.Drift = append(o.Drift, runningDrift(&o, in, unit, reported[id])...)
 	}
 	return o, true
 }
@@ -200,9 +200,9 @@ func unitDrift(in Instance, unit units.Observation) (drift []string) {
 	return drift
 }
 
-// processDrift compares what runs with what was written. Without any boot link a service would not come back
+// runningDrift compares what runs with what was written. Without any boot link a service would not come back
 // after a power cut.
-func processDrift(o *runtime.Observation, in Instance, unit units.Observation, c container) (drift []string) {
+func runningDrift(o *runtime.Observation, in Instance, unit units.Observation, c container) (drift []string) {
 	cgroup, err := cgroupOf(unit.MainPID)
 	o.Cgroup = cgroup
 	switch {

@@ -57,7 +57,7 @@ func (m *mapper) service(name string, c types.ServiceConfig) {
 		m.bad(at+".image", "is missing").WithHint("every service runs from an image")
 	}
 	s := api.Service{Image: c.Image, Labels: m.labels(at, &c)}
-	s.Process = m.process(at, &c)
+	s.Process = m.program(at, &c)
 	m.mounts(at, c, &s)
 	s.Ports = m.ports(at, c)
 	s.Ready = m.healthcheck(at, c)
@@ -138,7 +138,8 @@ func (m *mapper) resolve(path string, c *types.ServiceConfig, with func(*types.P
 	*c = done.Services[c.Name]
 }
 
-func (m *mapper) process(at string, c *types.ServiceConfig) api.Process {
+// program is what runs inside an instance, as whom and where.
+func (m *mapper) program(at string, c *types.ServiceConfig) api.Process {
 	p := api.Process{Entrypoint: c.Entrypoint, Command: c.Command, Env: m.environment(at, c), WorkDir: c.WorkingDir,
 		User: c.User, Hostname: c.Hostname, StopSignal: c.StopSignal, ExtraHosts: m.extraHosts(at, *c)}
 	// Over JSON an empty list looks like none, which would mean the image's own.

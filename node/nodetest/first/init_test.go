@@ -26,6 +26,17 @@ func wantUp(t *testing.T, m *onemachine.Machine) {
 	}
 }
 
+// awaitUp waits until every part is up: after a start each first has to hear that its view is fresh.
+func awaitUp(t *testing.T, m *onemachine.Machine) {
+	t.Helper()
+	begin := time.Now()
+	m.Eventually("every part to be up", func() bool {
+		s := m.Status()
+		return s.Daemon.State == api.StateUp && s.Store.State == api.StateUp && s.Gateway.State == api.StateUp && s.DNS.State == api.StateUp
+	})
+	t.Logf("every part is up after %s", time.Since(begin).Round(10*time.Millisecond))
+}
+
 func TestInitFoundsACluster(t *testing.T) {
 	m := onemachine.Start(t)
 	before := m.World()

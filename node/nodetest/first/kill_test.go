@@ -55,7 +55,7 @@ func TestDaemonKilled(t *testing.T) {
 	deployTown(m)
 	random := chance(t)
 	before := m.Starts("ployz-*.service")
-	load := bear(t, m)
+	load := bear(t, m, fromClient)
 	var longest api.Duration
 	for range times(10, 100) {
 		killDaemon(m)

@@ -43,6 +43,9 @@ var fromClient = load.Plan{
 	TCP: []load.TCP{{Name: "tcp through the gateway", Address: "m1:7000", Every: 20 * time.Millisecond}},
 }
 
+// calls is fromClient without the line that stays, for what ends connections by its nature.
+var calls = load.Plan{HTTP: fromClient.HTTP}
+
 // onMachine are queries to the resolver, which answers the machine itself and its workloads only.
 func onMachine(m *onemachine.Machine) load.Plan {
 	var p load.Plan
@@ -62,9 +65,9 @@ type burden struct {
 	peerBefore      load.Report
 }
 
-func bear(t *testing.T, m *onemachine.Machine) *burden {
+func bear(t *testing.T, m *onemachine.Machine, outside load.Plan) *burden {
 	t.Helper()
-	b := &burden{t: t, m: m, client: m.Load(labtest.Client, fromClient), machine: m.Load("m1", onMachine(m))}
+	b := &burden{t: t, m: m, client: m.Load(labtest.Client, outside), machine: m.Load("m1", onMachine(m))}
 	b.peerBefore = peer(t, m)
 	return b
 }

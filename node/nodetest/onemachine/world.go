@@ -53,5 +53,5 @@ func Differences(before, after string) string {
 // that nothing was restarted in between.
 func (m *Machine) Starts(pattern string) string {
 	m.t.Helper()
-	return m.Script("m1", `systemctl show --property=Id,MainPID,ActiveEnterTimestampMonotonic "`+pattern+`" | paste -sd' ' | sed 's/  /\n/g'`)
+	return m.Script("m1", `systemctl show --property=Id,MainPID,ActiveEnterTimestampMonotonic "`+pattern+`" | paste -sd' ' | sed 's/  /\n/g' | sort`)
 }

@@ -1,0 +1,53 @@
+package onemachine
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/ployz/ployz/node/nodetest/testenv"
+)
+
+// NewerDeb makes a package with a version above this checkout's, and with serving programs that were
+// built anew and therefore are other files: what an upgrade brings. It returns its path.
+func NewerDeb(t testing.TB, version string) string {
+	t.Helper()
+	dir := t.TempDir()
+	tree, deb := filepath.Join(dir, "tree"), filepath.Join(dir, "newer.deb")
+	run(t, "dpkg-deb", "--raw-extract", testenv.DebPath(), tree)
+	for program, folder := range map[string]string{
+		"ployz-gateway": "usr/lib/ployz", "ployz-dns": "usr/lib/ployz", "ployz-nats": "usr/lib/ployz", "ployzd": "usr/bin",
+	} {
+		run(t, "go", "build", "-trimpath", "-ldflags=-s -w -X main.version="+version, "-o", filepath.Join(tree, folder, program), "./cmd/"+program)
+	}
+	control := filepath.Join(tree, "DEBIAN", "control")
+	text, err := os.ReadFile(control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = regexp.MustCompile(`(?m)^Version: .*$`).ReplaceAll(text, []byte("Version: "+version))
+	if err := os.WriteFile(control, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, deb)
+	return deb
+}
+
+// run runs a program in the root of this checkout.
+func run(t testing.TB, argv ...string) {
+	t.Helper()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = testenv.Repo()
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", argv, err, out)
+	}
+}
+
+// Apt runs apt-get in the machine without questions and returns what it said.
+func (m *Machine) Apt(args ...string) string {
+	m.t.Helper()
+	return m.Run("m1", append([]string{"env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0"}, args...)...)
+}

@@ -88,7 +88,7 @@ func reason(e api.Event) string {
 	if e.Error == nil {
 		return ""
 	}
-	return ": " + e.Error.Message
+	return ": " + oneRow(e.Error.Message) // the whole of it stands below the outcome
 }
 
 func (l *live) ended(e api.Event, line string) {

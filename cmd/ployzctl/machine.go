@@ -61,7 +61,7 @@ func (a *app) showStatus(s api.Status) error {
 	}
 	fmt.Fprintf(a.out, "machine %s%s", s.Machine.Name, joined(" ", s.Machine.Addresses))
 	if s.Cluster.ID != "" {
-		fmt.Fprintf(a.out, ", cluster %s (%d machine(s), voters %s)", s.Cluster.Name, s.Cluster.Machines, strings.Join(s.Cluster.Voters, " "))
+		fmt.Fprintf(a.out, ", cluster %s (machines: %d, voters: %s)", s.Cluster.Name, s.Cluster.Machines, strings.Join(s.Cluster.Voters, " "))
 	}
 	fmt.Fprintln(a.out)
 	rows := [][]string{
@@ -79,7 +79,7 @@ func (a *app) showStatus(s api.Status) error {
 	}
 	for _, v := range s.Daemon.Adopted {
 		if v.Verdict != "adopt" {
-			fmt.Fprintf(a.out, "at start: %s: %s %s\n", v.Unit, v.Verdict, strings.Join(v.Reasons, "; "))
+			fmt.Fprintf(a.out, "at start: %s: %s: %s\n", v.Unit, v.Verdict, strings.Join(v.Reasons, "; "))
 		}
 	}
 	for _, n := range s.Notes {

@@ -40,7 +40,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	case errors.As(err, &inner):
 		return int(inner)
 	case !a.began:
-		err = api.Errorf(api.CodeUsage, "%w", err).WithHint("%s --help", ran.CommandPath())
+		err = usageError(ran, args, err)
 	}
 	return a.failed(api.AsError(err))
 }

@@ -50,7 +50,7 @@ func (a *app) showOperations(list []api.OperationSummary) error {
 		}
 		remark := ""
 		if o.Error != nil {
-			remark = firstLine(o.Error)
+			remark = oneRow(firstLine(o.Error))
 		}
 		if o.ResolvedBy != "" {
 			remark = "resolved by " + o.ResolvedBy

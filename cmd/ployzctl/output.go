@@ -49,6 +49,15 @@ func (a *app) table(headings string, rows [][]string) error {
 	return w.Flush()
 }
 
+// oneRow is a text for a place that has one row: its first line, and a sign when there is more.
+func oneRow(text string) string {
+	first, rest, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	if rest == "" {
+		return first
+	}
+	return strings.TrimRight(first, " :;") + " …"
+}
+
 // note says something on the way.
 func (a *app) note(format string, args ...any) {
 	if !a.quiet && !a.json {

@@ -43,12 +43,14 @@ What every error code means: ployzctl help errors. Which Compose keys work: ploy
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.host, "host", "", "daemon to talk to, as `URL`: ssh://user@host or unix:///path (default $PLOYZ_HOST, else this machine's)")
+	flags.StringVar(&a.host, "host", "", "daemon to talk to, as `URL`: ssh://user@host, unix:///path or dev://LAB/MACHINE (default $PLOYZ_HOST, else this machine's)")
 	flags.StringVar(&a.context, "context", "", "cluster to talk to, by the `NAME` of a context (default $PLOYZ_CONTEXT)")
 	flags.BoolVar(&a.json, "json", false, "print JSON")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print only what is essential")
 	a.completeFlag(root, "context", a.completeContexts)
 	a.addGroups(root)
+	root.DisableSuggestions = true // main has its own, in one line
+	explainArguments(root)
 	return root
 }
 
@@ -65,10 +67,17 @@ func (a *app) addGroups(root *cobra.Command) {
 	add("look", "Look and reach in:", a.serviceCommand(), a.logsCommand(), a.execCommand(), a.runCommand(), a.statsCommand())
 	add("things", "What deploys use:", a.imageCommand(), a.valueCommand("secret"), a.valueCommand("config"))
 	add("machine", "Machine and cluster:", a.initCommand(), a.statusCommand(), a.doctorCommand(),
-		a.operationCommand(), a.eventsCommand(), a.contextCommand(), a.versionCommand(), dev.Command())
+		a.operationCommand(), a.eventsCommand(), a.contextCommand(), a.versionCommand(), devCommand())
 	root.AddCommand(a.dialCommand(), a.manCommand(), errorsTopic(), composeTopic())
 	root.SetHelpCommandGroupID("machine")
 	root.SetCompletionCommandGroupID("machine")
+}
+
+// devCommand is the lab's tree of commands, with this program's answer to being called by itself.
+func devCommand() *cobra.Command {
+	cmd := dev.Command()
+	cmd.Args, cmd.RunE = cobra.NoArgs, needsCommand
+	return cmd
 }
 
 // client opens the daemon that the flags, the environment or the current context name, in that order.

@@ -18,15 +18,18 @@ func logs(r *http.Request, m *Member, out *lines) error {
 	if err != nil {
 		return err
 	}
-	if err := knownPlace(r.Context(), m, query); err != nil {
-		return err
+	unknown := knownPlace(r.Context(), m, query)
+	if unknown != nil && (query.Follow || !absent(unknown)) {
+		return unknown
 	}
 	if query.Follow {
 		if err := out.start(); err != nil {
 			return err
 		}
 	}
+	seen := false
 	err = m.Console.Logs(r.Context(), query, func(line runtime.LogLine) error {
+		seen = true
 		return out.write(api.LogLine{
 			Time: line.Time, Namespace: line.Namespace, Service: line.Service, Instance: line.Instance,
 			Stream: line.Stream, Message: line.Message,
@@ -35,7 +38,17 @@ func logs(r *http.Request, m *Member, out *lines) error {
 	if err != nil {
 		return err
 	}
+	if !seen && unknown != nil {
+		return unknown
+	}
 	return out.start()
+}
+
+// absent tells a name that no commit has from what else can go wrong. The journal may know it still:
+// the instances of a first deploy that was rolled back are in no commit, and their lines say why.
+func absent(err error) bool {
+	code := api.CodeOf(err)
+	return code == api.CodeNamespaceAbsent || code == api.CodeNoSuchService
 }
 
 func logQuery(r *http.Request) (runtime.LogQuery, error) {

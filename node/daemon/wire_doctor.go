@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ployz/ployz/datapath/bridge"
 	"github.com/ployz/ployz/datapath/firewall"
@@ -60,18 +61,33 @@ func checkControllers() api.Check {
 	return c
 }
 
+// storeCheckTimeout bounds the look at the store, whose requests wait for a store that is away.
+const storeCheckTimeout = 15 * time.Second
+
 func (d *Daemon) checkStore(ctx context.Context) api.Check {
 	opened := d.store.Load()
 	if opened == nil {
 		return check("store", "", unfit("store", "the daemon has not opened it").WithHint("systemctl restart ployzd"))
 	}
-	if err := opened.CheckSettings(ctx); err != nil {
-		return check("store", "", api.AsError(err))
+	if m := d.member.Load(); m != nil {
+		if s := d.storeStatus(ctx, m); s.State == api.StateDown {
+			return check("store", s.State, unfit("store", "%s", s.Why).WithHint("systemctl status ployz-nats ployz-nats-core"))
+		}
 	}
-	if err := opened.Verify(ctx); err != nil {
-		return check("store", "", api.AsError(err))
+	ctx, cancel := context.WithTimeout(ctx, storeCheckTimeout)
+	defer cancel()
+	err := opened.CheckSettings(ctx)
+	if err == nil {
+		err = opened.Verify(ctx)
 	}
-	return check("store", "settings as required; the mirror equals the core", nil)
+	switch {
+	case err == nil:
+		return check("store", "settings as required; the mirror equals the core", nil)
+	case ctx.Err() != nil:
+		return check("store", "", unfit("store", "it does not answer in %s: %v", storeCheckTimeout, err).
+			WithHint("systemctl status ployz-nats ployz-nats-core"))
+	}
+	return check("store", "", api.AsError(err))
 }
 
 func checkBridge(self machine.Identity) api.Check {

@@ -143,7 +143,7 @@ func workloadsStatus(ctx context.Context, instances Instances) api.WorkloadsStat
 
 // notes say in plain words what an operator should know next.
 func notes(s api.Status) []string {
-	list := []string{"One machine: if its disk is lost, the cluster is. `ployzctl store backup` is the only other copy."}
+	list := []string{"One machine: if its disk is lost, the cluster is. This version keeps no other copy."}
 	if s.Store.State != api.StateUp {
 		list = append(list, "The store is "+s.Store.State+": what runs goes on running and being served, but nothing can be changed. "+
 			"See: journalctl -u ployz-nats -u ployz-nats-core")

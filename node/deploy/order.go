@@ -16,7 +16,8 @@ func layers(spec api.Spec) ([][]string, *api.Error) {
 	walk = func(name string, path []string) *api.Error {
 		if at := slices.Index(path, name); at >= 0 {
 			circle := append(slices.Clone(path[at:]), name)
-			return api.Errorf(api.CodeDependencyCycle, "%s", strings.Join(circle, " → ")).About("services." + name)
+			return api.Errorf(api.CodeDependencyCycle, "%s", strings.Join(circle, " → ")).About("services." + name).
+				WithHint("take one of them out of depends_on or x-ployz.needs")
 		}
 		if _, done := depth[name]; done {
 			return nil

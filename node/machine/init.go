@@ -179,7 +179,7 @@ func (i *Init) changes() []api.Change {
 	list := []api.Change{
 		{Action: "create", Subject: "cluster " + i.request.ClusterName, To: i.cidr.String(), Reason: "founded on this machine"},
 		{Action: "create", Subject: "machine " + i.request.Name, To: i.self.Subnet4.String()},
-		{Action: "create", Subject: "store core and edge", Reason: "one voter: `ployzctl store backup` is the only other copy"},
+		{Action: "create", Subject: "store core and edge", Reason: "one voter: its disk holds the only copy"},
 		{Action: "create", Subject: "gateway", To: "ports 80 and 443"},
 		{Action: "create", Subject: "dns", To: fmt.Sprintf("port 53 on %s and 127.0.0.55", i.self.Gateway4())},
 	}

@@ -39,7 +39,7 @@ func dialSSH(u *url.URL) (net.Conn, error) {
 	if program == "" {
 		program = "ssh"
 	}
-	return dialThrough(u.Host, program, sshArgs(u)...)
+	return dialThrough(u, program, sshArgs(u)...)
 }
 
 // dialDev reaches a machine of a lab on this computer the same way, with `ployzctl dev exec` in ssh's
@@ -47,23 +47,23 @@ func dialSSH(u *url.URL) (net.Conn, error) {
 func dialDev(u *url.URL) (net.Conn, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, remote(u.Host, "finding this program: "+err.Error())
+		return nil, remote(u, "finding this program: "+err.Error())
 	}
-	return dialThrough(u.Host+u.Path, self, "dev", "exec", u.Host+u.Path, "--", "ployzctl", "dial", "--json")
+	return dialThrough(u, self, "dev", "exec", u.Host+u.Path, "--", "ployzctl", "dial", "--json")
 }
 
 // dialThrough speaks through a program whose input and output are the far daemon's socket.
-func dialThrough(host, program string, args ...string) (net.Conn, error) {
+func dialThrough(far *url.URL, program string, args ...string) (net.Conn, error) {
 	cmd := exec.Command(program, args...)
-	c := &sshConn{host: host, cmd: cmd}
+	c := &sshConn{far: far, cmd: cmd}
 	cmd.Stderr = &c.stderr
 	in, inFar, err := pipe()
 	if err != nil {
-		return nil, remote(host, "making a pipe: "+err.Error())
+		return nil, remote(far, "making a pipe: "+err.Error())
 	}
 	outFar, out, err := pipe()
 	if err != nil {
-		return nil, remote(host, "making a pipe: "+err.Error())
+		return nil, remote(far, "making a pipe: "+err.Error())
 	}
 	cmd.Stdin, cmd.Stdout = inFar, outFar
 	c.w, c.r = in, out
@@ -73,7 +73,7 @@ func dialThrough(host, program string, args ...string) (net.Conn, error) {
 	if err != nil {
 		in.Close()
 		out.Close()
-		return nil, remote(host, "starting "+program+": "+err.Error())
+		return nil, remote(far, "starting "+program+": "+err.Error())
 	}
 	return c, nil
 }
@@ -84,14 +84,25 @@ func pipe() (w, r *os.File, err error) {
 	return w, r, err
 }
 
-func remote(host, what string) *api.Error {
-	return api.Errorf(api.CodeRemote, "%s", what).About("ssh://"+host).Again().
-		WithHint("try it by hand: ssh %s ployzctl version", host)
+// remote is the error for a far machine that could not be spoken to.
+func remote(far *url.URL, what string) *api.Error {
+	e := api.Errorf(api.CodeRemote, "%s", what).About(far.String()).Again()
+	if far.Scheme == "dev" {
+		return e.WithHint("try it by hand: ployzctl dev exec %s -- ployzctl version", far.Host+far.Path)
+	}
+	place := far.Hostname()
+	if name := far.User.Username(); name != "" {
+		place = name + "@" + place
+	}
+	if far.Port() != "" {
+		place = "-p " + far.Port() + " " + place
+	}
+	return e.WithHint("try it by hand: ssh %s ployzctl version", place)
 }
 
 // sshConn is a connection whose far end is reached through a running ssh.
 type sshConn struct {
-	host   string
+	far    *url.URL
 	cmd    *exec.Cmd
 	w, r   *os.File
 	stderr tail
@@ -127,12 +138,18 @@ func (c *sshConn) ended() error {
 		return far.Error
 	}
 	if status.ExitCode() == 127 {
-		return remote(c.host, "there is no ployzctl on the far machine").WithHint("install the package there: apt install ./ployz_*.deb")
+		return remote(c.far, "there is no ployzctl on the far machine").WithHint("install the package there: apt install ./ployz_*.deb")
 	}
 	if last == "" {
 		last = status.Error()
 	}
-	return remote(c.host, "ssh: "+last)
+	// ssh has one line; this program, in ssh's place for a lab, may have its arrow below the reason.
+	hint, arrow := strings.CutPrefix(strings.TrimSpace(last), "→ ")
+	if !arrow {
+		return remote(c.far, last)
+	}
+	first, _, _ := strings.Cut(text, "\n")
+	return remote(c.far, strings.TrimPrefix(first, "refused: ")).WithHint("%s", hint)
 }
 
 func (c *sshConn) wait() { c.once.Do(func() { c.err = c.cmd.Wait() }) }
@@ -161,7 +178,7 @@ func (c *sshConn) Close() error {
 func (c *sshConn) LocalAddr() net.Addr { return sshAddr("ssh") }
 
 // RemoteAddr implements net.Conn.
-func (c *sshConn) RemoteAddr() net.Addr { return sshAddr(c.host) }
+func (c *sshConn) RemoteAddr() net.Addr { return sshAddr(c.far.Host) }
 
 // SetDeadline implements net.Conn.
 func (c *sshConn) SetDeadline(t time.Time) error {

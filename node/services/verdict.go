@@ -98,11 +98,11 @@ func inconclusive(w Wanted, s Seen, seenErr error) string {
 func drift(w Wanted, s Seen) (hard, soft []string) {
 	switch {
 	case s.Identity != w.Unit.Identity:
-		hard = append(hard, fmt.Sprintf("the unit file has identity %s, wanted is %s", orNone(s.Identity), w.Unit.Identity))
+		hard = append(hard, fmt.Sprintf("the unit file has identity %s, wanted is %s", brief(orNone(s.Identity)), brief(w.Unit.Identity)))
 	case !s.Intact:
 		hard = append(hard, "the unit file was changed by hand")
 	case s.MainPID != 0 && s.RunningIdentity != w.Unit.Identity:
-		hard = append(hard, "it was started from an older unit file, "+s.RunningIdentity)
+		hard = append(hard, "it was started from an older unit file, "+brief(s.RunningIdentity))
 	}
 	if s.ExecutableStale {
 		reason := "another program is at " + s.Executable + " than the one running"
@@ -121,6 +121,9 @@ func sort(reloads bool, reason string, hard, soft []string) ([]string, []string)
 	}
 	return append(hard, reason), soft
 }
+
+// brief is as much of an identity as tells two apart for a reader.
+func brief(identity string) string { return identity[:min(len(identity), 12)] }
 
 func notRunning(s Seen) string {
 	switch {

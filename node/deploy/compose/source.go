@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -56,7 +57,7 @@ func (l *loader) paths() ([]string, error) {
 	}
 	main := firstOf(path, fileNames())
 	if main == "" {
-		return nil, api.Errorf(api.CodeComposeUnreadable, "the folder has none of %v", fileNames()).About(path).
+		return nil, api.Errorf(api.CodeComposeUnreadable, "the folder has none of %s", strings.Join(fileNames(), ", ")).About(path).
 			WithHint("name the file: ployzctl deploy -f FILE")
 	}
 	paths := []string{main}

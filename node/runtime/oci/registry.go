@@ -190,7 +190,7 @@ func registryError(ref name.Reference, err error) error {
 	if strings.Contains(err.Error(), errPlainHTTP.Error()) {
 		return e.WithHint("give the registry a certificate, or list %q under insecure registries in /etc/ployz/config.toml", host)
 	}
-	return e.WithHint("check the name, and from this machine: curl https://%s/v2/", host).Again()
+	return e.WithHint("check the name, and from this machine: curl https://%s/v2/; without a registry: ployzctl image push PATH", host).Again()
 }
 
 func answerError(ref name.Reference, host string, answer *transport.Error) error {

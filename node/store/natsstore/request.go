@@ -40,7 +40,10 @@ func (l *link) send(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 		return nil, fmt.Errorf("%w: %w", errUnsent, err)
 	}
 	if !l.nc.IsConnected() {
-		return nil, fmt.Errorf("%w: not connected to the %s: %v", errUnsent, l.name, l.nc.LastError())
+		if err := l.nc.LastError(); err != nil {
+			return nil, fmt.Errorf("%w: not connected to the %s: %w", errUnsent, l.name, err)
+		}
+		return nil, fmt.Errorf("%w: not connected to the %s", errUnsent, l.name)
 	}
 	dropped := l.connected().Done()
 	answers := make(chan *nats.Msg, 1)

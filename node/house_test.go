@@ -339,8 +339,9 @@ func literal(e ast.Expr) string {
 	return value
 }
 
-// TestEveryOperationIsBroken wants every kind that a request can name to be a case of optest: a test file that
-// calls optest.Exhaust names it, as "deploy/first" or as api.KindDeploy.
+// TestEveryOperationIsBroken wants every kind that a request can name to be a case of optest: in a test file that
+// calls optest.Exhaust it is the name of a subtest, given to t.Run or a table's key, as "deploy/first" or as
+// api.KindDeploy. Exhaust itself refuses a subtest whose operation is of another kind than its name.
 func TestEveryOperationIsBroken(t *testing.T) {
 	kinds, broken := map[string]string{}, map[string]bool{}
 	for _, f := range tree(t) {
@@ -355,12 +356,12 @@ func TestEveryOperationIsBroken(t *testing.T) {
 			continue
 		}
 		ast.Inspect(f.tree, func(n ast.Node) bool {
-			switch n := n.(type) {
+			switch name := subtest(n).(type) {
 			case *ast.BasicLit:
-				kind, _, _ := strings.Cut(literal(n), "/")
+				kind, _, _ := strings.Cut(literal(name), "/")
 				broken[kind] = true
 			case *ast.SelectorExpr:
-				broken[n.Sel.Name] = true
+				broken[name.Sel.Name] = true
 			}
 			return true
 		})
@@ -373,4 +374,17 @@ func TestEveryOperationIsBroken(t *testing.T) {
 			t.Errorf("api.%s: the operation %q is in no table that optest breaks", name, kind)
 		}
 	}
+}
+
+// subtest is the expression that may name a subtest, or nil.
+func subtest(n ast.Node) ast.Expr {
+	switch n := n.(type) {
+	case *ast.KeyValueExpr:
+		return n.Key
+	case *ast.CallExpr:
+		if f, ok := n.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "Run" && len(n.Args) == 2 {
+			return n.Args[0]
+		}
+	}
+	return nil
 }

@@ -97,14 +97,16 @@ func snapshot(h *memHost, s *memstore.Store) string {
 var request = api.InitRequest{Name: "m1", ClusterName: "main", CIDR: "10.101.0.0/16"}
 
 func TestBreakInit(t *testing.T) {
-	optest.Exhaust(t, optest.Case{New: func(*testing.T) *optest.World {
-		h, clock := newHost(), optest.NewClock()
-		s := memstore.New(memstore.Config{Clock: clock.Now})
-		return &optest.World{
-			Store: s, Clock: clock, Snapshot: func() string { return snapshot(h, s) },
-			Operation: func() operation.Operation { return machine.NewInit(h, s.Facts(), request) },
-		}
-	}})
+	t.Run(api.KindMachineInit, func(t *testing.T) {
+		optest.Exhaust(t, optest.Case{New: func(*testing.T) *optest.World {
+			h, clock := newHost(), optest.NewClock()
+			s := memstore.New(memstore.Config{Clock: clock.Now})
+			return &optest.World{
+				Store: s, Clock: clock, Snapshot: func() string { return snapshot(h, s) },
+				Operation: func() operation.Operation { return machine.NewInit(h, s.Facts(), request) },
+			}
+		}})
+	})
 }
 
 func run(t *testing.T, h *memHost, s *memstore.Store, r api.InitRequest) api.Outcome {

@@ -12,8 +12,10 @@ import (
 	"github.com/ployz/ployz/node/store/memstore"
 )
 
-// Exhaust breaks the case's operation everywhere; see the package comment.
+// Exhaust breaks the case's operation everywhere; see the package comment. It runs in a subtest named after the
+// operation's kind, so that a missing one is seen: "deploy" or "deploy/a situation".
 func Exhaust(t *testing.T, c Case) {
+	c.named(t)
 	clean := c.clean(t)
 	for _, step := range clean.steps {
 		t.Run("step "+step.Name, func(t *testing.T) { c.breakStep(t, clean, step) })
@@ -25,6 +27,15 @@ func Exhaust(t *testing.T, c Case) {
 		c.loseLedgerAnswers(t, clean)
 	})
 	t.Run("fence", func(t *testing.T) { c.loseLease(t) })
+}
+
+func (c Case) named(t *testing.T) {
+	t.Helper()
+	w := c.New(t)
+	defer w.bury()
+	if kind := w.Operation().Kind(); !strings.Contains(t.Name()+"/", "/"+kind+"/") {
+		t.Errorf("%s breaks the operation %q: run it in a subtest of that name", t.Name(), kind)
+	}
 }
 
 // run is what an unbroken run looked like.

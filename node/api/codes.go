@@ -87,7 +87,6 @@ const (
 	CodeNotRunning         Code = "runtime.not-running"
 	CodeExecFailed         Code = "runtime.exec-failed"
 	CodeLogsFailed         Code = "runtime.logs-failed"
-	CodeSecretUnreadable   Code = "runtime.secret-unreadable"
 	CodeRuntimeDamaged     Code = "runtime.damaged"
 )
 
@@ -282,7 +281,6 @@ func Codes() []CodeDoc {
 		{CodeNotRunning, "the instance does not run"},
 		{CodeExecFailed, "the command could not be run inside the instance"},
 		{CodeLogsFailed, "the journal could not be read"},
-		{CodeSecretUnreadable, "a secret is not sealed to this machine, or its key is missing"},
 		{CodeRuntimeDamaged, "an instance's files are incomplete or were changed by hand"},
 
 		{CodeSupervisorDown, "the service supervisor (systemd) does not answer"},

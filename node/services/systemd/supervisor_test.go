@@ -85,6 +85,31 @@ func install(t *testing.T, program, suffix string) {
 	}
 }
 
+// TestStopRefused: a unit that its owner forbids to stop by hand is named as such and runs on.
+func TestStopRefused(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.Systemd)
+	s := New()
+	t.Cleanup(s.Close)
+	const name = "ployz-test-refused.service"
+	unit := func(refuse string) string {
+		return "[Unit]\nRefuseManualStop=" + refuse + "\n[Service]\nExecStart=/bin/sleep 1000\n"
+	}
+	putFile(t, s, name, unit("yes"))
+	if err := s.Start(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(t.Context(), name); api.CodeOf(err) != api.CodeServiceStop {
+		t.Errorf("got %v", err)
+	}
+	if o, err := s.Observe(t.Context(), name); err != nil || o.Active != "active" {
+		t.Errorf("after the refusal: %+v, %v", o, err)
+	}
+	putFile(t, s, name, unit("no"))
+	if err := s.Stop(t.Context(), name); err != nil {
+		t.Errorf("once it may be stopped: %v", err)
+	}
+}
+
 // TestNoSystemd: where systemd does not answer every call says so, and nothing is written.
 func TestNoSystemd(t *testing.T) {
 	if testenv.Systemd.Missing() == "" {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/natsstore"
@@ -18,6 +19,10 @@ import (
 func printFacts(out io.Writer) error {
 	const state = "/var/lib/ployz"
 	self, err := machine.LoadIdentity(state)
+	if api.CodeOf(err) == api.CodeNotInitialised {
+		fmt.Fprintln(out, "none: there is no cluster yet")
+		return nil
+	}
 	if err != nil {
 		return err
 	}

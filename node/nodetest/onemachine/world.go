@@ -12,10 +12,9 @@ echo "== units"; cd /etc/systemd/system; find . -name 'ployz*' -type f -exec sha
 systemctl show --property=Id,ActiveState,SubState,MainPID,ActiveEnterTimestampMonotonic 'ployz*'
 echo "== files"; cd /var/lib/ployz; find . -xdev \( -path ./nats -o -path './images/lock*' \) -prune -o ! -name fences.json ! -name founding.journal ! -type d -printf '%y %m %U:%G %s %p %l\n' | sort -k5
 find . -xdev -type d -path './workloads/*' -prune -printf '%p\n' | sort
-find workloads net keys machine.json ../../../etc/ployz -type f -not -path '*/upper/*' -exec sha256sum {} + 2>/dev/null | sort -k2
-echo "== network"; nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/'; ip -oneline link show type veth | sed 's/^[0-9]*: //; s/@if[0-9]*//' | cut -d' ' -f1 | sort; ls /run/ployz/netns 2>/dev/null
-grep /ployz /proc/mounts | sort
-true
+find workloads net keys machine.json ../../../etc/ployz -type f -not -path '*/upper/*' -exec sha256sum {} + 2>/dev/null | sort -k2 || true
+echo "== network"; nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/'; ip -oneline link show type veth | sed 's/^[0-9]*: //; s/@if[0-9]*//' | cut -d' ' -f1 | sort; [ ! -d /run/ployz/netns ] || ls /run/ployz/netns
+grep /ployz /proc/mounts | sort || true
 `
 
 // World returns the machine's world as text, to be compared before and after.

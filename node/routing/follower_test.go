@@ -485,3 +485,30 @@ func TestAudit(t *testing.T) {
 		})
 	}
 }
+
+// TestLooks counts how often the mirror is asked: rarely while its origin gives signs, five times
+// as often once one is missing.
+func TestLooks(t *testing.T) {
+	r := newRig(t)
+	f := r.follower()
+	f.Poll, f.Audit = 400*time.Millisecond, time.Hour
+	looks := func() (n int) {
+		r.mirror.set(func(m *mirror) { n = m.looks })
+		return n
+	}
+	perPeriods := func(n int) int {
+		before := looks()
+		time.Sleep(time.Duration(n) * f.Poll)
+		return looks() - before
+	}
+	r.run(f)
+	r.awaitFresh(f)
+	if n := perPeriods(3); n < 1 || n > 4 {
+		t.Errorf("%d looks in three periods at rest; want 3", n)
+	}
+	r.mirror.set(func(m *mirror) { m.active = f.Poll })
+	r.await(f, "a look at the silence", func() bool { return looks() > 4 })
+	if n := perPeriods(3); n < 6 {
+		t.Errorf("%d looks in three periods of silence; want 15", n)
+	}
+}

@@ -143,6 +143,8 @@ type mirror struct {
 	hold       chan struct{}                     // a feed waits here before each change, until it is closed
 	cut        bool                              // the next change breaks its feed
 	waiting    int                               // feeds at hold
+	active     time.Duration                     // since its origin's last sign
+	looks      int                               // how often Freshness was asked
 }
 
 func (m *mirror) set(change func(*mirror)) {
@@ -170,6 +172,7 @@ func (m *mirror) Freshness(ctx context.Context) (store.Freshness, error) {
 		return store.Freshness{}, err
 	}
 	fresh, err := m.View.Freshness(ctx)
+	m.set(func(m *mirror) { m.looks++; fresh.Active = m.active })
 	fresh.Generation += now.generation
 	if now.last != nil {
 		fresh.Last = *now.last

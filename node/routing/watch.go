@@ -22,20 +22,21 @@ func (f *Follower) look(ctx context.Context) (store.Freshness, error) {
 // it becomes fresh again or its generation changes, since what happened meanwhile is unknown, and
 // when the mirror's own list differs from what came over the feed.
 func (f *Follower) watch(ctx context.Context, rebuild context.CancelCauseFunc, at store.Freshness) {
-	tick := time.NewTicker(orDefault(f.Poll, time.Second))
-	defer tick.Stop()
 	stale := !at.Fresh
+	next := time.NewTimer(f.pause(stale, at.Active))
+	defer next.Stop()
 	audited, differed := time.Now(), ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-next.C:
 		}
-		why, err := f.judge(ctx, at.Generation)
+		why, active, err := f.judge(ctx, at.Generation)
 		if ctx.Err() != nil {
 			return
 		}
+		next.Reset(f.pause(why != "", active))
 		switch {
 		case err != nil:
 			rebuild(err)
@@ -61,21 +62,33 @@ func (f *Follower) watch(ctx context.Context, rebuild context.CancelCauseFunc, a
 	}
 }
 
-// judge looks at the mirror once: why it is not fresh, or an error where that needs a rebuild.
-func (f *Follower) judge(ctx context.Context, generation uint64) (why string, err error) {
+// pause is the time to the next look. At rest looks are what wakes the consumer and the edge most,
+// and the origin gives a sign every second; so there are few while signs come, and many as soon as
+// one is missing. A silence is noticed a fifth of Poll after it has lasted too long, at most.
+func (f *Follower) pause(doubtful bool, silent time.Duration) time.Duration {
+	poll := orDefault(f.Poll, 2500*time.Millisecond)
+	if doubtful || silent > poll/2 {
+		return poll / 5
+	}
+	return poll
+}
+
+// judge looks at the mirror once: why it is not fresh, or an error where that needs a rebuild. active
+// is how long ago the mirror heard from its origin.
+func (f *Follower) judge(ctx context.Context, generation uint64) (why string, active time.Duration, err error) {
 	served := f.Projection().Revision // before the look: events go on arriving
 	fresh, err := f.look(ctx)
 	switch {
 	case err != nil:
-		return "the machine's mirror does not answer: " + err.Error(), nil
+		return "the machine's mirror does not answer: " + err.Error(), 0, nil
 	case fresh.Generation != generation:
-		return "", api.Errorf(api.CodeStoreUnavailable, "the store's generation is now %d; the view is being rebuilt", fresh.Generation)
+		return "", 0, api.Errorf(api.CodeStoreUnavailable, "the store's generation is now %d; the view is being rebuilt", fresh.Generation)
 	case fresh.Last < served:
-		return "", api.Errorf(api.CodeStoreUnavailable, "the mirror went back to revision %d", fresh.Last)
+		return "", 0, api.Errorf(api.CodeStoreUnavailable, "the mirror went back to revision %d", fresh.Last)
 	case !fresh.Fresh:
-		return fresh.Why, nil
+		return fresh.Why, fresh.Active, nil
 	}
-	return "", nil
+	return "", fresh.Active, nil
 }
 
 // audit returns the first namespace for which the mirror's list has another revision than was

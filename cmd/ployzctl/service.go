@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -117,7 +118,7 @@ func (a *app) showService(s api.ServiceStatus) error {
 		fmt.Fprintf(a.out, "port     %d/%s → %d\n", p.Published, p.Protocol, p.Target)
 	}
 	for _, in := range s.Instances {
-		fmt.Fprintf(a.out, "\n%s  on %s, %s, started %s\n", in.ID, in.Machine, in.State, ago(in.Since))
+		fmt.Fprintf(a.out, "\n%s  on %s, %s\n", in.ID, in.Machine, stateSince(in))
 		fmt.Fprintf(a.out, "  addresses %s\n  unit      %s\n", strings.TrimSpace(joined(" ", in.Addresses)), in.Unit)
 		if in.Restarts > 0 {
 			fmt.Fprintf(a.out, "  restarts  %d\n", in.Restarts)
@@ -130,6 +131,17 @@ func (a *app) showService(s api.ServiceStatus) error {
 		}
 	}
 	return nil
+}
+
+// stateSince is a state with its age: how long it runs, or when it last began to.
+func stateSince(in api.InstanceStatus) string {
+	switch {
+	case in.Since.IsZero():
+		return in.State
+	case in.State == "running":
+		return in.State + " for " + short(time.Since(in.Since))
+	}
+	return in.State + ", started " + ago(in.Since)
 }
 
 func (a *app) serviceRestart() *cobra.Command {

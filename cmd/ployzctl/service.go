@@ -65,7 +65,7 @@ func (a *app) showServices(list api.ServiceList) error {
 		for i, in := range s.Instances {
 			ready := ""
 			if i == 0 {
-				ready = fmt.Sprintf("%d/%d", s.Ready, s.Wanted)
+				ready = readyOf(s)
 			} else {
 				name = ""
 			}
@@ -79,6 +79,14 @@ func (a *app) showServices(list api.ServiceList) error {
 		return nil
 	}
 	return a.table("SERVICE READY IMAGE INSTANCE MACHINE STATE ADDRESS", rows)
+}
+
+// readyOf counts the ready instances; without a commit nobody knows how many there should be.
+func readyOf(s api.ServiceStatus) string {
+	if s.Commit == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d/%d", s.Ready, s.Wanted)
 }
 
 func (a *app) serviceShow() *cobra.Command {
@@ -105,7 +113,11 @@ func (a *app) serviceShow() *cobra.Command {
 }
 
 func (a *app) showService(s api.ServiceStatus) error {
-	fmt.Fprintf(a.out, "%s/%s  %d of %d ready, commit %d\n", s.Namespace, s.Service, s.Ready, s.Wanted, s.Commit)
+	release := "what is committed is not known"
+	if s.Commit != 0 {
+		release = fmt.Sprintf("%d of %d ready, commit %d", s.Ready, s.Wanted, s.Commit)
+	}
+	fmt.Fprintf(a.out, "%s/%s  %s\n", s.Namespace, s.Service, release)
 	fmt.Fprintf(a.out, "image    %s\n         %s\n", s.Image, s.Digest)
 	for _, r := range s.Routes {
 		from := r.Host + r.Path

@@ -1,6 +1,7 @@
 package optest
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -56,6 +57,12 @@ func (c Case) clean(t *testing.T) run {
 	w.Store.SetHooks(memstore.Hooks{})
 	if out.Outcome != api.Committed {
 		t.Fatalf("the unbroken run ended %s: %v %v", out.Outcome, out.Error, out.Leftovers)
+	}
+	if left := marks(t, w); len(left) != 0 {
+		t.Errorf("the unbroken run left %d open facts behind", len(left))
+	}
+	if opens, err := w.Store.Facts().List(context.Background(), store.Opens()); err != nil || len(opens) != 0 {
+		t.Errorf("the unbroken run left %d marks on scopes (%v)", len(opens), err)
 	}
 	r := run{after: w.Snapshot(), cleanup: map[string]bool{}, entries: entries}
 	for _, phase := range probe.plan.Phases {

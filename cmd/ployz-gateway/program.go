@@ -62,6 +62,7 @@ func (p *Program) Run(ctx context.Context) error {
 	if err := p.Source.Begin(ctx); err != nil {
 		return err
 	}
+	sweep(p.StatusPath)
 	own, err := p.listenStatus(ownPath(p.StatusPath))
 	if err != nil {
 		return err

@@ -54,6 +54,23 @@ func (s *statusSocket) remove() {
 	os.Remove(s.path) // the worst of a failure is a path that nobody answers at
 }
 
+// sweep removes what processes that were killed left behind: sockets that nobody answers at, and
+// ones that never got their name.
+func sweep(path string) {
+	siblings(path)
+	unnamed, err := filepath.Glob(path + "*.new-*")
+	if err != nil {
+		return
+	}
+	for _, file := range unnamed {
+		// Whoever is just starting does not answer yet: only a process that is no more left it.
+		pid, err := strconv.Atoi(file[strings.LastIndexByte(file, '-')+1:])
+		if err == nil && pid > 0 && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			os.Remove(file) // the next one tries again
+		}
+	}
+}
+
 func ownPath(path string) string { return fmt.Sprintf("%s.%d", path, os.Getpid()) }
 
 // predecessors are the other processes, as far as this one is not being replaced itself. For a

@@ -9,6 +9,7 @@ import (
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/memstore"
+	"github.com/ployz/ployz/node/store/storetest"
 )
 
 // source has two operations, interleaved, one with two records of the same value.
@@ -48,8 +49,8 @@ var copied = []string{"one=opened", "two=opened", "one=tried", "one=tried", "two
 
 func TestCopyLog(t *testing.T) {
 	from, ctx := source(t).Log(), context.Background()
-	var clk clock
-	target := memstore.New(memstore.Config{Clock: clk.now})
+	var clk storetest.Clock
+	target := memstore.New(memstore.Config{Clock: clk.Now})
 	var ids []string
 	target.SetHooks(memstore.Hooks{BeforeAppend: func(op, id string, _ []byte) error {
 		ids = append(ids, op+"/"+id)
@@ -59,7 +60,7 @@ func TestCopyLog(t *testing.T) {
 		if err := CopyLog(ctx, from, target.Log()); err != nil {
 			t.Fatal(err)
 		}
-		clk.pass(2 * store.DedupeWindow) // the target forgets the ids
+		clk.Pass(2 * store.DedupeWindow) // the target forgets the ids
 	}
 	if got := inside(t, target.Log(), len(copied)); !slices.Equal(got, copied) {
 		t.Fatalf("got %v", got)

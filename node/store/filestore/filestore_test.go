@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,24 +12,6 @@ import (
 	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/storetest"
 )
-
-// clock is a time that moves when told to, and otherwise with the real one.
-type clock struct {
-	mu    sync.Mutex
-	ahead time.Duration
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Now().Add(c.ahead)
-}
-
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ahead += d
-}
 
 func path(t *testing.T) string { return filepath.Join(t.TempDir(), "journal") }
 
@@ -60,9 +41,9 @@ func wantCode(t *testing.T, err error, want api.Code) {
 
 func TestConformance(t *testing.T) {
 	storetest.RunParts(t, func(t *testing.T) storetest.World {
-		var clk clock
-		s := mustOpen(t, path(t), clk.now)
-		return storetest.World{Facts: s.Facts(), Log: s.Log(), Pass: clk.pass}
+		var clk storetest.Clock
+		s := mustOpen(t, path(t), clk.Now)
+		return storetest.World{Facts: s.Facts(), Log: s.Log(), Pass: clk.Pass}
 	}, storetest.Facts, storetest.Log, storetest.Refusals)
 }
 
@@ -131,21 +112,21 @@ func pictures(t *testing.T) []string {
 
 func TestOpenAgain(t *testing.T) {
 	file := path(t)
-	var clk clock
-	first := mustOpen(t, file, clk.now)
+	var clk storetest.Clock
+	first := mustOpen(t, file, clk.Now)
 	run(t, first)
 	want := picture(t, first)
 	mustClose(t, first)
 
-	again := mustOpen(t, file, clk.now)
+	again := mustOpen(t, file, clk.Now)
 	run(t, again) // the same IDs: a retry of everything
 	if got := picture(t, again); got != want {
 		t.Fatalf("got  %s\nwant %s", got, want)
 	}
 	mustClose(t, again)
 
-	clk.pass(time.Hour)
-	later := mustOpen(t, file, clk.now)
+	clk.Pass(time.Hour)
+	later := mustOpen(t, file, clk.Now)
 	if f, err := later.Facts().Get(context.Background(), "b"); !store.IsNotFound(err) || f.Revision != 0 {
 		t.Fatalf("a fact of an hour is still %+v after one (%v)", f, err)
 	}

@@ -2,9 +2,7 @@ package memstore_test
 
 import (
 	"context"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/store"
@@ -12,33 +10,15 @@ import (
 	"github.com/ployz/ployz/node/store/storetest"
 )
 
-// clock is a time that moves when told to, and otherwise with the real one.
-type clock struct {
-	mu    sync.Mutex
-	ahead time.Duration
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Now().Add(c.ahead)
-}
-
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ahead += d
-}
-
 func open(t *testing.T) storetest.World { return world(memstore.Config{}) }
 
 func world(c memstore.Config) storetest.World {
-	var clk clock
-	c.Clock = clk.now
+	var clk storetest.Clock
+	c.Clock = clk.Now
 	s := memstore.New(c)
 	return storetest.World{
 		Facts: s.Facts(), View: s.View(), Log: s.Log(),
-		Pass: clk.pass,
+		Pass: clk.Pass,
 		Small: func(*testing.T) storetest.World {
 			return world(memstore.Config{MaxBytes: 64 << 10})
 		},

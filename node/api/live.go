@@ -122,10 +122,12 @@ type ImportEvent struct {
 
 // PrunePlan is what a prune would remove, or has removed.
 type PrunePlan struct {
+	// Images go with all their names.
 	Images []PrunedImage `json:"images"`
-	Blobs  []PrunedPart  `json:"blobs"`
-	Layers []PrunedPart  `json:"layers"`
-	// Bytes is about what the file system gets back.
+	// Blobs (digests) and Layers (folder names) belong to no image that stays.
+	Blobs  []PrunedPart `json:"blobs"`
+	Layers []PrunedPart `json:"layers"`
+	// Bytes is what the file system gets back, about: sizes of blobs and of unpacked files.
 	Bytes int64 `json:"bytes"`
 }
 

@@ -6,7 +6,6 @@ import (
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy"
-	"github.com/ployz/ployz/node/runtime/oci"
 	"github.com/ployz/ployz/node/store"
 )
 
@@ -26,8 +25,7 @@ func (p pruner) PlanPrune(ctx context.Context, olderThan time.Duration) (api.Pru
 	if err != nil {
 		return api.PrunePlan{}, err
 	}
-	plan, err := p.daemon.images.PlanPrune(ctx, keep, max(olderThan, youngestPruned))
-	return fromOCI(plan), err
+	return p.daemon.images.PlanPrune(ctx, keep, max(olderThan, youngestPruned))
 }
 
 // Prune implements Pruner.
@@ -36,8 +34,7 @@ func (p pruner) Prune(ctx context.Context, plan api.PrunePlan) (api.PrunePlan, e
 	if err != nil {
 		return api.PrunePlan{}, err
 	}
-	done, err := p.daemon.images.Prune(ctx, toOCI(plan), keep)
-	return fromOCI(done), err
+	return p.daemon.images.Prune(ctx, plan, keep)
 }
 
 // kept decides by manifest digest. A commit may name the digest of an index, so both are asked.
@@ -68,32 +65,4 @@ func (p pruner) name(ctx context.Context, c api.Commit, named map[string]bool) {
 			named[image.Digest] = true
 		}
 	}
-}
-
-func fromOCI(p oci.PrunePlan) api.PrunePlan {
-	out := api.PrunePlan{Bytes: p.Bytes}
-	for _, i := range p.Images {
-		out.Images = append(out.Images, api.PrunedImage(i))
-	}
-	for _, b := range p.Blobs {
-		out.Blobs = append(out.Blobs, api.PrunedPart(b))
-	}
-	for _, l := range p.Layers {
-		out.Layers = append(out.Layers, api.PrunedPart(l))
-	}
-	return out
-}
-
-func toOCI(p api.PrunePlan) oci.PrunePlan {
-	out := oci.PrunePlan{Bytes: p.Bytes}
-	for _, i := range p.Images {
-		out.Images = append(out.Images, oci.PrunedImage(i))
-	}
-	for _, b := range p.Blobs {
-		out.Blobs = append(out.Blobs, oci.PrunedPart(b))
-	}
-	for _, l := range p.Layers {
-		out.Layers = append(out.Layers, oci.PrunedPart(l))
-	}
-	return out
 }

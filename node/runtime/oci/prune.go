@@ -12,44 +12,20 @@ import (
 	"github.com/ployz/ployz/node/api"
 )
 
-// PrunePlan is what a prune would remove, to be shown first and carried out exactly.
-type PrunePlan struct {
-	// Images go with all their names.
-	Images []PrunedImage `json:"images"`
-	// Blobs (digests) and Layers (folder names) belong to no image that stays.
-	Blobs  []PrunedPart `json:"blobs"`
-	Layers []PrunedPart `json:"layers"`
-	// Bytes is what the file system gets back, about: sizes of blobs and of unpacked files.
-	Bytes int64 `json:"bytes"`
-}
-
-// PrunedImage is one image of a plan.
-type PrunedImage struct {
-	Digest     string    `json:"digest"`
-	References []string  `json:"references"`
-	Added      time.Time `json:"added"`
-}
-
-// PrunedPart is one blob or layer of a plan.
-type PrunedPart struct {
-	Name  string `json:"name"`
-	Bytes int64  `json:"bytes"`
-}
-
 // PlanPrune says what would go: images that neither keep (nil: none) nor Options.InUse wants and that
 // were added more than olderThan ago, and blobs and layers that no remaining image needs. It changes
 // nothing.
-func (s *Store) PlanPrune(ctx context.Context, keep func(digest string) bool, olderThan time.Duration) (PrunePlan, error) {
+func (s *Store) PlanPrune(ctx context.Context, keep func(digest string) bool, olderThan time.Duration) (api.PrunePlan, error) {
 	unlock, err := s.lock(ctx, storeLock, false)
 	if err != nil {
-		return PrunePlan{}, err
+		return api.PrunePlan{}, err
 	}
 	defer unlock()
 	return s.planPrune(keep, time.Now().Add(-olderThan))
 }
 
-func (s *Store) planPrune(keep func(string) bool, before time.Time) (PrunePlan, error) {
-	plan := PrunePlan{Images: []PrunedImage{}, Blobs: []PrunedPart{}, Layers: []PrunedPart{}}
+func (s *Store) planPrune(keep func(string) bool, before time.Time) (api.PrunePlan, error) {
+	plan := api.PrunePlan{Images: []api.PrunedImage{}, Blobs: []api.PrunedPart{}, Layers: []api.PrunedPart{}}
 	f, err := s.loadIndex()
 	if err != nil {
 		return plan, err
@@ -60,7 +36,7 @@ func (s *Store) planPrune(keep func(string) bool, before time.Time) (PrunePlan, 
 			stay = append(stay, r)
 			continue
 		}
-		plan.Images = append(plan.Images, PrunedImage{string(r.Digest), familiarAll(r.References), r.Added})
+		plan.Images = append(plan.Images, api.PrunedImage{Digest: string(r.Digest), References: familiarAll(r.References), Added: r.Added})
 	}
 	needed, err := s.needed(stay)
 	if err != nil {
@@ -101,15 +77,15 @@ func (s *Store) needed(images []record) (map[string]bool, error) {
 	return needed, nil
 }
 
-func (s *Store) unneeded(dir string, needed map[string]bool, bytes func(string) int64) ([]PrunedPart, error) {
+func (s *Store) unneeded(dir string, needed map[string]bool, bytes func(string) int64) ([]api.PrunedPart, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	found := []PrunedPart{}
+	found := []api.PrunedPart{}
 	for _, e := range entries {
 		if !needed[e.Name()] {
-			found = append(found, PrunedPart{e.Name(), bytes(filepath.Join(dir, e.Name()))})
+			found = append(found, api.PrunedPart{Name: e.Name(), Bytes: bytes(filepath.Join(dir, e.Name()))})
 		}
 	}
 	return found, nil
@@ -143,8 +119,8 @@ const pruneWait = 5 * time.Second
 
 // Prune removes what the plan names and what is still removable now: anything that became needed since
 // the plan stays. It returns what went. Errors: image.store-busy while a pull goes on.
-func (s *Store) Prune(ctx context.Context, plan PrunePlan, keep func(digest string) bool) (PrunePlan, error) {
-	gone := PrunePlan{Images: []PrunedImage{}, Blobs: []PrunedPart{}, Layers: []PrunedPart{}}
+func (s *Store) Prune(ctx context.Context, plan api.PrunePlan, keep func(digest string) bool) (api.PrunePlan, error) {
+	gone := api.PrunePlan{Images: []api.PrunedImage{}, Blobs: []api.PrunedPart{}, Layers: []api.PrunedPart{}}
 	waiting, cancel := context.WithTimeout(ctx, pruneWait)
 	defer cancel()
 	unlock, err := s.lock(waiting, storeLock, true)
@@ -164,10 +140,10 @@ func (s *Store) Prune(ctx context.Context, plan PrunePlan, keep func(digest stri
 
 // forgetImages takes the planned images out of the index first: after a crash here, their parts are
 // garbage for the next plan, never an image with parts missing.
-func (s *Store) forgetImages(ctx context.Context, plan PrunePlan, keep func(string) bool, gone *PrunePlan) error {
+func (s *Store) forgetImages(ctx context.Context, plan api.PrunePlan, keep func(string) bool, gone *api.PrunePlan) error {
 	return s.changeIndex(ctx, func(f *indexFile) {
 		f.Images = slices.DeleteFunc(f.Images, func(r record) bool {
-			i := slices.IndexFunc(plan.Images, func(p PrunedImage) bool { return p.Digest == string(r.Digest) })
+			i := slices.IndexFunc(plan.Images, func(p api.PrunedImage) bool { return p.Digest == string(r.Digest) })
 			// Pulled again since the plan was made means wanted again.
 			if i < 0 || !r.Added.Equal(plan.Images[i].Added) || s.stays(r, keep, r.Added) {
 				return false
@@ -178,7 +154,7 @@ func (s *Store) forgetImages(ctx context.Context, plan PrunePlan, keep func(stri
 	})
 }
 
-func (s *Store) removeParts(plan PrunePlan, gone *PrunePlan) error {
+func (s *Store) removeParts(plan api.PrunePlan, gone *api.PrunePlan) error {
 	f, err := s.loadIndex()
 	if err != nil {
 		return err
@@ -200,8 +176,8 @@ func (s *Store) removeParts(plan PrunePlan, gone *PrunePlan) error {
 
 // removeAll moves each part out of the way by one rename before it is taken apart, so that a death
 // in the middle leaves no half layer.
-func (s *Store) removeAll(dir string, planned []PrunedPart, needed map[string]bool) ([]PrunedPart, error) {
-	gone := []PrunedPart{}
+func (s *Store) removeAll(dir string, planned []api.PrunedPart, needed map[string]bool) ([]api.PrunedPart, error) {
+	gone := []api.PrunedPart{}
 	for _, p := range planned {
 		if needed[p.Name] || p.Name != filepath.Base(p.Name) {
 			continue

@@ -70,7 +70,7 @@ func TestPruneSparesWhatBecameUsed(t *testing.T) {
 		t.Errorf("gone: %+v", gone)
 	}
 	clean(t, root, 7, 3)
-	plan.Layers = append(plan.Layers, oci.PrunedPart{Name: "../../blobs"})
+	plan.Layers = append(plan.Layers, api.PrunedPart{Name: "../../blobs"})
 	gone, err = s.Prune(ctx, plan, func(d string) bool { return d == b })
 	must(t, err)
 	if len(gone.Layers) != 0 {

@@ -401,7 +401,7 @@ func TestPruneWaitsForPullsAndSaysSo(t *testing.T) {
 		done <- err
 	}()
 	<-started
-	_, err := s.Prune(ctx, oci.PrunePlan{}, nil)
+	_, err := s.Prune(ctx, api.PrunePlan{}, nil)
 	expectCode(t, err, api.CodeImageStoreBusy)
 	close(release)
 	must(t, <-done)

@@ -2,6 +2,11 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"github.com/ployz/ployz/datapath/bridge"
+	"github.com/ployz/ployz/datapath/firewall"
+	"io/fs"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -43,11 +48,56 @@ func (d *Daemon) Adopt(ctx context.Context) error {
 			a.list = append(a.list, d.adoptOne(ctx, w))
 		}
 	}
+	a.list = append(a.list, d.adoptBridge(self), d.adoptFirewall(self))
 	a.list = append(a.list, d.lookAtWorkloads(ctx)...)
 	a.took = time.Since(d.started)
 	d.adopted.Store(a)
 	d.Log.Info("adopted", "units", len(a.list), "took", a.took.Round(time.Millisecond))
 	return nil
+}
+
+// adoptBridge changes only what differs: an upgrade may want more of the bridge than it has.
+func (d *Daemon) adoptBridge(self machine.Identity) api.Adoption {
+	changes, err := bridge.Ensure(bridgeConfig(self))
+	var reasons []string
+	for _, c := range changes {
+		reasons = append(reasons, fmt.Sprint(c))
+	}
+	return d.adoptedKernel(bridge.DefaultName, reasons, err)
+}
+
+// adoptFirewall replaces the table in one batch, and only when it differs; flows go on.
+func (d *Daemon) adoptFirewall(self machine.Identity) api.Adoption {
+	config, err := d.firewallConfig(self)
+	var changed []string
+	if err == nil {
+		changed, err = firewall.Ensure(config)
+	}
+	return d.adoptedKernel("table inet ployz", changed, err)
+}
+
+func (d *Daemon) adoptedKernel(what string, changed []string, err error) api.Adoption {
+	a := api.Adoption{Unit: what, Verdict: string(services.Adopt), Reasons: changed}
+	switch {
+	case err != nil:
+		a.Verdict, a.Error = string(services.Leave), api.Errorf(api.CodeNetworkFailed, "%w", err).About(what).WithHint("systemctl restart ployz-net")
+		a.Reasons = append(a.Reasons, err.Error())
+	case len(changed) > 0:
+		a.Verdict = string(services.Replace)
+	}
+	if a.Verdict != string(services.Adopt) {
+		d.Log.Warn("not adopted as it was", "what", what, "verdict", a.Verdict, "reasons", a.Reasons)
+	}
+	return a
+}
+
+// firewallConfig is the table that this machine should have.
+func (d *Daemon) firewallConfig(self machine.Identity) (firewall.Config, error) {
+	published, err := firewall.LoadPublished(d.host.path("net", "ports.json"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return firewall.Config{}, err
+	}
+	return firewallOf(self, published), nil
 }
 
 func (d *Daemon) adoptOne(ctx context.Context, w services.Wanted) api.Adoption {

@@ -103,9 +103,11 @@ func checkBridge(self machine.Identity) api.Check {
 }
 
 func (d *Daemon) checkFirewall(self machine.Identity) api.Check {
-	published, _ := firewall.LoadPublished(d.host.path("net", "ports.json")) // none yet is none
-	b := bridgeConfig(self)
-	diff, err := firewall.Inspect(firewall.Config{Bridge: b.Name, V4: b.V4.Masked(), V6: b.V6.Masked(), Published: published})
+	config, err := d.firewallConfig(self)
+	var diff []string
+	if err == nil {
+		diff, err = firewall.Inspect(config)
+	}
 	if err != nil {
 		return check("firewall", "", unfit("nftables", "%v", err))
 	}

@@ -94,9 +94,7 @@ func (n *network) Publish(_ context.Context, id string, addrs runtime.Addresses,
 
 // apply puts the table into the kernel and then onto disk: what boot restores was proven to load.
 func (n *network) apply(id, file string, published firewall.Published) error {
-	b := bridgeConfig(n.self)
-	config := firewall.Config{Bridge: b.Name, V4: b.V4.Masked(), V6: b.V6.Masked(), Published: published}
-	_, err := firewall.Ensure(config)
+	_, err := firewall.Ensure(firewallOf(n.self, published))
 	var twice *firewall.PublishedTwiceError
 	if errors.As(err, &twice) {
 		return api.Errorf(api.CodePortTaken, "%w", err).About("instance " + id)
@@ -105,6 +103,11 @@ func (n *network) apply(id, file string, published firewall.Published) error {
 		return networkError(id, err)
 	}
 	return networkError(id, published.Save(file))
+}
+
+func firewallOf(self machine.Identity, published firewall.Published) firewall.Config {
+	b := bridgeConfig(self)
+	return firewall.Config{Bridge: b.Name, V4: b.V4.Masked(), V6: b.V6.Masked(), Published: published}
 }
 
 func firewallPort(id string, addrs runtime.Addresses, p runtime.PublishedPort) (firewall.Port, error) {

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/ployz/ployz/datapath/bridge"
-	"github.com/ployz/ployz/datapath/firewall"
 	"io/fs"
 	"time"
 
+	"github.com/ployz/ployz/datapath/bridge"
+	"github.com/ployz/ployz/datapath/firewall"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/services"

@@ -42,10 +42,18 @@ func listeningPorts() (map[string]string, error) {
 			return nil, api.Errorf(api.CodeInternal, "looking at the machine's listeners: %w", err)
 		}
 		for _, h := range holders {
-			held[fmt.Sprintf("%s/%d", protocol, h.Port)] = h.String()
+			held[fmt.Sprintf("%s/%d", protocol, h.Port)] = holderName(h)
 		}
 	}
 	return held, nil
+}
+
+// holderName is who holds a port, in words that help: systemd holds the gateway's for it.
+func holderName(h firewall.Holder) string {
+	if h.PID == 1 && (h.Port == 80 || h.Port == 443) && exists("/etc/systemd/system/ployz-gateway.socket") {
+		return "Ployz's own gateway, which reaches services by hostname (x-ployz.routes)"
+	}
+	return h.String()
 }
 
 func memoryBytes() (int64, error) {

@@ -37,7 +37,7 @@ func TestPowerCut(t *testing.T) {
 	m.Run("m1", "systemctl", "unmask", "ployzd.service", "ployzd.socket")
 	starts := m.Starts("ployz-workload@*")
 	m.Run("m1", "systemctl", "start", "ployzd.socket", "ployzd.service")
-	awaitDaemon(m)
+	m.AwaitDaemon()
 	awaitUp(t, m)
 	if after := m.Starts("ployz-workload@*"); after != starts {
 		t.Errorf("starting ployzd restarted workloads:\n%s\n%s", starts, after)

@@ -26,43 +26,19 @@ func chance(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 1))
 }
 
-// deployTown brings up the application that is put under load.
-func deployTown(m *onemachine.Machine) {
-	m.Push("web:1", nil)
-	m.MustDeploy(town)
-}
-
-// killDaemon kills ployzd as nothing can be killed harder.
-func killDaemon(m *onemachine.Machine) {
-	m.Run("m1", "systemctl", "kill", "--signal=KILL", "ployzd")
-}
-
-// awaitDaemon waits until ployzd answers and has looked at everything, and returns its status.
-func awaitDaemon(m *onemachine.Machine) (s api.Status) {
-	m.Eventually("ployzd to answer", func() bool {
-		s = api.Status{}
-		if m.Ctl("status").Status != 0 {
-			return false
-		}
-		s = m.Status()
-		return s.Daemon.State == api.StateUp && s.Daemon.AdoptionTook > 0
-	})
-	return s
-}
-
 func TestDaemonKilled(t *testing.T) {
 	m := onemachine.Found(t)
-	deployTown(m)
+	m.DeployTown()
 	random := chance(t)
 	before := m.Starts("ployz-*.service")
-	load := bear(t, m, fromClient)
+	load := m.Bear(onemachine.Outside)
 	var longest api.Duration
 	for range times(10, 100) {
-		killDaemon(m)
-		longest = max(longest, awaitDaemon(m).Daemon.AdoptionTook)
+		m.KillDaemon()
+		longest = max(longest, m.AwaitDaemon().Daemon.AdoptionTook)
 		time.Sleep(time.Duration(random.Int64N(int64(300 * time.Millisecond)))) // any moment is a good one
 	}
-	load.putDown()
+	load.PutDown()
 	t.Logf("the longest adoption took %s", longest)
 	wantUntouched(t, before, m.Starts("ployz-*.service"))
 	wantUp(t, m)

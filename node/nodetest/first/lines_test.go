@@ -3,6 +3,7 @@ package first_test
 import (
 	"bufio"
 	"io"
+	"strconv"
 	"strings"
 )
 
@@ -18,3 +19,5 @@ func lastLine(text string) string {
 	text = strings.TrimSpace(text)
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

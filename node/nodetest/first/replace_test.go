@@ -14,20 +14,20 @@ import (
 func TestPackageLife(t *testing.T) {
 	newer := onemachine.NewerDeb(t, "999")
 	m := onemachine.Found(t)
-	deployTown(m)
+	m.DeployTown()
 	m.Copy("m1", newer, "/var/tmp/newer.deb")
 	workloads := m.Starts("ployz-workload@*")
 	before := m.Status()
 
-	load := bear(t, m, fromClient)
+	load := m.Bear(onemachine.Outside)
 	m.Apt("install", "/var/tmp/newer.deb")
 	var s api.Status
 	m.Eventually("every program to be the new one", func() bool {
-		s = awaitDaemon(m)
+		s = m.AwaitDaemon()
 		return s.Daemon.Version == "999" && s.Gateway.Version == "999" && s.DNS.Version == "999"
 	})
 	time.Sleep(3 * time.Second) // the old ones drain under load, too
-	load.putDown()
+	load.PutDown()
 	if before.Gateway.PID == s.Gateway.PID || before.DNS.PID == s.DNS.PID {
 		t.Errorf("the gateway was %d and is %d, the resolver was %d and is %d", before.Gateway.PID, s.Gateway.PID, before.DNS.PID, s.DNS.PID)
 	}
@@ -36,10 +36,10 @@ func TestPackageLife(t *testing.T) {
 		t.Errorf("the upgrade restarted workloads:\n%s\n%s", workloads, after)
 	}
 
-	load = bear(t, m, fromClient)
+	load = m.Bear(onemachine.Outside)
 	said := m.Apt("remove", "ployz")
 	time.Sleep(2 * time.Second)
-	load.putDown()
+	load.PutDown()
 	if !strings.Contains(said, "ployz-gateway.service") || !strings.Contains(said, "purge") {
 		t.Errorf("remove does not say what keeps running:\n%s", said)
 	}
@@ -48,9 +48,9 @@ func TestPackageLife(t *testing.T) {
 	}
 
 	m.Apt("install", "/var/tmp/newer.deb")
-	awaitDaemon(m)
+	m.AwaitDaemon()
 	wantUp(t, m)
-	m.MustDeploy(strings.ReplaceAll(town, `VERSION: "1"`, `VERSION: "2"`))
+	m.MustDeploy(strings.ReplaceAll(onemachine.Town, `VERSION: "1"`, `VERSION: "2"`))
 	wantPage(t, m, "/", "version 2")
 
 	m.Apt("purge", "ployz")

@@ -13,9 +13,9 @@ import (
 // and nobody can change anything.
 func TestStoreAway(t *testing.T) {
 	m := onemachine.Found(t)
-	deployTown(m)
+	m.DeployTown()
 	before := m.Starts("ployz-workload@*")
-	load := bear(t, m, calls)
+	load := m.Bear(onemachine.Calls)
 	m.Run("m1", "systemctl", "stop", "ployz-nats", "ployz-nats-core")
 	m.Eventually("status to say so", func() bool {
 		s := m.Status()
@@ -24,7 +24,7 @@ func TestStoreAway(t *testing.T) {
 	if text := m.Ctl("status"); !strings.Contains(text.Out, "uncertain") {
 		t.Errorf("status: %s%s", text.Out, text.Err)
 	}
-	r := m.Ctl("deploy", "-f", m.File("compose.yaml", strings.ReplaceAll(town, `"1"`, `"2"`)))
+	r := m.Ctl("deploy", "-f", m.File("compose.yaml", strings.ReplaceAll(onemachine.Town, `"1"`, `"2"`)))
 	if r.Status != 3 || !strings.Contains(r.Err, string(api.CodeStoreUnavailable)) {
 		t.Errorf("a deploy without a store: exit status %d\n%s%s", r.Status, r.Out, r.Err)
 	}
@@ -33,14 +33,14 @@ func TestStoreAway(t *testing.T) {
 	}
 	// They begin with the last good view that they have on disk.
 	m.Run("m1", "systemctl", "restart", "ployz-gateway", "ployz-dns")
-	killDaemon(m)
+	m.KillDaemon()
 	time.Sleep(time.Second)
 	m.Run("m1", "systemctl", "start", "ployz-nats-core", "ployz-nats")
 	awaitUp(t, m)
-	load.putDown()
+	load.PutDown()
 	if after := m.Starts("ployz-workload@*"); after != before {
 		t.Errorf("workloads were restarted:\n%s\n%s", before, after)
 	}
-	m.MustDeploy(strings.ReplaceAll(town, `VERSION: "1"`, `VERSION: "2"`))
+	m.MustDeploy(strings.ReplaceAll(onemachine.Town, `VERSION: "1"`, `VERSION: "2"`))
 	wantPage(t, m, "/", "version 2")
 }

@@ -11,15 +11,15 @@ import (
 
 // anyVersion is town as fromClient wants it, whatever follows the 1.
 func anyVersion(v string) string {
-	return strings.ReplaceAll(town, `VERSION: "1"`, `VERSION: "1-`+v+`"`)
+	return strings.ReplaceAll(onemachine.Town, `VERSION: "1"`, `VERSION: "1-`+v+`"`)
 }
 
 // TestUpdateUnderLoad deploys, scales, restarts and rolls back an application that is asked all
 // the time. The long connections end with the instances that they are to, so they are left out.
 func TestUpdateUnderLoad(t *testing.T) {
 	m := onemachine.Found(t)
-	deployTown(m)
-	client, machine := m.Load("client", calls), m.Load("m1", onMachine(m))
+	m.DeployTown()
+	client, machine := m.Load("client", onemachine.Calls), m.Load("m1", m.Queries())
 	for range times(1, 10) {
 		m.MustDeploy(anyVersion("b"))
 		m.MustDeploy(anyVersion("c"))
@@ -43,9 +43,9 @@ func TestUpdateUnderLoad(t *testing.T) {
 // interrupted, or got through, and the next deploy makes the namespace whole.
 func TestDeployInterrupted(t *testing.T) {
 	m := onemachine.Found(t)
-	deployTown(m)
+	m.DeployTown()
 	random := chance(t)
-	client := m.Load("client", calls)
+	client := m.Load("client", onemachine.Calls)
 	interrupted := 0
 	for range times(5, 50) {
 		cmd, cancel := m.Command("deploy", "-q", "-f", m.File("compose.yaml", anyVersion(time.Now().Format("150405.000"))))
@@ -53,10 +53,10 @@ func TestDeployInterrupted(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Duration(random.Int64N(int64(2500 * time.Millisecond)))) // any moment is a good one
-		killDaemon(m)
+		m.KillDaemon()
 		cmd.Wait() // whatever became of it, the ledger says
 		cancel()
-		awaitDaemon(m)
+		m.AwaitDaemon()
 		var list []api.OperationSummary
 		m.JSON(&list, "operation", "ls", "-n", "1")
 		t.Logf("%s %s: %s", list[0].Operation, list[0].Kind, list[0].State)

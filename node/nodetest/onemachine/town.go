@@ -1,20 +1,18 @@
-package first_test
+package onemachine
 
 import (
 	"encoding/json"
 	"maps"
 	"slices"
-	"testing"
 	"time"
 
 	"github.com/ployz/ployz/node/nodetest/labtest"
 	"github.com/ployz/ployz/node/nodetest/load"
-	"github.com/ployz/ployz/node/nodetest/onemachine"
 )
 
-// town is two services under load: web answers requests and lines, and peer keeps a connection
+// Town is two services under load: web answers requests and lines, and peer keeps a connection
 // to web, found by name, from workload to workload.
-const town = `name: site
+const Town = `name: site
 services:
   web:
     image: web:1
@@ -34,8 +32,8 @@ services:
       ready: {http: {path: /healthz, port: 8080}, timeout: 30s}
 `
 
-// fromClient is what a client outside asks for, 120 requests a second and a line that stays.
-var fromClient = load.Plan{
+// Outside is what a client outside asks for, 120 requests a second and a line that stays.
+var Outside = load.Plan{
 	HTTP: []load.HTTP{
 		{Name: "http, fresh", URL: "http://m1/", Host: "site.test", Want: "version 1", Rate: 60, Fresh: true},
 		{Name: "http, kept", URL: "http://m1/", Host: "site.test", Want: "version 1", Rate: 60},
@@ -43,11 +41,11 @@ var fromClient = load.Plan{
 	TCP: []load.TCP{{Name: "tcp through the gateway", Address: "m1:7000", Every: 20 * time.Millisecond}},
 }
 
-// calls is fromClient without the line that stays, for what ends connections by its nature.
-var calls = load.Plan{HTTP: fromClient.HTTP}
+// Calls is Outside without the line that stays, for what ends connections by its nature.
+var Calls = load.Plan{HTTP: Outside.HTTP}
 
-// onMachine are queries to the resolver, which answers the machine itself and its workloads only.
-func onMachine(m *onemachine.Machine) load.Plan {
+// Queries are for the resolver, which answers the machine itself and its workloads only.
+func (m *Machine) Queries() load.Plan {
 	var p load.Plan
 	for _, server := range m.Status().DNS.Listen {
 		for _, network := range []string{"udp", "tcp"} {
@@ -57,43 +55,47 @@ func onMachine(m *onemachine.Machine) load.Plan {
 	return p
 }
 
-// burden is all of the load that a machine is under.
-type burden struct {
-	t               *testing.T
-	m               *onemachine.Machine
-	client, machine *onemachine.Running
+// DeployTown brings up the application that is put under load.
+func (m *Machine) DeployTown() {
+	m.t.Helper()
+	m.Push("web:1", nil)
+	m.MustDeploy(Town)
+}
+
+// Burden is all of the load that a machine is under.
+type Burden struct {
+	m               *Machine
+	client, machine *Running
 	peerBefore      load.Report
 }
 
-func bear(t *testing.T, m *onemachine.Machine, outside load.Plan) *burden {
-	t.Helper()
-	b := &burden{t: t, m: m, client: m.Load(labtest.Client, outside), machine: m.Load("m1", onMachine(m))}
-	b.peerBefore = peer(t, m)
-	return b
+// Bear puts the machine under a plan from outside, and under Queries and what the workloads of
+// Town ask each other.
+func (m *Machine) Bear(outside load.Plan) *Burden {
+	m.t.Helper()
+	return &Burden{m: m, client: m.Load(labtest.Client, outside), machine: m.Load("m1", m.Queries()), peerBefore: m.peer()}
 }
 
 // peer asks the workload how its connection to the other fares.
-func peer(t *testing.T, m *onemachine.Machine) (r load.Report) {
-	t.Helper()
+func (m *Machine) peer() (r load.Report) {
+	m.t.Helper()
 	text := m.Run(labtest.Client, "curl", "-sS", "--max-time", "10", "-H", "Host: peer.test", "http://m1/peer")
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		t.Fatalf("%v\n%s", err, text)
+		m.t.Fatalf("%v\n%s", err, text)
 	}
 	return r
 }
 
-// putDown ends the load and fails the test for every single request that was not answered.
-func (b *burden) putDown() load.Report {
-	b.t.Helper()
-	after := peer(b.t, b.m)
-	sum := b.client.Stop()
-	other := b.machine.Stop()
+// PutDown ends the load and fails the test for every single request that was not answered.
+func (b *Burden) PutDown() load.Report {
+	b.m.t.Helper()
+	after, sum, other := b.m.peer(), b.client.Stop(), b.machine.Stop()
 	maps.Copy(sum.Counts, other.Counts)
 	maps.Copy(sum.Counts, after.Counts)
 	sum.Failures = slices.Concat(sum.Failures, other.Failures, after.Failures[len(b.peerBefore.Failures):])
-	b.t.Logf("%d requests in %s, %d failed\n%s", sum.Asked(), sum.Took.Round(time.Second), sum.Failed(), sum)
+	b.m.t.Logf("%d requests in %s, %d failed\n%s", sum.Asked(), sum.Took.Round(time.Second), sum.Failed(), sum)
 	if sum.Failed() > 0 {
-		b.t.Errorf("%d of %d requests failed", sum.Failed(), sum.Asked())
+		b.m.t.Errorf("%d of %d requests failed", sum.Failed(), sum.Asked())
 	}
 	return sum
 }

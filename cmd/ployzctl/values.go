@@ -127,8 +127,8 @@ func (a *app) valueRm(what string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			body := api.ValueRequest{Namespace: ns, Name: name, Remove: true}
-			return a.operate(cmd.Context(), request{kind: what + ".set", body: body})
+			body := api.ValueRemoveRequest{Namespace: ns, Name: name}
+			return a.operate(cmd.Context(), request{kind: what + ".rm", body: body})
 		},
 	}
 }

@@ -7,19 +7,21 @@ import "encoding/json"
 // Kinds of operations, as POST /v1/operations and the ledger name them. Each has the request
 // struct named beside it.
 const (
-	KindDeploy      = "deploy"       // DeployRequest
-	KindRollback    = "rollback"     // RollbackRequest
-	KindScale       = "scale"        // ScaleRequest
-	KindRestart     = "restart"      // ServiceRequest
-	KindRemove      = "rm"           // NamespaceRequest
-	KindClear       = "clear"        // NamespaceRequest
-	KindSecretSet   = "secret.set"   // ValueRequest
-	KindConfigSet   = "config.set"   // ValueRequest
-	KindRun         = "run"          // RunRequest
-	KindImagePull   = "image.pull"   // ImagePullRequest
-	KindImageRemove = "image.rm"     // ImageRemoveRequest
-	KindImagePrune  = "image.prune"  // ImagePruneRequest
-	KindMachineInit = "machine.init" // InitRequest
+	KindDeploy       = "deploy"       // DeployRequest
+	KindRollback     = "rollback"     // RollbackRequest
+	KindScale        = "scale"        // ScaleRequest
+	KindRestart      = "restart"      // ServiceRequest
+	KindRemove       = "rm"           // NamespaceRequest
+	KindClear        = "clear"        // NamespaceRequest
+	KindSecretSet    = "secret.set"   // ValueRequest
+	KindSecretRemove = "secret.rm"    // ValueRemoveRequest
+	KindConfigSet    = "config.set"   // ValueRequest
+	KindConfigRemove = "config.rm"    // ValueRemoveRequest
+	KindRun          = "run"          // RunRequest
+	KindImagePull    = "image.pull"   // ImagePullRequest
+	KindImageRemove  = "image.rm"     // ImageRemoveRequest
+	KindImagePrune   = "image.prune"  // ImagePruneRequest
+	KindMachineInit  = "machine.init" // InitRequest
 )
 
 // OperationRequest is the body of POST /v1/plans and POST /v1/operations.
@@ -71,12 +73,17 @@ type ScaleRequest struct {
 	Replicas  int    `json:"replicas"`
 }
 
-// ValueRequest sets, or with Remove takes away, a named secret or config.
+// ValueRequest sets a named secret or config.
 type ValueRequest struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Value     []byte `json:"value,omitempty"`
-	Remove    bool   `json:"remove,omitempty"`
+}
+
+// ValueRemoveRequest takes a named secret or config away.
+type ValueRemoveRequest struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
 }
 
 // RunRequest runs a command once in a service's image, with its configuration and secrets.

@@ -70,23 +70,18 @@ func DeployKinds(kit deploy.Kit) Kinds {
 			return r
 		}),
 		api.KindSecretSet: KindOf(func(r api.ValueRequest) operation.Operation {
-			return deploy.NewSetSecret(kit, r.Namespace, r.Name, valueOf(r))
+			return deploy.NewSetSecret(kit, r.Namespace, r.Name, r.Value)
 		}, redactValue),
+		api.KindSecretRemove: KindOf(func(r api.ValueRemoveRequest) operation.Operation {
+			return deploy.NewRemoveSecret(kit, r.Namespace, r.Name)
+		}, nil),
 		api.KindConfigSet: KindOf(func(r api.ValueRequest) operation.Operation {
-			return deploy.NewSetConfig(kit, r.Namespace, r.Name, valueOf(r))
+			return deploy.NewSetConfig(kit, r.Namespace, r.Name, r.Value)
 		}, redactValue),
+		api.KindConfigRemove: KindOf(func(r api.ValueRemoveRequest) operation.Operation {
+			return deploy.NewRemoveConfig(kit, r.Namespace, r.Name)
+		}, nil),
 	}
-}
-
-// valueOf is nil exactly for a removal: an empty value is a value.
-func valueOf(r api.ValueRequest) []byte {
-	switch {
-	case r.Remove:
-		return nil
-	case r.Value == nil:
-		return []byte{}
-	}
-	return r.Value
 }
 
 func redactValue(r api.ValueRequest) any {

@@ -50,6 +50,10 @@ func secretSet(t *testing.T, l *lab) {
 	l.mustRun(t, deploy.NewSetSecret(l.kit, "shop", "key", []byte("v")))
 }
 
+func configSet(t *testing.T, l *lab) {
+	l.mustRun(t, deploy.NewSetConfig(l.kit, "shop", "file", []byte("v")))
+}
+
 // everything is an update of the shop that has each kind of step there is.
 func everything() api.Spec {
 	s := withAfter()
@@ -90,7 +94,8 @@ func Cases() map[string]optest.Case {
 			return deploy.NewRun(l.kit, api.RunRequest{Namespace: "shop", Service: "app", Command: []string{"app", "check"}})
 		}),
 		"secret.set":        on(nothing, func(l *lab) operation.Operation { return deploy.NewSetSecret(l.kit, "shop", "key", []byte("v")) }),
-		"secret.set/remove": on(secretSet, func(l *lab) operation.Operation { return deploy.NewSetSecret(l.kit, "shop", "key", nil) }),
+		"secret.rm":         on(secretSet, func(l *lab) operation.Operation { return deploy.NewRemoveSecret(l.kit, "shop", "key") }),
+		"config.rm":         on(configSet, func(l *lab) operation.Operation { return deploy.NewRemoveConfig(l.kit, "shop", "file") }),
 		"deploy/everything": on(shopRuns, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, everything(), nil) }),
 		"config.set":        on(nothing, func(l *lab) operation.Operation { return deploy.NewSetConfig(l.kit, "shop", "file", []byte("v")) }),
 	}

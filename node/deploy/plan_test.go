@@ -256,7 +256,7 @@ func TestNothingThere(t *testing.T) {
 		"scale below nothing": deploy.NewScale(l.kit, "shop", "app", -1),
 		"a secret's name":     deploy.NewSetSecret(l.kit, "shop", "a.b", []byte("x")),
 		"a namespace's name":  deploy.NewSetConfig(l.kit, "Shop", "a", []byte("x")),
-		"no such secret":      deploy.NewSetSecret(l.kit, "shop", "none", nil),
+		"no such secret":      deploy.NewRemoveSecret(l.kit, "shop", "none"),
 		"a bad spec":          deploy.NewDeploy(l.kit, api.Spec{Namespace: "shop", Services: map[string]api.Service{"web": {}}}, nil),
 	} {
 		if out := l.run(op); out.Outcome != api.Refused || out.Error.Code == api.CodeInternal {

@@ -387,7 +387,7 @@ func TestValues(t *testing.T) {
 	if after := slotsOf(l.current(t, "shop")); after["app-0"] == before["app-0"] || after["db-0"] != before["db-0"] {
 		t.Error("the deploy after it did not replace exactly what uses it")
 	}
-	l.mustRun(t, deploy.NewSetConfig(l.kit, "shop", "settings", nil))
+	l.mustRun(t, deploy.NewRemoveConfig(l.kit, "shop", "settings"))
 	if list, err := l.store.Facts().List(context.Background(), store.Configs("shop")); err != nil || len(list) != 0 {
 		t.Errorf("after its removal: %v %v", list, err)
 	}

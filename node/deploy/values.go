@@ -41,6 +41,7 @@ var valueName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // next deploy that refers to it.
 type SetValue struct {
 	kit    Kit
+	kind   string
 	ns     string
 	name   string
 	secret bool
@@ -54,23 +55,28 @@ type SetValue struct {
 	sealed     api.SealedSecret
 }
 
-// NewSetSecret stores a secret; a nil value removes it.
+// NewSetSecret stores a secret.
 func NewSetSecret(kit Kit, ns, name string, value []byte) *SetValue {
-	return &SetValue{kit: kit, ns: ns, name: name, secret: true, remove: value == nil, value: value}
+	return &SetValue{kit: kit, kind: api.KindSecretSet, ns: ns, name: name, secret: true, value: value}
 }
 
-// NewSetConfig stores a config; a nil value removes it.
+// NewRemoveSecret takes a secret away.
+func NewRemoveSecret(kit Kit, ns, name string) *SetValue {
+	return &SetValue{kit: kit, kind: api.KindSecretRemove, ns: ns, name: name, secret: true, remove: true}
+}
+
+// NewSetConfig stores a config.
 func NewSetConfig(kit Kit, ns, name string, value []byte) *SetValue {
-	return &SetValue{kit: kit, ns: ns, name: name, remove: value == nil, value: value}
+	return &SetValue{kit: kit, kind: api.KindConfigSet, ns: ns, name: name, value: value}
+}
+
+// NewRemoveConfig takes a config away.
+func NewRemoveConfig(kit Kit, ns, name string) *SetValue {
+	return &SetValue{kit: kit, kind: api.KindConfigRemove, ns: ns, name: name, remove: true}
 }
 
 // Kind implements operation.Operation.
-func (s *SetValue) Kind() string {
-	if s.secret {
-		return "secret.set"
-	}
-	return "config.set"
-}
+func (s *SetValue) Kind() string { return s.kind }
 
 // Scope implements operation.Operation.
 func (s *SetValue) Scope() string { return scopeOf(s.ns) + "/" + s.name }

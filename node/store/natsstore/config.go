@@ -54,6 +54,7 @@ type Store struct {
 	edge *link // nil without EdgeURL
 
 	wrote atomic.Int64 // unix nanoseconds of the last answer that proved the core writable
+	seen  atomic.Pointer[generationSeen]
 }
 
 // Open prepares the connections and returns at once, also when no server answers yet: requests
@@ -68,12 +69,12 @@ func Open(c Config) (*Store, error) {
 	s := &Store{cfg: c}
 	var err error
 	if len(c.CoreURLs) > 0 {
-		if s.core, err = dial("core", c.CoreURLs, c.CoordinatorSeed, c.inbox(), c.Timeout); err != nil {
+		if s.core, err = dial("core", c.CoreURLs, c.CoordinatorSeed, c.inbox(), c.Timeout, corePing); err != nil {
 			return nil, err
 		}
 	}
 	if c.EdgeURL != "" {
-		if s.edge, err = dial("edge", []string{c.EdgeURL}, c.EdgeSeed, c.inbox(), c.Timeout); err != nil {
+		if s.edge, err = dial("edge", []string{c.EdgeURL}, c.EdgeSeed, c.inbox(), c.Timeout, edgePing); err != nil {
 			s.Close()
 			return nil, err
 		}
@@ -108,7 +109,14 @@ type link struct {
 	end   context.CancelFunc
 }
 
-func dial(name string, urls []string, seed, inbox string, timeout time.Duration) (*link, error) {
+// How often a silent connection is tried. A core can vanish with its machine, and there may be
+// another; the edge's end is told by this machine's kernel.
+const (
+	corePing = 5 * time.Second
+	edgePing = 30 * time.Second
+)
+
+func dial(name string, urls []string, seed, inbox string, timeout, ping time.Duration) (*link, error) {
 	key, err := nats.NkeyOptionFromSeed(seed)
 	if err != nil {
 		return nil, fmt.Errorf("natsstore: the seed for the %s: %w", name, err)
@@ -120,7 +128,7 @@ func dial(name string, urls []string, seed, inbox string, timeout time.Duration)
 		nats.ReconnectJitter(100*time.Millisecond, 0), nats.IgnoreAuthErrorAbort(), nats.IgnoreDiscoveredServers(),
 		// A write that waits for a reconnection would be neither sent nor refused.
 		nats.ReconnectBufSize(-1),
-		nats.PingInterval(5*time.Second), nats.MaxPingsOutstanding(2), nats.Timeout(2*time.Second),
+		nats.PingInterval(ping), nats.MaxPingsOutstanding(2), nats.Timeout(2*time.Second),
 		nats.DisconnectErrHandler(func(*nats.Conn, error) { l.drop() }),
 		// Errors reach the caller of each request; the library's own handler would print them.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),

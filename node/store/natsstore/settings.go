@@ -102,7 +102,7 @@ type serverReport struct {
 // askServer asks the server itself, in its system account: what runs, not what is on disk.
 func (s *Store) askServer(ctx context.Context, name string, urls []string, seed string) (serverReport, error) {
 	var r serverReport
-	l, err := dial(name, urls, seed, s.cfg.inbox(), s.cfg.Timeout)
+	l, err := dial(name, urls, seed, s.cfg.inbox(), s.cfg.Timeout, corePing)
 	if err != nil {
 		return r, err
 	}

@@ -169,7 +169,7 @@ func (v view) Freshness(ctx context.Context) (store.Freshness, error) {
 	}
 	f.Active = info.Mirror.Active
 	if f.Why = mirrorWhy(info.Mirror.Active, info.Mirror.Lag); f.Why == "" {
-		f.Why = v.generationWhy(ctx)
+		f.Why = v.generationWhy(ctx, info)
 	}
 	f.Fresh = f.Why == ""
 	return f, nil
@@ -187,23 +187,45 @@ func mirrorWhy(active time.Duration, lag uint64) string {
 	return ""
 }
 
-// generationWhy compares with the cluster fact, of which only its generation is read here.
-func (v view) generationWhy(ctx context.Context) string {
+// generationSeen is what the cluster fact said when the mirror was made at created and held last.
+type generationSeen struct {
+	created    time.Time
+	last       uint64
+	generation uint64
+}
+
+// generationWhy compares with the cluster fact, of which only its generation is read here. It is read
+// again only once the mirror holds more, or is another one: readers ask this all the time.
+func (v view) generationWhy(ctx context.Context, mirror streamState) string {
+	seen := v.s.seen.Load()
+	if seen == nil || !seen.created.Equal(mirror.Created) || seen.last != mirror.State.LastSeq {
+		generation, err := v.generation(ctx)
+		if err != nil {
+			return err.Error()
+		}
+		seen = &generationSeen{mirror.Created, mirror.State.LastSeq, generation}
+		v.s.seen.Store(seen)
+	}
+	if seen.generation > v.s.cfg.Generation {
+		return fmt.Sprintf("the cluster is at generation %d, this mirror at %d", seen.generation, v.s.cfg.Generation)
+	}
+	return ""
+}
+
+// generation is the one of the cluster fact, 0 where there is none yet.
+func (v view) generation(ctx context.Context) (uint64, error) {
 	fact, err := v.Get(ctx, store.Cluster())
 	if store.IsNotFound(err) {
-		return ""
+		return 0, nil
 	}
 	if err != nil {
-		return err.Error()
+		return 0, err
 	}
 	var cluster struct {
 		Generation uint64 `json:"generation"`
 	}
 	if err := json.Unmarshal(fact.Value, &cluster); err != nil {
-		return fmt.Sprintf("the cluster fact cannot be read: %v", err)
+		return 0, fmt.Errorf("the cluster fact cannot be read: %w", err)
 	}
-	if cluster.Generation > v.s.cfg.Generation {
-		return fmt.Sprintf("the cluster is at generation %d, this mirror at %d", cluster.Generation, v.s.cfg.Generation)
-	}
-	return ""
+	return cluster.Generation, nil
 }

@@ -9,8 +9,10 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -33,13 +35,20 @@ func sshArgs(u *url.URL) []string {
 	return append(args, "--", u.Hostname(), command)
 }
 
+// deaf starts a program that does not hear Ctrl-C, which is for this one: it cancels the operation and
+// needs the connection to say so. A process group of its own would keep ssh from asking for a password.
+const deaf = `trap '' INT; exec "$0" "$@"`
+
 // dialSSH starts ssh and speaks through it. $PLOYZ_SSH names another program than "ssh".
 func dialSSH(u *url.URL) (net.Conn, error) {
 	program := os.Getenv("PLOYZ_SSH")
 	if program == "" {
 		program = "ssh"
 	}
-	return dialThrough(u, program, sshArgs(u)...)
+	if _, err := exec.LookPath(program); err != nil {
+		return nil, remote(u, "starting "+program+": "+err.Error())
+	}
+	return dialThrough(u, exec.Command("sh", slices.Concat([]string{"-c", deaf, program}, sshArgs(u))...))
 }
 
 // dialDev reaches a machine of a lab on this computer the same way, with `ployzctl dev exec` in ssh's
@@ -49,12 +58,13 @@ func dialDev(u *url.URL) (net.Conn, error) {
 	if err != nil {
 		return nil, remote(u, "finding this program: "+err.Error())
 	}
-	return dialThrough(u, self, "dev", "exec", u.Host+u.Path, "--", "ployzctl", "dial", "--json")
+	cmd := exec.Command(self, "dev", "exec", u.Host+u.Path, "--", "ployzctl", "dial", "--json")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // deaf, too, and it asks for nothing
+	return dialThrough(u, cmd)
 }
 
 // dialThrough speaks through a program whose input and output are the far daemon's socket.
-func dialThrough(far *url.URL, program string, args ...string) (net.Conn, error) {
-	cmd := exec.Command(program, args...)
+func dialThrough(far *url.URL, cmd *exec.Cmd) (net.Conn, error) {
 	c := &sshConn{far: far, cmd: cmd}
 	cmd.Stderr = &c.stderr
 	in, inFar, err := pipe()
@@ -73,7 +83,7 @@ func dialThrough(far *url.URL, program string, args ...string) (net.Conn, error)
 	if err != nil {
 		in.Close()
 		out.Close()
-		return nil, remote(far, "starting "+program+": "+err.Error())
+		return nil, remote(far, "starting "+cmd.Path+": "+err.Error())
 	}
 	return c, nil
 }

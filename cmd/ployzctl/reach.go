@@ -131,6 +131,10 @@ func (a *app) execCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec [-it] INSTANCE|NAMESPACE/SERVICE -- COMMAND [ARG...]",
 		Short: "Run a command inside a running instance; its exit status becomes this one's",
+		Long: `Run a command inside a running instance. Its exit status becomes this one's: 128 + N after signal N,
+and as a shell has it 127 when the instance has no such command, and 126 when what it has cannot be
+executed. When the instance cannot be reached the exit status is 3. In these cases the last line on
+standard error ends with an error code, such as (runtime.command-not-found).`,
 		Example: `  ployzctl exec -it shop/web -- sh
   ployzctl exec shop-db-0-x7k2qa -- pg_isready`,
 		Args:              cobra.MinimumNArgs(2),
@@ -181,11 +185,26 @@ func (a *app) exec(ctx context.Context, place string, e sdk.Exec) error {
 	}
 	status, err := c.Exec(ctx, e)
 	restore()
-	if err == nil && status != 0 {
-		return exitStatus(status)
+	switch api.CodeOf(err) {
+	case api.CodeCommandAbsent:
+		status = exitNoCommand
+	case api.CodeCommandUnusable:
+		status = exitNotExecutable
 	}
-	return err
+	if status == 0 {
+		return err
+	}
+	if err != nil {
+		a.failed(api.AsError(err))
+	}
+	return exitStatus(status)
 }
+
+// What shells exit with for a command that never ran.
+const (
+	exitNotExecutable = 126
+	exitNoCommand     = 127
+)
 
 // instanceArg finds the instance that an argument means: its id, a slot, or a service's first that runs.
 func instanceArg(ctx context.Context, c *sdk.Client, place string) (string, error) {

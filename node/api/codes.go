@@ -86,6 +86,8 @@ const (
 	CodeRuntimeBusy        Code = "runtime.busy"
 	CodeNotRunning         Code = "runtime.not-running"
 	CodeExecFailed         Code = "runtime.exec-failed"
+	CodeCommandAbsent      Code = "runtime.command-not-found"
+	CodeCommandUnusable    Code = "runtime.command-not-executable"
 	CodeLogsFailed         Code = "runtime.logs-failed"
 	CodeRuntimeDamaged     Code = "runtime.damaged"
 )
@@ -280,6 +282,8 @@ func Codes() []CodeDoc {
 		{CodeRuntimeBusy, "the instance runs and must be stopped first"},
 		{CodeNotRunning, "the instance does not run"},
 		{CodeExecFailed, "the command could not be run inside the instance"},
+		{CodeCommandAbsent, "the instance has no such command"},
+		{CodeCommandUnusable, "the command is there and cannot be executed"},
 		{CodeLogsFailed, "the journal could not be read"},
 		{CodeRuntimeDamaged, "an instance's files are incomplete or were changed by hand"},
 

@@ -68,7 +68,8 @@ const (
 // Console reaches into running instances.
 type Console interface {
 	// Exec runs a command inside and returns its exit status, 128 + n after signal n. Errors:
-	// runtime.not-found, runtime.not-running, runtime.exec-failed (it never ran).
+	// runtime.not-found, runtime.not-running, runtime.command-not-found, runtime.command-not-executable,
+	// runtime.exec-failed (it never ran).
 	Exec(ctx context.Context, id string, cmd Command) (int, error)
 	// Logs writes the journal's entries of the query in order, until the end or, with Follow,
 	// until ctx ends, which is no error. Errors: runtime.logs-failed, emit's own.

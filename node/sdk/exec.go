@@ -27,7 +27,7 @@ type Exec struct {
 }
 
 // Exec runs a command inside an instance and returns its exit status. Errors: runtime.not-found,
-// runtime.not-running, runtime.exec-failed, and the connection's.
+// runtime.not-running, runtime.command-not-found, runtime.command-not-executable, runtime.exec-failed, and the connection's.
 func (c *Client) Exec(ctx context.Context, e Exec) (int, error) {
 	e.ExecRequest.Stdin = e.Stdin != nil
 	conn, err := c.dial(ctx)

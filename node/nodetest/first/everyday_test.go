@@ -189,7 +189,7 @@ func execInside(t *testing.T, m *onemachine.Machine) {
 	if r.Status != 42 || r.Out != "over standard input\n" || r.Err != "aside\n" {
 		t.Errorf("exec: %+v", r)
 	}
-	if r := m.Ctl("exec", "site/web", "--", "/nothing"); r.Status != 3 || !strings.Contains(r.Err, string(api.CodeExecFailed)) {
+	if r := m.Ctl("exec", "site/web", "--", "/nothing"); r.Status != 127 || !strings.Contains(r.Err, string(api.CodeCommandAbsent)) {
 		t.Errorf("exec of nothing: %+v", r)
 	}
 }

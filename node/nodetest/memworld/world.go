@@ -148,8 +148,10 @@ func command(spec runtime.Spec, c runtime.Command) (int, error) {
 		status := 0
 		fmt.Sscan(c.Args[1], &status)
 		return status, nil
+	case "unusable":
+		return 0, api.Errorf(api.CodeCommandUnusable, "%s: permission denied", c.Args[0])
 	default:
-		return 0, api.Errorf(api.CodeExecFailed, "no program %q", c.Args[0])
+		return 0, api.Errorf(api.CodeCommandAbsent, "%s: executable file not found in $PATH", c.Args[0])
 	}
 	return 0, nil
 }

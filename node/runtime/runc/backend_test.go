@@ -359,7 +359,7 @@ func TestExecErrors(t *testing.T) {
 	spec := runtimetest.Spec(t, "", "serve")
 	launch(t, r, image, spec)
 	_, err := r.Exec(t.Context(), spec.ID, runtime.Command{Args: []string{"/no/such"}})
-	if api.CodeOf(err) != api.CodeExecFailed || !strings.Contains(err.Error(), "/no/such") {
+	if api.CodeOf(err) != api.CodeCommandAbsent || !strings.Contains(err.Error(), "/no/such") {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

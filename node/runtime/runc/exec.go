@@ -43,15 +43,28 @@ func (r *Runtime) Exec(ctx context.Context, id string, c runtime.Command) (int, 
 	cmd := exec.CommandContext(ctx, r.Program, args...)
 	cmd.WaitDelay = lingering
 	cmd.Cancel = func() error { return errors.Join(killInside(filepath.Join(dir, "pid")), cmd.Process.Kill()) }
-	if c.TTY {
-		err = runOnTerminal(cmd, c)
-	} else {
-		err = runOnPipes(cmd, c)
-	}
-	if said := runcSaid(filepath.Join(dir, "log")); said != "" {
-		return -1, api.Errorf(api.CodeExecFailed, "%s", said).About("instance " + id)
+	said, err := runCommand(cmd, c, filepath.Join(dir, "log"))
+	if said != "" && ctx.Err() == nil {
+		return -1, execRefused(id, said)
 	}
 	return exitStatus(ctx, id, err)
+}
+
+// runCommand runs `runc exec` and returns what runc itself had to say, "" when the command ran.
+func runCommand(cmd *exec.Cmd, c runtime.Command, log string) (said string, err error) {
+	words := &stderrFilter{w: io.Discard}
+	run, output := runOnPipes, &c.Stderr
+	if c.TTY {
+		run, output = runOnTerminal, &c.Stdout
+	}
+	if *output != nil {
+		words.w = *output
+	}
+	*output = words
+	err = run(cmd, c)
+	said = words.saidLast(runcSaid(log), err)
+	words.flush() //nolint:errcheck // to a client that may be gone
+	return said, err
 }
 
 func (r *Runtime) execArgs(ctx context.Context, id string, c runtime.Command, dir string) ([]string, error) {

@@ -33,9 +33,9 @@ func (c *change) announcePhase(l layout, layer int) operation.Phase {
 		Timeout: c.applyDeadline() + 5*time.Second,
 		Do: func(ctx context.Context, act *operation.Act) error {
 			id := fmt.Sprintf("%s-announce-%d", act.Operation, layer)
-			return c.announce(ctx, id, c.announced(act.Operation, l, fresh))
+			return c.announce(ctx, act, id, c.announced(act.Operation, l, fresh))
 		},
-		Undo: func(ctx context.Context, act *operation.Act) error { return c.unannounce(ctx, act.Operation) },
+		Undo: func(ctx context.Context, act *operation.Act) error { return c.unannounce(ctx, act) },
 	}}
 	return phase
 }
@@ -79,9 +79,9 @@ func (c *change) announced(op string, l layout, fresh []string) routing.View {
 	return view
 }
 
-// announce publishes a view, guarded by the event that inspect saw or this operation wrote, and waits until
-// it is applied.
-func (c *change) announce(ctx context.Context, id string, view routing.View) error {
+// announce publishes a view, guarded by the lease and by the event that inspect saw or this operation wrote,
+// and waits until it is applied.
+func (c *change) announce(ctx context.Context, act *operation.Act, id string, view routing.View) error {
 	fact, err := c.ownRoute(ctx, view.Operation)
 	if err != nil {
 		return err
@@ -93,7 +93,7 @@ func (c *change) announce(ctx context.Context, id string, view routing.View) err
 	put := store.Put{Key: store.Route(c.ns), Value: value, Expect: store.Expect(fact.Revision)}
 	revision := fact.Revision
 	if string(fact.Value) != string(value) {
-		if revision, err = c.kit.Facts.Commit(ctx, store.Batch{ID: id, Puts: []store.Put{put}}); err != nil {
+		if revision, err = act.Commit(ctx, store.Batch{ID: id, Puts: []store.Put{put}}); err != nil {
 			return err
 		}
 	}
@@ -125,9 +125,9 @@ func (c *change) ownRoute(ctx context.Context, op string) (store.Fact, error) {
 }
 
 // unannounce puts the event back that inspect saw, if this operation replaced it.
-func (c *change) unannounce(ctx context.Context, op string) error {
+func (c *change) unannounce(ctx context.Context, act *operation.Act) error {
 	fact, err := c.kit.Facts.Get(ctx, store.Route(c.ns))
-	if store.IsNotFound(err) || err == nil && writer(fact) != op {
+	if store.IsNotFound(err) || err == nil && writer(fact) != act.Operation {
 		return nil
 	}
 	if err != nil {
@@ -137,7 +137,26 @@ func (c *change) unannounce(ctx context.Context, op string) error {
 	if len(c.route.Value) == 0 {
 		put.Remove = true
 	}
-	_, err = c.kit.Facts.Commit(ctx, store.Batch{ID: op + "-unannounce-" + strconv.FormatUint(uint64(fact.Revision), 10), Puts: []store.Put{put}})
+	id := act.Operation + "-unannounce-" + strconv.FormatUint(uint64(fact.Revision), 10)
+	_, err = act.Commit(ctx, store.Batch{ID: id, Puts: []store.Put{put}})
+	if api.CodeOf(err) == api.CodeLeaseLost {
+		return c.unannounceUnheld(ctx, store.Batch{ID: id + "-unheld", Puts: []store.Put{put}}, err)
+	}
+	return err
+}
+
+// unannounceUnheld puts the event back after the lease ran out, as long as nobody else has the scope: whoever
+// has it may already plan on the event as it is. lost is the error when somebody has.
+func (c *change) unannounceUnheld(ctx context.Context, batch store.Batch, lost error) error {
+	lease, err := c.kit.Facts.Get(ctx, store.Lease(c.Scope()))
+	if err == nil {
+		return lost
+	}
+	if !store.IsNotFound(err) {
+		return err
+	}
+	batch.Checks = []store.Check{{Key: store.Lease(c.Scope()), Expect: lease.Revision}}
+	_, err = c.kit.Facts.Commit(ctx, batch)
 	return err
 }
 

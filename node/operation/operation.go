@@ -116,7 +116,14 @@ type Act struct {
 	Fence     store.Revision
 	Step      string
 
-	emit func(api.Event)
+	emit   func(api.Event)
+	commit func(context.Context, store.Batch) (store.Revision, error)
+}
+
+// Commit sends a step's own batch, which holds only while this run holds the scope. It is not the operation's
+// commit. Errors: operation.lease-lost, and Facts.Commit's.
+func (a *Act) Commit(ctx context.Context, batch store.Batch) (store.Revision, error) {
+	return a.commit(ctx, batch)
 }
 
 // Progress shows bytes moved of one part; total is -1 when unknown. It is not in the ledger.

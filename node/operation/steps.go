@@ -108,7 +108,8 @@ func (x *run) call(ctx context.Context, step Step, f func(context.Context, *Act)
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	err := f(ctx, &Act{
-		Operation: x.id, Scope: x.req.Operation.Scope(), Fence: x.lease.Fence(), Step: step.Name, emit: x.ledger.show,
+		Operation: x.id, Scope: x.req.Operation.Scope(), Fence: x.lease.Fence(), Step: step.Name,
+		emit: x.ledger.show, commit: x.lease.Commit,
 	})
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
 		var typed *api.Error

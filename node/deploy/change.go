@@ -54,7 +54,7 @@ type claimed struct {
 }
 
 // inspect reads what every change needs: the present commit, the machines as they are now, and
-// the claims on hostnames. The operation then fills in next.
+// the namespace's number. The operation then fills in next.
 func (c *change) inspect(ctx context.Context, before operation.Situation) error {
 	if err := CheckNamespace(c.ns); err != nil {
 		return err
@@ -143,11 +143,11 @@ func (c *change) inspectNamespaceID(ctx context.Context) error {
 	}
 }
 
-// inspectClaims looks up who holds the hostnames and gateway ports of the present and the next
-// release.
+// inspectClaims looks up who holds the hostnames, gateway ports and machines' ports of the present and the
+// next release.
 func (c *change) inspectClaims(ctx context.Context) error {
 	c.claims = map[store.Key]claimed{}
-	for _, key := range slices.Concat(claimKeys(c.next.spec), claimKeys(c.presentSpec())) {
+	for _, key := range slices.Concat(c.layout().claimKeys(c.next.spec), c.presentClaims()) {
 		fact, err := c.kit.Facts.Get(ctx, key)
 		if err != nil && !store.IsNotFound(err) {
 			return err
@@ -172,14 +172,39 @@ func (c *change) presentSpec() api.Spec {
 	return c.now.commit.Spec
 }
 
-func claimKeys(spec api.Spec) []store.Key {
+// claimKeys are the claims of the next release, whose spec is given.
+func (l layout) claimKeys(spec api.Spec) []store.Key {
+	slots := make([]api.Slot, len(l.places))
+	for i, p := range l.places {
+		slots[i] = api.Slot{Service: p.service, Machine: p.machine}
+	}
+	return claimKeys(spec, slots)
+}
+
+func (c *change) presentClaims() []store.Key {
+	if c.now.commit == nil {
+		return nil
+	}
+	return claimKeys(c.now.commit.Spec, slices.Collect(maps.Values(c.now.commit.Slots)))
+}
+
+func claimKeys(spec api.Spec, slots []api.Slot) []store.Key {
 	keys := map[store.Key]bool{}
 	for _, s := range spec.Services {
 		for _, r := range s.Routes {
 			keys[claimKey(r)] = true
 		}
 	}
+	for _, slot := range slots {
+		for _, port := range spec.Services[slot.Service].Ports {
+			keys[portKey(slot.Machine, port)] = true
+		}
+	}
 	return slices.Sorted(maps.Keys(keys))
+}
+
+func portKey(machineName string, port api.Port) store.Key {
+	return store.MachinePort(machineName, port.Protocol, port.Published)
 }
 
 func claimKey(r api.Route) store.Key {

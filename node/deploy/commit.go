@@ -34,7 +34,7 @@ func (c *change) commit(l layout) operation.Commit {
 				b.list = append(b.list, *c.nsIDClaim)
 			}
 			c.putInstances(&b, op, l)
-			c.putClaims(&b)
+			c.putClaims(&b, l)
 			c.putRoute(&b, op, l)
 			return b.list, b.err
 		},
@@ -114,10 +114,10 @@ func (l layout) retired() []api.Slot {
 	return old
 }
 
-// putClaims takes the hostnames that are new and gives back those no longer routed.
-func (c *change) putClaims(b *puts) {
+// putClaims takes the hostnames and ports that are new and gives back those no longer used.
+func (c *change) putClaims(b *puts, l layout) {
 	wanted := map[store.Key]bool{}
-	for _, key := range claimKeys(c.next.spec) {
+	for _, key := range l.claimKeys(c.next.spec) {
 		wanted[key] = true
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.claims)) {

@@ -66,6 +66,9 @@ func (c *change) takenPorts(l layout) []*api.Error {
 
 // holderOf names who, other than this namespace, has a port of a machine.
 func (c *change) holderOf(machineName string, port api.Port) string {
+	if ns := c.claims[portKey(machineName, port)].namespace; ns != "" && ns != c.ns {
+		return "namespace " + ns
+	}
 	for _, m := range c.machines {
 		if m.member.Name != machineName {
 			continue
@@ -75,7 +78,7 @@ func (c *change) holderOf(machineName string, port api.Port) string {
 		}
 		for _, o := range m.seen.Instances {
 			if o.Spec.Namespace != c.ns && slices.ContainsFunc(o.Spec.Ports, samePort(port)) {
-				return "instance " + o.ID
+				return "instance " + o.ID + " of namespace " + o.Spec.Namespace
 			}
 		}
 	}

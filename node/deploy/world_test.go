@@ -157,7 +157,7 @@ var noise = regexp.MustCompile(`10\.101\.1\.\d+|fd00:[0-9a-f:]+|"operation":"[^"
 // stay out: pulling one is not undone, it is only a copy of what the registry has.
 func (l *lab) snapshot() string {
 	var lines []string
-	for _, prefix := range []store.Key{"route", "host", "port", "nsid", "head"} {
+	for _, prefix := range []store.Key{"route", "host", "port", "machineport", "nsid", "head"} {
 		list, err := l.store.Facts().List(context.Background(), prefix)
 		if err != nil {
 			return err.Error()

@@ -74,6 +74,11 @@ func Hostname(host string) Key {
 // GatewayPort claims a layer-4 port of the gateways for one namespace.
 func GatewayPort(port uint16) Key { return join("port", strconv.Itoa(int(port))) }
 
+// MachinePort claims a published port ("tcp" or "udp") of one machine, by its name, for one namespace.
+func MachinePort(machine, protocol string, port uint16) Key {
+	return join("machineport", machine, protocol, strconv.Itoa(int(port)))
+}
+
 // Hostnames is the prefix of all hostname claims.
 func Hostnames() Key { return "host" }
 

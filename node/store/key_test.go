@@ -17,6 +17,8 @@ func TestKeys(t *testing.T) {
 		store.Hostname("*.Shop.example"):    "host._any_shop_example",
 		store.Lease("namespace/shop"):       "lease.namespace_shop",
 		store.NamespaceID("0000002a"):       "nsid.0000002a",
+		store.GatewayPort(5432):             "port.5432",
+		store.MachinePort("m1", "udp", 53):  "machineport.m1.udp.53",
 		store.Secret("shop", "db-password"): "ns.shop.secret.db-password",
 	} {
 		if string(key) != want {

@@ -4,7 +4,9 @@ import (
 	"net/netip"
 	"os/exec"
 	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
@@ -32,6 +34,7 @@ func TestSplitViewWithRealAddresses(t *testing.T) {
 	}
 	for _, a := range []string{"fd00:aa:bb:1::1", "fd00:aa:bb:1:0:10:0:1", "fd00:aa:bb:1:0:20:0:7", "fd00:aa:bb:2::1"} {
 		ip(t, "addr", "add", a+"/128", "dev", "lo", "nodad")
+		awaitLocal(t, a)
 	}
 	z := testZone()
 	z.Self = []netip.Addr{v4("10.101.1.1"), netip.MustParseAddr("fd00:aa:bb:1::1")}
@@ -68,9 +71,23 @@ func TestSplitViewWithRealAddresses(t *testing.T) {
 	}
 }
 
-func ip(t *testing.T, args ...string) {
+// awaitLocal waits until packets to an IPv6 address arrive: the kernel makes its route a moment
+// after it has taken the address.
+func awaitLocal(t *testing.T, addr string) {
 	t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(ip(t, "-6", "route", "show", "table", "local"), "local "+addr+" "); {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s has no route of its own", addr)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func ip(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("ip", args...).CombinedOutput()
+	if err != nil {
 		t.Fatalf("ip %v: %v: %s", args, err, out)
 	}
+	return string(out)
 }

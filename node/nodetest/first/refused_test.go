@@ -252,7 +252,7 @@ func TestDaemonAway(t *testing.T) {
 	m := onemachine.Found(t)
 	deploySite(m)
 	asNobody := []string{"env", "HOME=/", "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "ployzctl", "service", "ls"}
-	if r := m.Try("m1", asNobody...); r.Status != 3 || !strings.Contains(r.Err, string(api.CodePermission)) || !strings.Contains(r.Err, "group ployz") {
+	if r := m.Try("m1", asNobody...); r.Status != 3 || !strings.Contains(r.Err, string(api.CodePermission)) || !strings.Contains(r.Err, "usermod -aG ployz nobody") {
 		t.Errorf("as nobody: %+v", r)
 	}
 	m.Script("m1", "useradd --groups ployz deployer")

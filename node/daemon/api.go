@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/store"
@@ -65,6 +66,8 @@ type Member struct {
 	Facts   store.Facts
 	View    store.View
 	Ledger  store.Log
+	// Dead reports that a lease's holder has certainly ended; nil is never. See coordination.Leases.
+	Dead func(coordination.Holder) bool
 
 	Instances Instances
 	Console   runtime.Console

@@ -132,7 +132,8 @@ func listOperations(a *API) answer {
 	}
 }
 
-// holders are the operations that hold a lease now: those that run, on any machine.
+// holders are the operations that hold a lease now, and whose coordinator is not known to be dead:
+// those that run, on any machine.
 func holders(ctx context.Context, m *Member) (map[string]bool, error) {
 	leases, err := newReads(m).List(ctx, store.Leases())
 	if err != nil {
@@ -141,7 +142,7 @@ func holders(ctx context.Context, m *Member) (map[string]bool, error) {
 	held := map[string]bool{}
 	for _, fact := range leases {
 		var h coordination.Holder
-		if json.Unmarshal(fact.Value, &h) == nil { // one that cannot be read holds nothing we know
+		if json.Unmarshal(fact.Value, &h) == nil && (m.Dead == nil || !m.Dead(h)) { // one that cannot be read holds nothing we know
 			held[h.Operation] = true
 		}
 	}

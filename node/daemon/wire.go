@@ -103,7 +103,7 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 	maps.Copy(kinds, ImageKinds(ImageKit{Facts: facts, Images: d.images, Pruner: pruner{d, facts}, Machine: self.Name}))
 	return &Member{
 		Machine: self.Name, Runner: d.runner(self.Name, facts, opened.Log()), Kinds: kinds,
-		Facts: facts, View: opened.View(), Ledger: opened.MirrorLog(),
+		Facts: facts, View: opened.View(), Ledger: opened.MirrorLog(), Dead: d.dead(self.Name),
 		Instances: run, Console: run, Images: d.images, Missing: d.images.Missing,
 	}
 }
@@ -119,12 +119,15 @@ func (d *Daemon) runtimeOf(self machine.Identity) *runc.Runtime {
 	return r
 }
 
-// runner coordinates operations from this machine. The machine has one ployzd at a time (the
-// founding's journal is locked), so the leases of an earlier one are nobody's.
+// dead tells the leases of this machine's earlier daemons. There is one at a time, since the
+// founding's journal is locked, so they are nobody's.
+func (d *Daemon) dead(name string) func(coordination.Holder) bool {
+	return func(h coordination.Holder) bool { return h.Machine == name && h.Process != d.process }
+}
+
+// runner coordinates operations from this machine.
 func (d *Daemon) runner(name string, facts store.Facts, log store.Log) *operation.Runner {
-	leases := &coordination.Leases{Facts: facts, Dead: func(h coordination.Holder) bool {
-		return h.Machine == name && h.Process != d.process
-	}}
+	leases := &coordination.Leases{Facts: facts, Dead: d.dead(name)}
 	return &operation.Runner{
 		Facts: facts, Log: log, Machine: name, Now: time.Now, NewID: operation.NewID,
 		Acquire: func(ctx context.Context, scope string, h coordination.Holder) (operation.Lease, error) {

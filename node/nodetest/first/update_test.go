@@ -60,6 +60,9 @@ func TestDeployInterrupted(t *testing.T) {
 		var list []api.OperationSummary
 		m.JSON(&list, "operation", "ls", "-n", "1")
 		t.Logf("%s %s: %s", list[0].Operation, list[0].Kind, list[0].State)
+		if list[0].State == "running" {
+			t.Errorf("%s is said to run, and its coordinator was killed", list[0].Operation)
+		}
 		if list[0].State == string(api.Interrupted) {
 			interrupted++
 			wantResolved(t, m, list[0].Operation)

@@ -51,6 +51,10 @@ func (s *Server) Drain(ctx context.Context, o DrainOptions) (cut int) {
 	any := func(*tracked) bool { return true }
 	s.wait(ctx, o, begun, any)
 	cut += s.cut(any)
+	// A connection that was accepted in the last moment is on the list only once its loop has ended.
+	s.accepting.Wait()
+	s.wait(ctx, o, begun, any)
+	cut += s.cut(any)
 	s.h1.Close()
 	return cut
 }

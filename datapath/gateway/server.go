@@ -54,8 +54,9 @@ type Server struct {
 	applyMu sync.Mutex // one Apply at a time; guards ports
 	ports   map[uint16]*port
 
-	listenMu sync.Mutex
-	open     []net.Listener // guarded by listenMu; HTTP listeners being accepted from
+	accepting sync.WaitGroup // the loops that accept HTTP connections
+	listenMu  sync.Mutex
+	open      []net.Listener // guarded by listenMu; HTTP listeners being accepted from
 }
 
 // Limits keep a slow or greedy client from holding things. Zero values mean the defaults.
@@ -158,12 +159,12 @@ func (s *Server) Serve(ctx context.Context, l Listeners) error {
 	s.listenMu.Unlock()
 	defer context.AfterFunc(ctx, s.stopHTTP)()
 
-	errs := make(chan error)
+	errs := make(chan error, len(l.HTTP)+len(l.HTTPS))
 	for _, ln := range l.HTTP {
-		go func() { errs <- s.acceptLoop(ln, s.servePlain) }()
+		s.accepting.Go(func() { errs <- s.acceptLoop(ln, s.servePlain) })
 	}
 	for _, ln := range l.HTTPS {
-		go func() { errs <- s.acceptLoop(ln, s.serveTLS) }()
+		s.accepting.Go(func() { errs <- s.acceptLoop(ln, s.serveTLS) })
 	}
 	var first error
 	for range len(l.HTTP) + len(l.HTTPS) {

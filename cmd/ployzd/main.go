@@ -55,7 +55,7 @@ func run(settingsPath, socket string) error {
 	return serve(ctx, d, socket)
 }
 
-// serve answers before it adopts, so that `status` can say how that goes.
+// serve answers as the member it is before it adopts, so that `status` can say how that goes.
 func serve(ctx context.Context, d *daemon.Daemon, socket string) error {
 	if err := d.Wire(); err != nil {
 		return err
@@ -63,6 +63,9 @@ func serve(ctx context.Context, d *daemon.Daemon, socket string) error {
 	listener, err := daemon.Listen(socket)
 	if err != nil {
 		return err
+	}
+	if err := d.Resume(); err != nil {
+		d.Log.Error("joining the cluster again", "error", err) // status says it too
 	}
 	surface := d.API()
 	served := make(chan error, 1)

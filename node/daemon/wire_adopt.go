@@ -22,9 +22,9 @@ type adoption struct {
 	took time.Duration
 }
 
-// Adopt looks at everything that serves on this machine: observe → verdict → act, once. What runs as
-// it should is not touched. Workloads are only looked at: nothing here starts or stops one.
-func (d *Daemon) Adopt(ctx context.Context) error {
+// Resume joins the cluster that the machine's identity names, before anybody is answered: a member
+// that is just starting must not say that it is none. It asks nobody and takes no time.
+func (d *Daemon) Resume() error {
 	self, err := machine.LoadIdentity(d.State)
 	if api.CodeOf(err) == api.CodeNotInitialised || err == nil && !self.Member {
 		return nil
@@ -32,7 +32,17 @@ func (d *Daemon) Adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.Join(self); err != nil {
+	return d.Join(self)
+}
+
+// Adopt looks at everything that serves on this machine: observe → verdict → act, once. What runs as
+// it should is not touched. Workloads are only looked at: nothing here starts or stops one.
+func (d *Daemon) Adopt(ctx context.Context) error {
+	self, err := machine.LoadIdentity(d.State)
+	if api.CodeOf(err) == api.CodeNotInitialised || d.member.Load() == nil {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	if err := d.host.renderStore(self); err != nil {

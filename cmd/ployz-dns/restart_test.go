@@ -54,10 +54,6 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	// Successors are grandchildren; as their subreaper this process learns of their ends.
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		t.Fatal(err)
-	}
 	r := &rig{t: t, dir: t.TempDir(), alive: map[int]bool{}}
 	t.Cleanup(r.killAll)
 	r.binary = filepath.Join(r.dir, "ployz-dns")

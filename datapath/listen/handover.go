@@ -9,20 +9,26 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // readyWord is what a successor writes to the pipe.
 const readyWord = "ready\n"
 
-// ErrNotReady is the cause in a HandOverError when the successor ran but did not report in time.
-var ErrNotReady = errors.New("not ready in time")
+// Causes in a HandOverError of a successor that was started.
+var (
+	ErrNotReady = errors.New("not ready in time")
+	ErrEnded    = errors.New("it ended, or closed its pipe, before it was ready; its log says why")
+)
 
 // HandOverError says why no successor took over; the sockets are as before.
 type HandOverError struct {
 	Path string // program that was started
 	PID  int    // 0 if it did not start
-	Err  error  // ErrNotReady, context.Canceled, *exec.ExitError, *fs.PathError, ...
+	Err  error  // ErrNotReady, ErrEnded, context.Canceled, *fs.PathError, ...
 }
 
 func (e *HandOverError) Error() string {
@@ -44,6 +50,10 @@ type Successor struct {
 
 // Start runs the successor with every socket of s and returns its pid once it is ready. If it
 // is not, it is killed before Start returns. Errors: *HandOverError.
+//
+// The successor is a sibling of this process, a child of whoever started it: systemd counts a main
+// process that another's child was announced as for a stranger, for good, and kills a stranger
+// at once at the next stop, instead of waiting for its drain.
 func (n Successor) Start(ctx context.Context, s *Sockets) (int, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.Timeout, ErrNotReady)
 	defer cancel()
@@ -57,9 +67,9 @@ func (n Successor) Start(ctx context.Context, s *Sockets) (int, error) {
 	if err != nil {
 		return 0, &HandOverError{n.Path, 0, err}
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
-	if err := awaitReady(ctx, ready, exited, cmd.Process); err != nil {
+	// Its parent waits for it; here only its pipe and its handle matter.
+	defer cmd.Process.Release()
+	if err := awaitReady(ctx, ready, cmd.Process); err != nil {
 		return 0, &HandOverError{n.Path, cmd.Process.Pid, err}
 	}
 	return cmd.Process.Pid, nil
@@ -78,6 +88,7 @@ func (n Successor) command(s *Sockets) (*exec.Cmd, *os.File, error) {
 		return nil, nil, err
 	}
 	cmd := exec.Command(n.Path, n.Args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = append(files, w)
 	cmd.Env = append(os.Environ(),
@@ -108,49 +119,27 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// awaitReady returns nil once the child reported ready; on any other way out the child is
-// dead and waited for.
-func awaitReady(ctx context.Context, ready *os.File, exited <-chan error, child *os.Process) error {
+// awaitReady returns nil once the successor reported ready; on any other way out it is killed. An
+// end of its own shows as the end of the pipe: the exit status goes to its parent alone.
+func awaitReady(ctx context.Context, ready *os.File, successor *os.Process) error {
 	heard := make(chan bool, 1)
 	go func() {
 		word := make([]byte, len(readyWord))
 		_, err := io.ReadFull(ready, word)
 		heard <- err == nil && string(word) == readyWord
 	}()
+	var cause error
 	select {
 	case ok := <-heard:
 		if ok {
 			return nil
 		}
-		// The pipe is closed without the word: the child has died or is about to.
-		return reap(child, exited, errors.New("it closed the pipe without being ready"))
-	case err := <-exited:
-		return exitCause(err)
+		cause = ErrEnded
 	case <-ctx.Done():
-		return reap(child, exited, context.Cause(ctx))
+		cause = context.Cause(ctx)
 	}
-}
-
-// reap gives the child a moment to exit by itself, since its exit status says more than our
-// kill, and then kills it.
-func reap(child *os.Process, exited <-chan error, cause error) error {
-	if !errors.Is(cause, ErrNotReady) {
-		select {
-		case err := <-exited:
-			return exitCause(err)
-		case <-time.After(time.Second):
-		}
-	}
-	if err := child.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := successor.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return errors.Join(cause, err)
 	}
-	<-exited
 	return cause
-}
-
-func exitCause(err error) error {
-	if err == nil {
-		return errors.New("it exited with status 0 without being ready")
-	}
-	return fmt.Errorf("it ended before it was ready: %w", err)
 }

@@ -2,10 +2,12 @@ package systemd
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,6 +75,10 @@ func TestServingUnits(t *testing.T) {
 		if err != nil || after.MainPID == before.MainPID || after.Restarts != 0 || after.ExecutableStale {
 			t.Fatalf("hand-over: before %+v, after %+v, %v", before, after, err)
 		}
+		// A main process that is not systemd's own child is killed by the restart, not told to drain.
+		if parent := parentOf(t, after.MainPID); parent != 1 {
+			t.Fatalf("the successor's parent is %d", parent)
+		}
 		if err := s.Restart(t.Context(), v.Service.Name); err != nil {
 			t.Fatal(err)
 		}
@@ -96,6 +102,20 @@ func TestServingUnits(t *testing.T) {
 	if o, err := s.Observe(t.Context(), extra.Sockets[2].Name); err != nil || !o.Running() {
 		t.Fatalf("the new socket after a restart of its service: %+v, %v", o, err)
 	}
+}
+
+func parentOf(t *testing.T, pid int) (parent int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	var state string
+	if _, err := fmt.Sscan(rest, &state, &parent); err != nil {
+		t.Fatal(err)
+	}
+	return parent
 }
 
 // emptyTable are the gateway's arguments for serving without a store.

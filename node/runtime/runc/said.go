@@ -19,16 +19,32 @@ type stderrFilter struct {
 	held []byte
 }
 
-// Write implements io.Writer. Output that begins like runc's last words waits for the end, or for more output.
+// Write implements io.Writer. A line that reads like runc's last words waits for the end, or for more
+// output than that line: a terminal hands on one line in pieces.
 func (f *stderrFilter) Write(p []byte) (int, error) {
+	if longer := append(f.held, p...); lastWords(longer) {
+		f.held = longer
+		return len(p), nil
+	}
 	if err := f.flush(); err != nil {
 		return 0, err
 	}
-	if bytes.HasPrefix(p, []byte("exec failed: ")) || bytes.HasPrefix(p, []byte("exec /")) {
+	if lastWords(p) {
 		f.held = bytes.Clone(p)
 		return len(p), nil
 	}
 	return f.w.Write(p)
+}
+
+// maxLastWords bounds what is held back; runc's sentences have a few hundred bytes.
+const maxLastWords = 64 << 10
+
+// lastWords reports whether output is a single line, or the beginning of one, as runc ends with.
+func lastWords(text []byte) bool {
+	if line, rest, _ := bytes.Cut(text, []byte("\n")); len(rest) > 0 || len(line) > maxLastWords {
+		return false
+	}
+	return bytes.HasPrefix(text, []byte("exec failed: ")) || bytes.HasPrefix(text, []byte("exec /"))
 }
 
 func (f *stderrFilter) flush() error {

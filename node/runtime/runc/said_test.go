@@ -54,6 +54,35 @@ func TestWhatRuncSays(t *testing.T) {
 	}
 }
 
+// TestLastWordsInPieces: a terminal hands a line on in pieces, and what follows the line frees it.
+func TestLastWordsInPieces(t *testing.T) {
+	for name, c := range map[string]struct {
+		pieces      []string
+		shown, held string
+	}{
+		"a line and its end":      {[]string{"exec failed: no", "\r\n"}, "", "exec failed: no\r\n"},
+		"the line in two":         {[]string{"exec /bin/x: exec", " format error\n"}, "", "exec /bin/x: exec format error\n"},
+		"after other output":      {[]string{"hello\n", "exec failed: no", "\n"}, "hello\n", "exec failed: no\n"},
+		"another line after it":   {[]string{"exec failed: no\n", "on we go\n"}, "exec failed: no\non we go\n", ""},
+		"two lines at once":       {[]string{"exec failed: no\non we go\n"}, "exec failed: no\non we go\n", ""},
+		"the same again":          {[]string{"exec failed: no\n", "exec failed: no\n"}, "exec failed: no\n", "exec failed: no\n"},
+		"longer than runc speaks": {[]string{"exec failed: " + strings.Repeat("x", maxLastWords)}, "exec failed: " + strings.Repeat("x", maxLastWords), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			f := &stderrFilter{w: &out}
+			for _, p := range c.pieces {
+				if n, err := f.Write([]byte(p)); n != len(p) || err != nil {
+					t.Fatalf("wrote %d of %d: %v", n, len(p), err)
+				}
+			}
+			if out.String() != c.shown || string(f.held) != c.held {
+				t.Errorf("shown %q, held %q", out.String(), f.held)
+			}
+		})
+	}
+}
+
 // runTwin runs a shell in runc's place, which writes a line to standard error and to its log, and ends.
 func runTwin(t *testing.T, line string, logged bool, status string, tty bool) (shown, said string, err error) {
 	t.Helper()

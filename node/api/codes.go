@@ -160,12 +160,30 @@ const (
 	CodeDevLeftovers Code = "dev.leftovers"
 )
 
+// Codes of commands to other machines (node/coordination).
+const (
+	CodeParticipantAbsent Code = "participant.absent"
+	CodeParticipantSilent Code = "participant.silent"
+)
+
 // Codes of machines and membership (node/machine).
 const (
 	CodeMachineInitialised Code = "machine.already-initialised"
 	CodeMachineDamaged     Code = "machine.identity-damaged"
 	CodeMachineUnfit       Code = "machine.unfit"
 	CodeMachinePortTaken   Code = "machine.port-taken"
+	CodeMachineAbsent      Code = "machine.not-found"
+	CodeMachineNameTaken   Code = "machine.name-taken"
+	CodeMachineKeyTaken    Code = "machine.key-taken"
+	CodeMachineNoSubnet    Code = "machine.no-subnet-left"
+	CodeMachineVersion     Code = "machine.version-unfit"
+	CodeMachineClock       Code = "machine.clock-off"
+	CodeMachineHolds       Code = "machine.holds-instances"
+	CodeMachineLast        Code = "machine.last-one"
+	CodeMachineNotFollowed Code = "machine.not-followed"
+	CodeTokenInvalid       Code = "token.invalid"
+	CodeTokenUsed          Code = "token.used-or-expired"
+	CodeTokenUnreachable   Code = "token.cluster-unreachable"
 	CodeBadSettings        Code = "daemon.bad-settings"
 	CodeServingSilent      Code = "serving.silent"
 )
@@ -225,6 +243,21 @@ func Codes() []CodeDoc {
 		{CodeServingSilent, "the machine's gateway or resolver does not answer on its status socket"},
 		{CodeBadSettings, "/etc/ployz/config.toml has something in it that cannot be"},
 		{CodeMachinePortTaken, "another program holds a port that Ployz serves on"},
+		{CodeMachineAbsent, "the cluster has no machine of that name"},
+		{CodeMachineNameTaken, "another machine of the cluster has that name"},
+		{CodeMachineKeyTaken, "another machine of the cluster has that key or endpoint"},
+		{CodeMachineNoSubnet, "every subnet of the cluster's range belongs to a machine"},
+		{CodeMachineVersion, "the machine's version is too old or too new for the cluster"},
+		{CodeMachineClock, "the machine's clock and the cluster's are too far apart"},
+		{CodeMachineHolds, "the machine still holds instances; the message lists them"},
+		{CodeMachineLast, "the cluster's last machine cannot be removed"},
+		{CodeMachineNotFollowed, "a machine has not taken the change of membership in time"},
+		{CodeTokenInvalid, "the token was cut short, mistyped or changed"},
+		{CodeTokenUsed, "the token was used, has run out or was never given by this cluster"},
+		{CodeTokenUnreachable, "the machine that gave the token does not answer over WireGuard; the message says which way is closed"},
+
+		{CodeParticipantAbsent, "the machine's daemon is not there: the command was not delivered"},
+		{CodeParticipantSilent, "the machine's daemon did not answer: whether it acted is not known"},
 
 		{CodeRoutingBadEvent, "a routing event cannot be served; the namespace's last good view goes on"},
 

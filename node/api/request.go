@@ -22,6 +22,14 @@ const (
 	KindImageRemove  = "image.rm"     // ImageRemoveRequest
 	KindImagePrune   = "image.prune"  // ImagePruneRequest
 	KindMachineInit  = "machine.init" // InitRequest
+
+	KindMachineToken    = "machine.token"    // TokenRequest
+	KindMachineJoin     = "machine.join"     // JoinRequest, on the machine that joins
+	KindMachineAdmit    = "machine.admit"    // AdmitRequest, on the machine that gave the token
+	KindMachineWithdraw = "machine.withdraw" // AdmitRequest, likewise
+	KindMachineSet      = "machine.set"      // MachineSetRequest
+	KindMachineRemove   = "machine.remove"   // MachineRemoveRequest
+	KindStoreVoters     = "store.voters"     // VotersRequest
 )
 
 // OperationRequest is the body of POST /v1/plans and POST /v1/operations.

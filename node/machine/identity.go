@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -36,6 +37,9 @@ type Identity struct {
 	// Member says that the membership is committed; before that an init was begun.
 	Member bool `json:"member"`
 }
+
+// Votes reports whether the machine has a seat in the store's core.
+func (i Identity) Votes() bool { return slices.Contains(i.Voters, i.Overlay) }
 
 // Gateway4 is the machine's own IPv4 address on the bridge.
 func (i Identity) Gateway4() netip.Addr { return i.Subnet4.Masked().Addr().Next() }
@@ -97,8 +101,7 @@ func firstMachine(request api.InitRequest, cidr netip.Prefix) Identity {
 	i := Identity{
 		ID: randomID(6), Name: request.Name, Cluster: randomID(10), ClusterName: request.ClusterName, Generation: 1,
 		CIDR: cidr, Prefix: prefix, Incarnation: 1,
-		Subnet4: netip.PrefixFrom(addSubnet(cidr.Masked().Addr(), 1), 24),
-		Subnet6: subnet6(prefix, 1),
+		Subnet4: subnet4(cidr, firstNumber), Subnet6: subnet6(prefix, firstNumber),
 	}
 	i.Overlay = i.Subnet6.Addr().Next()
 	i.Voters = []netip.Addr{i.Overlay}
@@ -119,11 +122,21 @@ func subnet6(prefix netip.Prefix, machine uint16) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
 }
 
-// addSubnet is the n-th /24 after an address.
-func addSubnet(addr netip.Addr, n byte) netip.Addr {
-	a := addr.As4()
-	a[2] += n
-	return netip.AddrFrom4(a)
+// firstNumber is the number of the first machine's subnets.
+const firstNumber = 1
+
+// subnet4 is the /24 with a number in the cluster's range.
+func subnet4(cidr netip.Prefix, number uint16) netip.Prefix {
+	a := cidr.Masked().Addr().As4()
+	base := uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8
+	base += uint32(number) << 8
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(base >> 24), byte(base >> 16), byte(base >> 8), 0}), 24)
+}
+
+// lastNumber is the highest number that has a subnet in the cluster's range; the one above the last
+// possible is kept for tokens' addresses.
+func lastNumber(cidr netip.Prefix) uint16 {
+	return uint16(min(1<<(24-cidr.Bits())-1, tokenNumber-1))
 }
 
 var idLetters = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)

@@ -2,7 +2,6 @@ package machine
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -18,13 +17,16 @@ type Part string
 
 // The parts. Each needs the ones before it.
 const (
-	// PartIdentity is the keys and the identity file.
+	// PartKeys are the machine's own secrets, which never leave it.
+	PartKeys Part = "keys"
+	// PartIdentity is the file that says who the machine is.
 	PartIdentity Part = "identity"
-	// PartNetwork is the bridge, the firewall table and the unit that puts them back at boot.
+	// PartNetwork is the mesh, the bridge, the firewall table and the units that put them back at boot.
 	PartNetwork Part = "network"
-	// PartStore is the store's configuration, the founded core, and both servers' units.
+	// PartStore is the store's configuration and its servers' units: the edge, and on a voter the core, which
+	// the first machine founds.
 	PartStore Part = "store"
-	// PartStreams are the cluster's streams and this machine's mirrors.
+	// PartStreams are this machine's mirrors, and on the first machine the cluster's streams.
 	PartStreams Part = "streams"
 	// PartGateway and PartDNS are the serving units.
 	PartGateway Part = "gateway"
@@ -40,17 +42,23 @@ type Host interface {
 	Make(ctx context.Context, part Part, self Identity) error
 	// Take removes a part; safe when it was never made.
 	Take(ctx context.Context, part Part, self Identity) error
-	// Keys returns the public keys that PartIdentity made.
+	// Keys returns the public keys that PartKeys made; empty ones before that.
 	Keys() (Keys, error)
+	// Enter writes who the machine is, as the cluster that admitted it says, and the peers that it needs for
+	// reaching it.
+	Enter(ctx context.Context, self Identity, peers []api.MeshPeer) error
 	// Identity returns the identity on disk, or machine.not-initialised; SetMember marks it.
 	Identity() (Identity, error)
 	SetMember(self Identity) error
 }
 
-// Keys are a machine's public keys.
+// Keys are a machine's public keys, and where it may be reached.
 type Keys struct {
 	Recipient string
 	Store     map[string]string
+	// Mesh is its WireGuard key, Endpoints its candidates for others' handshakes.
+	Mesh      string
+	Endpoints []netip.AddrPort
 }
 
 // Init founds a cluster on this machine.
@@ -122,7 +130,9 @@ func (i *Init) inspectFacts(ctx context.Context, before *operation.Unfinished) e
 	if !i.landed {
 		return nil
 	}
-	for _, key := range []store.Key{store.Cluster(), store.Machine(i.self.ID)} {
+	for _, key := range []store.Key{
+		store.Cluster(), store.Machine(i.self.ID), store.MachineName(i.self.Name), store.MachineSubnet(firstNumber),
+	} {
 		fact, err := i.facts.Get(ctx, key)
 		if err != nil && !store.IsNotFound(err) {
 			return err
@@ -159,7 +169,7 @@ func (i *Init) Plan() operation.Plan {
 		Requirements: needs,
 		Changes:      i.changes(),
 		Phases: []operation.Phase{
-			{Name: "identity", Steps: i.steps(PartIdentity)},
+			{Name: "identity", Steps: i.steps(PartKeys, PartIdentity)},
 			{Name: "network", Steps: i.steps(PartNetwork)},
 			{Name: "store", Steps: i.steps(PartStore, PartStreams)},
 			{Name: "serving", Steps: i.steps(PartGateway, PartDNS)},
@@ -218,24 +228,15 @@ func (i *Init) commit() operation.Commit {
 			}
 			member := Member{
 				Operation: op, ID: i.self.ID, Name: i.self.Name, Overlay: i.self.Overlay, Subnet4: i.self.Subnet4,
-				Subnet6: i.self.Subnet6, Recipient: keys.Recipient, StoreKeys: keys.Store,
+				Subnet6: i.self.Subnet6, Recipient: keys.Recipient, StoreKeys: keys.Store, Number: firstNumber,
+				MeshKey: keys.Mesh, Endpoints: keys.Endpoints,
 			}
-			return i.puts(map[store.Key]any{store.Cluster(): cluster, store.Machine(i.self.ID): member})
+			return puts(map[store.Key]any{
+				store.Cluster(): cluster, store.Machine(i.self.ID): member,
+				store.MachineName(i.self.Name): claim{i.self.ID}, store.MachineSubnet(firstNumber): claim{i.self.ID},
+			}, i.seen)
 		},
 	}
-}
-
-// puts renders facts, each guarded by what was seen of it.
-func (i *Init) puts(facts map[store.Key]any) ([]store.Put, error) {
-	var list []store.Put
-	for key, value := range facts {
-		text, err := json.Marshal(value)
-		if err != nil {
-			return nil, api.Errorf(api.CodeInternal, "encoding %s: %w", key, err)
-		}
-		list = append(list, store.Put{Key: key, Value: text, Expect: store.Expect(i.seen[key])})
-	}
-	return list, nil
 }
 
 // Result implements operation.Resulter.

@@ -31,13 +31,25 @@ func newHost() *memHost { return &memHost{parts: map[machine.Part]string{}} }
 func (h *memHost) Look(context.Context) ([]*api.Error, error) { return h.unfit, nil }
 
 func (h *memHost) Make(_ context.Context, part machine.Part, self machine.Identity) error {
-	if part == machine.PartIdentity {
+	switch part {
+	case machine.PartKeys:
+		h.parts[part] = "made"
+		return nil
+	case machine.PartIdentity:
 		h.self = &self
 	}
 	if h.self == nil || h.self.ID != self.ID {
 		return fmt.Errorf("%s is made for %s, but the machine is %v", part, self.ID, h.self)
 	}
 	h.parts[part] = self.Name
+	return nil
+}
+
+func (h *memHost) Enter(_ context.Context, self machine.Identity, peers []api.MeshPeer) error {
+	if len(peers) == 0 {
+		return errors.New("a machine that enters needs peers")
+	}
+	h.self, h.parts[machine.PartIdentity] = &self, self.Name
 	return nil
 }
 
@@ -50,10 +62,10 @@ func (h *memHost) Take(_ context.Context, part machine.Part, _ machine.Identity)
 }
 
 func (h *memHost) Keys() (machine.Keys, error) {
-	if h.self == nil {
-		return machine.Keys{}, errors.New("the machine has no keys yet")
+	if h.parts[machine.PartKeys] == "" {
+		return machine.Keys{}, nil
 	}
-	return machine.Keys{Recipient: "age1", Store: map[string]string{"edge": "U1"}}, nil
+	return keysOf(1), nil
 }
 
 func (h *memHost) Identity() (machine.Identity, error) {
@@ -78,20 +90,33 @@ func snapshot(h *memHost, s *memstore.Store) string {
 	if h.self != nil {
 		lines = append(lines, fmt.Sprintf("self %s of %s member=%v", h.self.Name, h.self.ClusterName, h.self.Member))
 	}
-	for _, prefix := range []store.Key{store.Cluster(), store.Machines()} {
+	return strings.Join(append(lines, picture(s)...), "\n")
+}
+
+// picture is what the facts say of machines, without what is random.
+func picture(s *memstore.Store) []string {
+	var lines []string
+	for _, prefix := range []store.Key{store.Cluster(), store.Machines(), "machinename", "machinesubnet", store.Tokens()} {
 		list, err := s.Facts().List(context.Background(), prefix)
 		if err != nil {
-			return err.Error()
+			return []string{err.Error()}
 		}
 		for _, fact := range list {
-			var named struct{ Name string }
-			if err := json.Unmarshal(fact.Value, &named); err != nil {
-				return err.Error()
+			var said struct {
+				Name, Role, Region, Admits string
+				Voters                     []string
 			}
-			lines = append(lines, "fact "+string(prefix)+" "+named.Name)
+			if err := json.Unmarshal(fact.Value, &said); err != nil {
+				return []string{err.Error()}
+			}
+			key := string(fact.Key)
+			if prefix == store.Machines() {
+				key = "machine"
+			}
+			lines = append(lines, fmt.Sprintf("fact %s %s %s%s admits=%t voters=%d", key, said.Name, said.Role, said.Region, said.Admits != "", len(said.Voters)))
 		}
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 var request = api.InitRequest{Name: "m1", ClusterName: "main", CIDR: "10.101.0.0/16"}

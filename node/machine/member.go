@@ -3,7 +3,9 @@ package machine
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/store"
@@ -22,6 +24,8 @@ type Cluster struct {
 	CIDR   netip.Prefix `json:"cidr"`
 	Prefix netip.Prefix `json:"prefix"`
 	Schema int          `json:"schema"`
+	// Gone is the machine that was removed last, so that a removal that was cut short can be ended.
+	Gone *Member `json:"gone,omitempty"`
 }
 
 // Member is one machine's membership, at store.Machine(ID).
@@ -37,10 +41,16 @@ type Member struct {
 	Recipient string `json:"recipient"`
 	// StoreKeys are the public keys by which the store's cores know it, by role.
 	StoreKeys map[string]string `json:"storeKeys,omitempty"`
-	Region    string            `json:"region,omitempty"`
-	Zone      string            `json:"zone,omitempty"`
-	Role      Role              `json:"role,omitempty"`
-	Labels    map[string]string `json:"labels,omitempty"`
+	// MeshKey is the machine's WireGuard public key, in base64; Endpoints are where it may be reached,
+	// in the order in which others try them.
+	MeshKey   string           `json:"meshKey,omitempty"`
+	Endpoints []netip.AddrPort `json:"endpoints,omitempty"`
+	// Number is that of its subnets, claimed at store.MachineSubnet.
+	Number uint16            `json:"number,omitempty"`
+	Region string            `json:"region,omitempty"`
+	Zone   string            `json:"zone,omitempty"`
+	Role   Role              `json:"role,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // Role says what placement may do with a region's machines.
@@ -57,17 +67,67 @@ const (
 // Takes reports whether new instances may be placed.
 func (r Role) Takes() bool { return r != Draining && r != Disabled }
 
+// Lister is the part of a store that lists facts; store.Facts and store.View are.
+type Lister interface {
+	List(ctx context.Context, prefix store.Key) ([]store.Fact, error)
+}
+
 // Members reads every membership, ordered by id.
-func Members(ctx context.Context, facts store.Facts) ([]Member, error) {
+func Members(ctx context.Context, facts Lister) ([]Member, error) {
 	list, err := facts.List(ctx, store.Machines())
 	if err != nil {
 		return nil, err
 	}
 	members := make([]Member, len(list))
 	for i, fact := range list {
-		if err := json.Unmarshal(fact.Value, &members[i]); err != nil {
-			return nil, api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
+		if err := decode(fact, &members[i]); err != nil {
+			return nil, err
 		}
 	}
 	return members, nil
+}
+
+// Named finds a member by name. Errors: machine.not-found.
+func Named(members []Member, name string) (Member, error) {
+	for _, m := range members {
+		if m.Name == name {
+			return m, nil
+		}
+	}
+	return Member{}, api.Errorf(api.CodeMachineAbsent, "the cluster has no machine %q", name).About(name).
+		WithHint("list them: ployzctl machine ls")
+}
+
+// claim is the value of facts that only say which machine something belongs to.
+type claim struct {
+	Machine string `json:"machine"`
+}
+
+func decode(fact store.Fact, into any) error {
+	if err := json.Unmarshal(fact.Value, into); err != nil {
+		return api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
+	}
+	return nil
+}
+
+// put renders a fact, guarded by what was seen of it.
+func put(key store.Key, value any, seen store.Revision) (store.Put, error) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return store.Put{}, api.Errorf(api.CodeInternal, "encoding %s: %w", key, err)
+	}
+	return store.Put{Key: key, Value: text, Expect: store.Expect(seen)}, nil
+}
+
+// puts renders facts, each guarded by what was seen of it.
+func puts(facts map[store.Key]any, seen map[store.Key]store.Revision) ([]store.Put, error) {
+	var list []store.Put
+	for _, key := range slices.Sorted(maps.Keys(facts)) {
+		p, err := put(key, facts[key], seen[key])
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
 }

@@ -23,6 +23,18 @@ func Machine(id string) Key { return join("machine", id) }
 // Machines is the prefix of all memberships.
 func Machines() Key { return "machine" }
 
+// MachineName claims a name for the machine with an id.
+func MachineName(name string) Key { return join("machinename", name) }
+
+// MachineSubnet claims the subnet with a number, from 1, for the machine with an id.
+func MachineSubnet(number uint16) Key { return join("machinesubnet", strconv.Itoa(int(number))) }
+
+// Token is an open invitation to join, by the hash of its public key.
+func Token(hash string) Key { return join("token", hash) }
+
+// Tokens is the prefix of all open invitations.
+func Tokens() Key { return "token" }
+
 // Namespace is the prefix of everything about one namespace.
 func Namespace(ns string) Key { return join("ns", ns) }
 

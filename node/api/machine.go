@@ -1,0 +1,147 @@
+package api
+
+import (
+	"net/netip"
+	"time"
+)
+
+// TokenRequest invites a machine. Whoever asks makes a WireGuard key pair for it and keeps the private
+// half, so that the cluster never holds what opens its own door.
+type TokenRequest struct {
+	// Key is the public half, in base64.
+	Key string `json:"key"`
+	// TTL is how long the invitation stays open; 0 means 15 minutes, which is also the most.
+	TTL Duration `json:"ttl,omitempty"`
+}
+
+// TokenResult is the value of a machine.token's outcome: all that the joiner needs but the private key.
+type TokenResult struct {
+	Cluster     string `json:"cluster"`
+	ClusterName string `json:"clusterName"`
+	// Machine gave the token; MeshKey, Endpoints and Overlay are its own.
+	Machine   string           `json:"machine"`
+	MeshKey   string           `json:"meshKey"`
+	Endpoints []netip.AddrPort `json:"endpoints"`
+	Overlay   netip.Addr       `json:"overlay"`
+	// Address is the joiner's until it has one of its own.
+	Address netip.Addr `json:"address"`
+	Expires time.Time  `json:"expires"`
+}
+
+// JoinRequest makes the machine that is asked a member of the token's cluster.
+type JoinRequest struct {
+	// Token is as `ployzctl machine token` printed it. It is never kept.
+	Token string `json:"token,omitempty"`
+	// Name is the machine's; empty means the host's.
+	Name   string            `json:"name,omitempty"`
+	Region string            `json:"region,omitempty"`
+	Zone   string            `json:"zone,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
+	// Endpoints replace the machine's own addresses as what others try.
+	Endpoints []netip.AddrPort `json:"endpoints,omitempty"`
+}
+
+// AdmitRequest is what a joining machine says of itself to the one that gave it the token.
+type AdmitRequest struct {
+	Name      string            `json:"name"`
+	Region    string            `json:"region,omitempty"`
+	Zone      string            `json:"zone,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	MeshKey   string            `json:"meshKey"`
+	Endpoints []netip.AddrPort  `json:"endpoints,omitempty"`
+	Recipient string            `json:"recipient"`
+	StoreKeys map[string]string `json:"storeKeys"`
+	Version   string            `json:"version"`
+	// Clock is the joiner's time when it asked.
+	Clock time.Time `json:"clock"`
+	// Address is the one that the request came from. The surface sets it: it is what proves the token.
+	Address netip.Addr `json:"address"`
+}
+
+// AdmitResult is who the admitted machine is from now on.
+type AdmitResult struct {
+	ID          string       `json:"id"`
+	Name        string       `json:"name"`
+	Cluster     string       `json:"cluster"`
+	ClusterName string       `json:"clusterName"`
+	Generation  uint64       `json:"generation"`
+	Overlay     netip.Addr   `json:"overlay"`
+	Subnet4     netip.Prefix `json:"subnet4"`
+	Subnet6     netip.Prefix `json:"subnet6"`
+	CIDR        netip.Prefix `json:"clusterCIDR"`
+	Prefix      netip.Prefix `json:"clusterPrefix"`
+	Voters      []netip.Addr `json:"voters"`
+	Peers       []MeshPeer   `json:"peers"`
+}
+
+// MeshPeer is one machine as the others' WireGuard devices know it.
+type MeshPeer struct {
+	Machine   string           `json:"machine"`
+	MeshKey   string           `json:"meshKey"`
+	Endpoints []netip.AddrPort `json:"endpoints,omitempty"`
+	Allowed   []netip.Prefix   `json:"allowed"`
+}
+
+// JoinResult is the value of a machine.join's outcome.
+type JoinResult struct {
+	Machine string       `json:"machine"`
+	Cluster string       `json:"cluster"`
+	Overlay netip.Addr   `json:"overlay"`
+	Subnet4 netip.Prefix `json:"subnet4"`
+	Subnet6 netip.Prefix `json:"subnet6"`
+}
+
+// MachineSetRequest changes what the operator says of a machine; nil fields stay as they are.
+type MachineSetRequest struct {
+	Machine string  `json:"machine"`
+	Region  *string `json:"region,omitempty"`
+	Zone    *string `json:"zone,omitempty"`
+	// Role is "home_data", "compute", "draining", "disabled" or "" for none.
+	Role *string `json:"role,omitempty"`
+	// Labels are set; one with an empty value is taken away.
+	Labels    map[string]string `json:"labels,omitempty"`
+	Endpoints []netip.AddrPort  `json:"endpoints,omitempty"`
+}
+
+// MachineRemoveRequest takes a machine out of the cluster. Lost says that it is gone for good and will
+// not be asked: what it alone held is given up.
+type MachineRemoveRequest struct {
+	Machine string `json:"machine"`
+	Lost    bool   `json:"lost,omitempty"`
+}
+
+// VotersRequest sets how many machines vote in the store: 1, 2, 3 or 5; 0 is what the number of machines asks for.
+type VotersRequest struct {
+	Count int `json:"count,omitempty"`
+}
+
+// MachineEntry is one line of `machine ls`: intent, and what the machine that answers sees of it now.
+type MachineEntry struct {
+	ID        string            `json:"id"`
+	Name      string            `json:"name"`
+	Region    string            `json:"region,omitempty"`
+	Zone      string            `json:"zone,omitempty"`
+	Role      string            `json:"role,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Overlay   netip.Addr        `json:"overlay"`
+	Subnet4   netip.Prefix      `json:"subnet4"`
+	Subnet6   netip.Prefix      `json:"subnet6"`
+	MeshKey   string            `json:"meshKey,omitempty"`
+	Endpoints []netip.AddrPort  `json:"endpoints,omitempty"`
+	Voter     bool              `json:"voter"`
+	// Seen is the observation, made when it was asked.
+	Seen MachineSeen `json:"seen"`
+}
+
+// MachineSeen is an observation of one machine by another; never stored.
+type MachineSeen struct {
+	// State is "self", "up", or "silent": no handshake and no answer.
+	State string `json:"state"`
+	// Endpoint is where its last authenticated packet came from.
+	Endpoint  string    `json:"endpoint,omitempty"`
+	Handshake time.Time `json:"handshake,omitzero"`
+	// RTT is the round trip to its daemon, when it was asked for.
+	RTT     Duration `json:"rtt,omitempty"`
+	Version string   `json:"version,omitempty"`
+	Error   *Error   `json:"error,omitempty"`
+}

@@ -1,0 +1,87 @@
+package machine
+
+import (
+	"context"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/store"
+)
+
+// Kit is what the operations on memberships need from the composition root.
+type Kit struct {
+	Facts store.Facts
+	Fleet Fleet
+	Seats Seats
+	// Holds names the instances that the last commits of all namespaces have on a machine.
+	Holds func(ctx context.Context, machine string) ([]string, error)
+	// Machine is the name of the one that coordinates.
+	Machine string
+	// Version is the program's own; see Compatible.
+	Version string
+	Now     func() time.Time
+}
+
+// Fleet reaches the machines of the cluster through their daemons.
+type Fleet interface {
+	// Follow waits until a machine's peers, and where it votes its store's users, are those of the facts
+	// up to a revision. Errors: machine.not-followed, participant.absent, participant.silent.
+	Follow(ctx context.Context, id string, revision store.Revision) error
+	// Revoke makes sure that the store's cores let nobody in any more with a removed machine's keys.
+	Revoke(ctx context.Context, gone Member) error
+	// Leave tells a machine that it is none of the cluster's any more: it stops what serves and forgets who
+	// it was. Its workloads' files stay.
+	Leave(ctx context.Context, gone Member) error
+}
+
+// Seats changes who votes in the store's core: one seat at a time, each change safe to repeat.
+type Seats interface {
+	// Check returns what stands in the way of a change of seats: no leader, a voter that is behind, too few
+	// voters for a majority afterwards. gone is about to leave, or zero; lost says that it will not answer.
+	Check(ctx context.Context, gone Member, lost bool) ([]*api.Error, error)
+	// Add gives a machine a seat, beside those that have one, and returns once it holds every fact.
+	// Errors: store.*, participant.*.
+	Add(ctx context.Context, m Member, beside []Member) error
+	// Take takes a machine's seat away and wipes its core, unless it is lost. rest keep theirs.
+	Take(ctx context.Context, m Member, rest []Member, lost bool) error
+}
+
+// read reads the cluster's fact and every membership.
+func (k Kit) read(ctx context.Context, cluster *Cluster) ([]Member, error) {
+	_, err := k.readCluster(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	return Members(ctx, k.Facts)
+}
+
+func (k Kit) readCluster(ctx context.Context, cluster *Cluster) (store.Revision, error) {
+	fact, err := k.Facts.Get(ctx, store.Cluster())
+	if err != nil {
+		return fact.Revision, err
+	}
+	return fact.Revision, decode(fact, cluster)
+}
+
+// followTimeout is what a machine gets to take a change of membership over. A peer takes a second.
+const followTimeout = 20 * time.Second
+
+// follow is the step that waits until a machine has taken over what was committed under a key.
+func (k Kit) follow(m Member, key store.Key) operation.Step {
+	return operation.Step{
+		Name: "followed by " + m.Name, Participant: m.Name, Timeout: followTimeout, Clear: "ployzctl machine ls",
+		Do: func(ctx context.Context, act *operation.Act) error {
+			fact, err := k.Facts.Get(ctx, key)
+			if err != nil && !store.IsNotFound(err) {
+				return err
+			}
+			err = k.Fleet.Follow(ctx, m.ID, fact.Revision)
+			if api.CodeOf(err) == api.CodeParticipantAbsent {
+				act.Note(m.Name + " is not there; it follows from its own mirror once it is back")
+				return nil
+			}
+			return err
+		},
+	}
+}

@@ -1,0 +1,98 @@
+package machine
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+)
+
+// DefaultVoters is how many of a number of machines vote, unless an operator asked for another number: with
+// two, neither can be lost unnoticed; more than three make every commit wait for more disks.
+func DefaultVoters(machines int) int { return min(machines, 3) }
+
+// votersFor is the number of seats after a change: five only where five were asked for, and never four.
+func votersFor(machines, now int) int {
+	if now >= 5 && machines >= 5 {
+		return 5
+	}
+	return DefaultVoters(machines)
+}
+
+// seating is who votes after a change: who does and stays, then others, first from zones without a vote,
+// then in the order of their numbers. A pure function.
+func seating(members []Member, now []string, count int) []Member {
+	all := slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.Number, b.Number) })
+	var chosen []Member
+	for _, m := range all {
+		if slices.Contains(now, m.ID) && len(chosen) < count {
+			chosen = append(chosen, m)
+		}
+	}
+	for len(chosen) < min(count, len(all)) {
+		chosen = append(chosen, nextSeat(all, chosen))
+	}
+	return chosen
+}
+
+// nextSeat is the next machine to vote; there is one.
+func nextSeat(all, chosen []Member) Member {
+	var free []Member
+	for _, m := range all {
+		if !containsMember(chosen, m) {
+			free = append(free, m)
+		}
+	}
+	for _, m := range free {
+		if !slices.ContainsFunc(chosen, func(c Member) bool { return c.Zone == m.Zone }) {
+			return m
+		}
+	}
+	return free[0]
+}
+
+func containsMember(list []Member, m Member) bool {
+	return slices.ContainsFunc(list, func(x Member) bool { return x.ID == m.ID })
+}
+
+func voters(members []Member, c Cluster) []Member {
+	var list []Member
+	for _, m := range members {
+		if slices.Contains(c.Voters, m.ID) {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+func ids(members []Member) []string {
+	list := make([]string, len(members))
+	for i, m := range members {
+		list[i] = m.ID
+	}
+	return list
+}
+
+// seatTimeout bounds one change of a seat: the new core copies every fact.
+const seatTimeout = 2 * api.Duration(60e9)
+
+// reseat are the steps from one set of voters to another, one seat at a time: new ones first, so that there are
+// never fewer copies than before.
+func (k Kit) reseat(from, to []Member, lost bool) []operation.Step {
+	var steps []operation.Step
+	have := slices.Clone(from)
+	for _, m := range to {
+		if !containsMember(have, m) {
+			steps = append(steps, k.seat(m, slices.Clone(have)))
+			have = append(have, m)
+		}
+	}
+	for _, m := range from {
+		if !containsMember(to, m) {
+			have = slices.DeleteFunc(slices.Clone(have), func(x Member) bool { return x.ID == m.ID })
+			steps = append(steps, k.unseat(m, have, lost))
+		}
+	}
+	return steps
+}

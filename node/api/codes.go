@@ -109,6 +109,15 @@ const (
 	CodeNetworkFailed Code = "network.failed"
 )
 
+// Codes of the overlay (node/mesh).
+const (
+	CodeMeshInvalid  Code = "mesh.invalid"
+	CodeMeshKey      Code = "mesh.key-damaged"
+	CodeMeshState    Code = "mesh.state-damaged"
+	CodeMeshNoDevice Code = "mesh.device-absent"
+	CodeMeshDevice   Code = "mesh.device-failed"
+)
+
 // Codes of routing events (node/routing).
 const (
 	CodeRoutingBadEvent Code = "routing.bad-event"
@@ -225,6 +234,12 @@ func Codes() []CodeDoc {
 		{CodeServingSilent, "the machine's gateway or resolver does not answer on its status socket"},
 		{CodeBadSettings, "/etc/ployz/config.toml has something in it that cannot be"},
 		{CodeMachinePortTaken, "another program holds a port that Ployz serves on"},
+
+		{CodeMeshInvalid, "a key, a peer or a setting of the overlay that cannot be; the subject says which"},
+		{CodeMeshKey, "the file of the machine's WireGuard key does not hold one"},
+		{CodeMeshState, "the file from which the overlay comes back at boot cannot be read"},
+		{CodeMeshNoDevice, "the machine's WireGuard device is not there"},
+		{CodeMeshDevice, "the machine's WireGuard device refused, or did not answer"},
 
 		{CodeRoutingBadEvent, "a routing event cannot be served; the namespace's last good view goes on"},
 

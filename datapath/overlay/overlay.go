@@ -73,6 +73,9 @@ func (c Config) device() link.WireGuard {
 // changed, also after an error. Errors: *InvalidError, ErrNeedsUserspace, *link.ConflictError, *link.Error.
 func Ensure(c Config) (link.Changes, error) { return run(link.Open, c, ensure) }
 
+// EnsureDevice is Ensure without the routes: they are to come when the device has its peers. Errors as of Ensure.
+func EnsureDevice(c Config) (link.Changes, error) { return run(link.Open, c, ensureDevice) }
+
 // Inspect returns what Ensure would change: nothing where all is well.
 func Inspect(c Config) (link.Changes, error) { return run(link.Inspect, c, ensure) }
 
@@ -102,6 +105,13 @@ func run(open func() (*link.Kernel, error), c Config, fn func(*link.Kernel, Conf
 }
 
 func ensure(k *link.Kernel, c Config) error {
+	if err := ensureDevice(k, c); err != nil {
+		return err
+	}
+	return k.EnsureRouteSet(link.RouteSet{Device: c.name(), Source4: c.Source4, Source6: c.Source6, To: c.Routes})
+}
+
+func ensureDevice(k *link.Kernel, c Config) error {
 	err := k.EnsureWireGuard(c.device())
 	if errors.Is(err, link.ErrKernelLacks) {
 		return fmt.Errorf("%w: %w", err, ErrNeedsUserspace)
@@ -115,5 +125,5 @@ func ensure(k *link.Kernel, c Config) error {
 			return err
 		}
 	}
-	return k.EnsureRouteSet(link.RouteSet{Device: c.name(), Source4: c.Source4, Source6: c.Source6, To: c.Routes})
+	return nil
 }

@@ -54,6 +54,11 @@ var owners = []struct {
 	{"github.com/cilium/ebpf", []string{"datapath/classifier"}},
 	{"github.com/spf13/cobra", []string{"cmd/ployzctl"}},
 	{"github.com/miekg/dns", []string{"datapath/dns"}},
+	{"golang.zx2c4.com/wireguard/wgctrl", []string{"node/mesh/wireguard"}},
+	{"golang.zx2c4.com/wireguard/conn", []string{"cmd/ployz-wireguard"}},
+	{"golang.zx2c4.com/wireguard/device", []string{"cmd/ployz-wireguard"}},
+	{"golang.zx2c4.com/wireguard/ipc", []string{"cmd/ployz-wireguard"}},
+	{"golang.zx2c4.com/wireguard/tun", []string{"cmd/ployz-wireguard"}},
 	{"github.com/coreos/go-systemd/v22/dbus", []string{"node/services/systemd"}},
 }
 

@@ -17,6 +17,7 @@
 //	coordination  leases with fences, and the fences that each machine remembers
 //	operation     the form in which everything that changes the cluster is written and run
 //	machine       what a membership is, and the operations on it
+//	mesh          which peers a machine's overlay has, and where it looks for them
 //	routing       from commits to the view that gateways and resolvers follow
 //	runtime       what an instance is, and the contract for making it run
 //	deploy        what an operator asks for in a namespace, made a commit

@@ -13,19 +13,28 @@ const Lib = "/usr/lib/ployz"
 
 // Names of the units that there is one of.
 const (
-	NetService      = "ployz-net.service"
-	NATSService     = "ployz-nats.service"
-	NATSCoreService = "ployz-nats-core.service"
-	GatewayService  = "ployz-gateway.service"
-	GatewaySocket   = "ployz-gateway.socket"
-	DNSService      = "ployz-dns.service"
-	DNSSocket       = "ployz-dns.socket"
+	NetService       = "ployz-net.service"
+	WireGuardService = "ployz-wireguard.service"
+	NATSService      = "ployz-nats.service"
+	NATSCoreService  = "ployz-nats-core.service"
+	GatewayService   = "ployz-gateway.service"
+	GatewaySocket    = "ployz-gateway.socket"
+	DNSService       = "ployz-dns.service"
+	DNSSocket        = "ployz-dns.socket"
 )
 
 // Net returns the one-shot that puts the network back at boot.
 func Net() (Unit, error) {
 	return render(NetService, "ployz-net.service.tmpl", func(identity string) any {
 		return map[string]any{"Identity": identity, "Lib": Lib, "Args": []string{"up"}}
+	})
+}
+
+// WireGuard returns the userspace device's unit, for a machine whose kernel has none: it makes the interface, and
+// lets ployz-net give it key, peers and routes.
+func WireGuard(device string) (Unit, error) {
+	return render(WireGuardService, "ployz-wireguard.service.tmpl", func(identity string) any {
+		return map[string]any{"Identity": identity, "Lib": Lib, "Args": []string{device}, "Configure": []string{"mesh"}}
 	})
 }
 

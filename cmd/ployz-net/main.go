@@ -1,8 +1,9 @@
-// Command ployz-net puts the machine's network back, and ends: bridge, firewall and workload
-// links from the last good state on disk. systemd runs it at boot and before each workload,
+// Command ployz-net puts the machine's network back, and ends: bridge, firewall, workload
+// links and mesh from the last good state on disk. systemd runs it at boot and before each workload,
 // so that both come up without ployzd.
 //
-//	ployz-net up            sysctls, bridge, firewall, every workload's link
+//	ployz-net up            sysctls, bridge, firewall, every workload's link, the mesh
+//	ployz-net mesh          the mesh alone, for the unit of the userspace device
 //	ployz-net workload ID   one workload's link, then its root file system
 //	ployz-net down ID       takes one workload's link away
 //

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ployz/ployz/datapath/bridge"
 	"github.com/ployz/ployz/datapath/firewall"
+	"github.com/ployz/ployz/node/mesh"
 )
 
 // Program is ployz-net with what it works on, so that tests run the very same.
@@ -23,7 +24,7 @@ type usageError string
 // Error returns what is wrong with the arguments.
 func (e usageError) Error() string { return string(e) }
 
-const usage = "usage: ployz-net [--state DIR] up | workload ID | down ID"
+const usage = "usage: ployz-net [--state DIR] up | mesh | workload ID | down ID"
 
 // Run does what the arguments say.
 func (p *Program) Run(args []string) error {
@@ -33,6 +34,8 @@ func (p *Program) Run(args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "up":
 		return p.up()
+	case len(args) == 1 && args[0] == "mesh":
+		return p.meshAlone()
 	case len(args) == 2 && args[0] == "workload":
 		return p.workload(args[1])
 	case len(args) == 2 && args[0] == "down":
@@ -48,7 +51,8 @@ func (p *Program) path(parts ...string) string {
 	return filepath.Join(append([]string{p.State}, parts...)...)
 }
 
-// up goes on after a workload that fails: the others are not to blame.
+// up goes on after a workload or a mesh that fails: the others are not to blame. The mesh comes last, since it may have to
+// wait for its device.
 func (p *Program) up() error {
 	c, err := p.bridge()
 	if err != nil {
@@ -57,10 +61,33 @@ func (p *Program) up() error {
 	if _, err := bridge.Ensure(c); err != nil {
 		return err
 	}
-	if err := p.firewall(c); err != nil {
+	s, err := p.mesh()
+	if err != nil {
+		s, err = nil, inMesh(err)
+	}
+	if err := p.firewall(c, s); err != nil {
 		return err
 	}
-	return p.links(c)
+	failed := []error{err, p.links(c)}
+	if s != nil {
+		_, err := ensureMesh(*s)
+		failed = append(failed, err)
+	}
+	return oneLine(failed)
+}
+
+// oneLine joins errors as one line of the journal.
+func oneLine(failed []error) error {
+	var out error
+	for _, err := range failed {
+		switch {
+		case out == nil:
+			out = err
+		case err != nil:
+			out = fmt.Errorf("%w; %w", out, err)
+		}
+	}
+	return out
 }
 
 func (p *Program) bridge() (bridge.Config, error) {
@@ -73,21 +100,25 @@ func (p *Program) bridge() (bridge.Config, error) {
 }
 
 // firewall works without ports.json: then nothing was published yet.
-func (p *Program) firewall(c bridge.Config) error {
+func (p *Program) firewall(c bridge.Config, s *mesh.State) error {
 	published, err := firewall.LoadPublished(p.path("net", "ports.json"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	_, err = firewall.Ensure(firewallConfig(c, published))
+	_, err = firewall.Ensure(firewallConfig(c, s, published))
 	return err
 }
 
-func firewallConfig(c bridge.Config, published firewall.Published) firewall.Config {
+func firewallConfig(c bridge.Config, s *mesh.State, published firewall.Published) firewall.Config {
 	name := c.Name
 	if name == "" {
 		name = bridge.DefaultName
 	}
-	return firewall.Config{Bridge: name, V4: c.V4.Masked(), V6: c.V6.Masked(), Published: published}
+	f := firewall.Config{Bridge: name, V4: c.V4.Masked(), V6: c.V6.Masked(), Published: published}
+	if s != nil {
+		f.Overlay, f.Cluster = []string{s.Interface}, s.Cluster
+	}
+	return f
 }
 
 func (p *Program) links(c bridge.Config) error {

@@ -15,6 +15,9 @@ type Config struct {
 	V4, V6 netip.Prefix
 	// Overlay names the interfaces to other machines: not masquerading, and open to workloads.
 	Overlay []string
+	// Cluster are the prefixes of all machines' subnets. What is between two of them and takes the overlay is not
+	// tracked; with none, it is.
+	Cluster []netip.Prefix
 	// Published is what operators opened.
 	Published
 }
@@ -82,6 +85,16 @@ func (c Config) Validate() error {
 		return &InvalidError{"v4", c.V4.String(), "must be the workloads' IPv4 subnet"}
 	case !c.V6.IsValid() || !c.V6.Addr().Is6():
 		return &InvalidError{"v6", c.V6.String(), "must be the workloads' IPv6 subnet"}
+	}
+	for _, name := range c.Overlay {
+		if name == "" || len(name) > 15 {
+			return &InvalidError{"overlay", name, "must be an interface name of at most 15 bytes"}
+		}
+	}
+	for _, p := range c.Cluster {
+		if !p.IsValid() || p.Bits() == 0 {
+			return &InvalidError{"cluster", p.String(), "must be a prefix of the machines' subnets"}
+		}
 	}
 	for i, p := range c.Ports {
 		if err := p.validate(c); err != nil {

@@ -58,12 +58,13 @@ func dport(port uint16) part {
 // icmpType needs the protocol in front.
 func icmpType(number byte) part { return compare(transport(0, 1), expr.CmpOpEq, []byte{number}) }
 
-func source(p netip.Prefix) part      { return within(p, 12, 8) }
-func destination(p netip.Prefix) part { return within(p, 16, 24) }
+func source(p netip.Prefix) part         { return within(p, expr.CmpOpEq, 12, 8) }
+func destination(p netip.Prefix) part    { return within(p, expr.CmpOpEq, 16, 24) }
+func destinationNot(p netip.Prefix) part { return within(p, expr.CmpOpNeq, 16, 24) }
 
 // within compares an address of the header with a subnet; the offsets are those of the
 // address in IPv4's and IPv6's header.
-func within(p netip.Prefix, offset4, offset6 uint32) part {
+func within(p netip.Prefix, op expr.CmpOp, offset4, offset6 uint32) part {
 	offset, length := offset4, uint32(4)
 	if p.Addr().Is6() {
 		offset, length = offset6, 16
@@ -73,7 +74,7 @@ func within(p netip.Prefix, offset4, offset6 uint32) part {
 	if p.Bits() < p.Addr().BitLen() {
 		match = append(match, masked(length, mask(p.Bits(), int(length))))
 	}
-	return append(match, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()})
+	return append(match, &expr.Cmp{Op: op, Register: 1, Data: p.Masked().Addr().AsSlice()})
 }
 
 func masked(length uint32, bits []byte) expr.Any {
@@ -114,6 +115,7 @@ func toMachine() part {
 func accept() part           { return part{&expr.Verdict{Kind: expr.VerdictAccept}} }
 func drop() part             { return part{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}} }
 func jump(chain string) part { return part{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}} }
+func notrack() part          { return part{&expr.Notrack{}} }
 func masquerade() part       { return part{&expr.Masq{}} }
 
 func dnat(to netip.AddrPort) part {

@@ -100,6 +100,8 @@ func (at *reading) statement(e expr.Any) {
 		at.words = append(at.words, strings.TrimSpace(verdictNames[e.Kind]+" "+e.Chain))
 	case *expr.Counter:
 		at.say("counter")
+	case *expr.Notrack:
+		at.say("notrack")
 	case *expr.Masq:
 		at.say("masquerade")
 		if *e != (expr.Masq{}) {

@@ -31,11 +31,44 @@ const publishedChain = "published"
 
 // chains returns the whole wanted table. A pure function of the configuration.
 func chains(c Config) []chain {
-	return []chain{
+	list := []chain{
 		input(c), forward(c), output(c),
 		published(c), arriving(), local(),
 		postrouting(c),
 	}
+	if len(c.Overlay) > 0 && len(c.Cluster) > 0 {
+		list = append(list, passing(c), leaving(c))
+	}
+	return list
+}
+
+// passing: between machines nothing is tracked, neither what arrives by the overlay nor what a workload sends to another
+// machine's subnet. Both ways of a flow are exempt, on both machines, so none sees half of it. A published port is not
+// translated for what comes by the overlay: workloads of other machines ask the workload itself.
+func passing(c Config) chain {
+	ch := base("passing", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
+	for _, p := range c.Cluster {
+		for _, name := range c.Overlay {
+			ch.add("", iif(name), source(p), destination(p), notrack())
+		}
+		own := c.V6
+		if p.Addr().Is4() {
+			own = c.V4
+		}
+		ch.add("", iif(c.Bridge), source(own), destination(p), destinationNot(own), notrack())
+	}
+	return ch
+}
+
+// leaving is the same for what the machine itself sends.
+func leaving(c Config) chain {
+	ch := base("leaving", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityRaw)
+	for _, p := range c.Cluster {
+		for _, name := range c.Overlay {
+			ch.add("", oif(name), source(p), destination(p), notrack())
+		}
+	}
+	return ch
 }
 
 func base(name string, kind nftables.ChainType, hook *nftables.ChainHook, p *nftables.ChainPriority) chain {

@@ -109,6 +109,15 @@ const (
 	CodeNetworkFailed Code = "network.failed"
 )
 
+// Codes of the overlay (node/mesh).
+const (
+	CodeMeshInvalid  Code = "mesh.invalid"
+	CodeMeshKey      Code = "mesh.key-damaged"
+	CodeMeshState    Code = "mesh.state-damaged"
+	CodeMeshNoDevice Code = "mesh.device-absent"
+	CodeMeshDevice   Code = "mesh.device-failed"
+)
+
 // Codes of routing events (node/routing).
 const (
 	CodeRoutingBadEvent Code = "routing.bad-event"
@@ -258,6 +267,12 @@ func Codes() []CodeDoc {
 
 		{CodeParticipantAbsent, "the machine's daemon is not there: the command was not delivered"},
 		{CodeParticipantSilent, "the machine's daemon did not answer: whether it acted is not known"},
+
+		{CodeMeshInvalid, "a key, a peer or a setting of the overlay that cannot be; the subject says which"},
+		{CodeMeshKey, "the file of the machine's WireGuard key does not hold one"},
+		{CodeMeshState, "the file from which the overlay comes back at boot cannot be read"},
+		{CodeMeshNoDevice, "the machine's WireGuard device is not there"},
+		{CodeMeshDevice, "the machine's WireGuard device refused, or did not answer"},
 
 		{CodeRoutingBadEvent, "a routing event cannot be served; the namespace's last good view goes on"},
 

@@ -35,12 +35,13 @@ empty() {
     rmdir "$1" 2>/dev/null || true
 }
 
-# unlink_network removes the bridge with all its ports, and the packet filter's table.
+# unlink_network removes the bridge with all its ports, the overlay's device, and the packet filter's table.
 unlink_network() {
     [ -e /sys/class/net/ployz0 ] || return 0
     if command -v nft >/dev/null; then nft delete table inet ployz 2>/dev/null || true; fi
     if command -v ip >/dev/null; then
         ip link delete ployz0 || true
+        [ ! -e /sys/class/net/ployz-wg ] || ip link delete ployz-wg || true
     else
         echo "The bridge ployz0 stays until the next boot, as there is no ip command here."
     fi

@@ -133,9 +133,16 @@ type MachineEntry struct {
 	Seen MachineSeen `json:"seen"`
 }
 
+// States in which a machine sees another.
+const (
+	SeenSelf   = "self"
+	SeenUp     = "up"
+	SeenSilent = "silent"
+)
+
 // MachineSeen is an observation of one machine by another; never stored.
 type MachineSeen struct {
-	// State is "self", "up", or "silent": no handshake and no answer.
+	// State is SeenSelf, SeenUp, or SeenSilent: nothing was heard of it for three minutes.
 	State string `json:"state"`
 	// Endpoint is where its last authenticated packet came from.
 	Endpoint  string    `json:"endpoint,omitempty"`

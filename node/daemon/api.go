@@ -9,6 +9,7 @@ import (
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/coordination"
+	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/store"
@@ -66,6 +67,8 @@ type Member struct {
 	Facts   store.Facts
 	View    store.View
 	Ledger  store.Log
+	// Seen observes the other machines, by id; nil sees none.
+	Seen func(ctx context.Context, members []machine.Member) map[string]api.MachineSeen
 	// Dead reports that a lease's holder has certainly ended; nil is never. See coordination.Leases.
 	Dead func(coordination.Holder) bool
 
@@ -93,6 +96,7 @@ func (a *API) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/operations/{id}/watch", a.stream(a.watchOperation))
 	mux.HandleFunc("GET /v1/events", a.stream(watchEvents))
 
+	mux.HandleFunc("GET /v1/machines", a.member(listMachines))
 	mux.HandleFunc("GET /v1/services", a.member(listServices))
 	mux.HandleFunc("GET /v1/namespaces/{ns}/history", a.member(history))
 	mux.HandleFunc("GET /v1/namespaces/{ns}/commits/{n}", a.member(showCommit))

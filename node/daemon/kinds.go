@@ -6,6 +6,7 @@ import (
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy"
+	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
 )
@@ -81,6 +82,20 @@ func DeployKinds(kit deploy.Kit) Kinds {
 		api.KindConfigRemove: KindOf(func(r api.ValueRemoveRequest) operation.Operation {
 			return deploy.NewRemoveConfig(kit, r.Namespace, r.Name)
 		}, nil),
+	}
+}
+
+// MachineKinds are the operations on memberships and on who votes in the store.
+func MachineKinds(kit machine.Kit) Kinds {
+	return Kinds{
+		api.KindMachineToken: KindOf(func(r api.TokenRequest) operation.Operation { return machine.NewInvite(kit, r) }, nil),
+		api.KindMachineAdmit: KindOf(func(r api.AdmitRequest) operation.Operation { return machine.NewAdmit(kit, r) }, nil),
+		api.KindMachineWithdraw: KindOf(func(r api.AdmitRequest) operation.Operation {
+			return machine.NewWithdraw(kit, r)
+		}, nil),
+		api.KindMachineSet:    KindOf(func(r api.MachineSetRequest) operation.Operation { return machine.NewSet(kit, r) }, nil),
+		api.KindMachineRemove: KindOf(func(r api.MachineRemoveRequest) operation.Operation { return machine.NewRemove(kit, r) }, nil),
+		api.KindStoreVoters:   KindOf(func(r api.VotersRequest) operation.Operation { return machine.NewVoters(kit, r) }, nil),
 	}
 }
 

@@ -64,13 +64,16 @@ func openToGroup(path string) error {
 	return nil
 }
 
+// headerTimeout is what a client gets for the head of its request.
+const headerTimeout = 10 * time.Second
+
 // Serve answers on l until ctx ends. Open requests then get a moment to finish; operations are the
 // business of Drain.
 func (a *API) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:           a.Handler(),
 		ConnContext:       withPeer,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(a.Log.Handler(), slog.LevelWarn),
 	}

@@ -23,6 +23,10 @@ type Settings struct {
 	Images struct {
 		InsecureRegistries []string `toml:"insecure_registries"`
 	} `toml:"images"`
+	Mesh struct {
+		Port      uint16           `toml:"port"`
+		Endpoints []netip.AddrPort `toml:"endpoints"`
+	} `toml:"mesh"`
 }
 
 // SettingsPath is where the settings are.
@@ -31,6 +35,7 @@ const SettingsPath = "/etc/ployz/config.toml"
 // LoadSettings reads the file; a missing one is all defaults. Errors: daemon.bad-settings, with the place.
 func LoadSettings(path string) (Settings, error) {
 	s := Settings{ClusterCIDR: "10.101.0.0/16", DataDir: "/var/lib/ployz", LogLevel: "info"}
+	s.Mesh.Port = 51820
 	meta, err := toml.DecodeFile(path, &s)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -52,6 +57,9 @@ func (s Settings) check(path string) error {
 		if _, err := netip.ParseAddr(u); err != nil {
 			return badSettings(path, "dns.upstreams: %q is not an address", u)
 		}
+	}
+	if s.Mesh.Port == 0 {
+		return badSettings(path, "mesh.port must be a UDP port")
 	}
 	if info, err := os.Stat(s.DataDir); err == nil && !info.IsDir() {
 		return badSettings(path, "data_dir %q is not a folder", s.DataDir)

@@ -43,6 +43,12 @@ type Daemon struct {
 	started time.Time
 	process string // random: no other daemon's
 
+	// background ends with Close; what follows the membership and serves the overlay lives in it.
+	background context.Context
+	stop       context.CancelFunc
+	following  atomic.Pointer[membership]
+	surface    *API
+
 	member  atomic.Pointer[Member]
 	store   atomic.Pointer[natsstore.Store]
 	adopted atomic.Pointer[adoption]
@@ -52,6 +58,7 @@ type Daemon struct {
 func (d *Daemon) Wire() error {
 	d.started = time.Now()
 	d.process = rand.Text()
+	d.background, d.stop = context.WithCancel(context.Background())
 	d.units = systemd.New()
 	if err := os.MkdirAll(d.State, 0o755); err != nil {
 		return api.Errorf(api.CodeInternal, "making the state folder: %w", err)
@@ -87,6 +94,17 @@ func (d *Daemon) Join(self machine.Identity) error {
 	m := d.memberOf(self, opened, box, fences)
 	d.store.Store(opened)
 	d.member.Store(m)
+	return d.follow(self, opened)
+}
+
+// follow begins to keep mesh and store configured as the facts say, and opens the overlay's surfaces.
+func (d *Daemon) follow(self machine.Identity, opened *natsstore.Store) error {
+	f := newMembership(d, opened.View())
+	if !d.following.CompareAndSwap(nil, f) {
+		return nil
+	}
+	go f.run(d.background)
+	go f.serveThreshold(d.background, d.API(), self)
 	return nil
 }
 
@@ -100,11 +118,12 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 	facts := &checkedFacts{Facts: opened.Facts(), check: opened.CheckSettings}
 	kit := deploy.Kit{Facts: facts, Participants: oneMachine{self.Name, local}, Sealer: box, Now: time.Now}
 	kinds := DeployKinds(kit)
+	d.machineKinds(d.machineKit(self, facts), kinds)
 	maps.Copy(kinds, ImageKinds(ImageKit{Facts: facts, Images: d.images, Pruner: pruner{d, facts}, Machine: self.Name}))
 	return &Member{
 		Machine: self.Name, Runner: d.runner(self.Name, facts, opened.Log()), Kinds: kinds,
 		Facts: facts, View: opened.View(), Ledger: opened.MirrorLog(), Dead: d.dead(self.Name),
-		Instances: run, Console: run, Images: d.images, Missing: d.images.Missing,
+		Instances: run, Console: run, Images: d.images, Missing: d.images.Missing, Seen: d.seenMachines(self),
 	}
 }
 
@@ -139,12 +158,22 @@ func (d *Daemon) runner(name string, facts store.Facts, log store.Log) *operatio
 
 // API is the daemon's surface.
 func (d *Daemon) API() *API {
+	if d.surface == nil {
+		d.surface = d.newAPI()
+	}
+	return d.surface
+}
+
+func (d *Daemon) newAPI() *API {
 	return &API{
 		Version: d.version(),
 		Status:  d.status, Doctor: d.doctor,
-		Founder: founder{d}, Founding: Kinds{api.KindMachineInit: KindOf(func(r api.InitRequest) operation.Operation {
-			return machine.NewInit(d.host, foundingFacts{d.founded.Facts(), d}, d.withDefaults(r))
-		}, nil)},
+		Founder: founder{d}, Founding: Kinds{
+			api.KindMachineInit: KindOf(func(r api.InitRequest) operation.Operation {
+				return machine.NewInit(d.host, foundingFacts{d.founded.Facts(), d}, d.withDefaults(r))
+			}, nil),
+			api.KindMachineJoin: KindOf(d.newJoin, redactJoin),
+		},
 		Member: d.member.Load, Log: d.Log,
 	}
 }
@@ -184,6 +213,7 @@ func (d *Daemon) storeConfig(self machine.Identity) natsstore.Config {
 
 // Close ends what the daemon holds open. Nothing that serves is among it.
 func (d *Daemon) Close() error {
+	d.stop()
 	if opened := d.store.Load(); opened != nil {
 		opened.Close()
 	}

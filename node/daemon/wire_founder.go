@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -20,19 +21,35 @@ import (
 // journal file; what is committed goes to the store that the operation itself has made.
 type founder struct{ daemon *Daemon }
 
-func (f founder) runner() *operation.Runner {
-	facts := foundingFacts{Facts: f.daemon.founded.Facts(), daemon: f.daemon}
+// runner runs an operation on the journal. A founding commits into the store that it made; who joins
+// commits nothing but its own note, since the cluster's facts were written by those who admitted it.
+func (f founder) runner(op operation.Operation) *operation.Runner {
+	facts := f.daemon.founded.Facts()
+	if op.Kind() == api.KindMachineInit {
+		facts = foundingFacts{Facts: facts, daemon: f.daemon}
+	}
 	return f.daemon.runner(hostName(), facts, f.daemon.founded.Log())
+}
+
+// shut ends what an operation holds open.
+func (f founder) shut(op operation.Operation) {
+	if c, ok := op.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			f.daemon.Log.Warn("after the operation", "kind", op.Kind(), "error", err)
+		}
+	}
 }
 
 // Preview implements Runner.
 func (f founder) Preview(ctx context.Context, op operation.Operation, caller string) (api.Plan, error) {
-	return f.runner().Preview(ctx, op, caller)
+	defer f.shut(op)
+	return f.runner(op).Preview(ctx, op, caller)
 }
 
 // Run implements Runner. The ledger of a founding that worked is copied into the cluster's.
 func (f founder) Run(ctx context.Context, req operation.Request) api.Outcome {
-	out := f.runner().Run(ctx, req)
+	defer f.shut(req.Operation)
+	out := f.runner(req.Operation).Run(ctx, req)
 	opened := f.daemon.store.Load()
 	if opened == nil || out.Outcome != api.Committed {
 		return out

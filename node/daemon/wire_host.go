@@ -16,6 +16,7 @@ import (
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy/agebox"
 	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/mesh"
 	"github.com/ployz/ployz/node/services"
 	"github.com/ployz/ployz/node/store/natsstore"
 	"github.com/ployz/ployz/node/store/natsstore/natsconf"
@@ -45,8 +46,15 @@ func (h *host) SetMember(self machine.Identity) error {
 	return h.daemon.Join(self)
 }
 
-// Keys implements machine.Host.
+// Keys implements machine.Host. The mesh's key is made last, so it stands for all.
 func (h *host) Keys() (machine.Keys, error) {
+	private, err := mesh.LoadKey(h.daemon.meshKeyFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return machine.Keys{}, nil
+	}
+	if err != nil {
+		return machine.Keys{}, err
+	}
 	recipient, err := agebox.Recipient(h.daemon.keys())
 	if err != nil {
 		return machine.Keys{}, err
@@ -55,7 +63,7 @@ func (h *host) Keys() (machine.Keys, error) {
 	if err != nil {
 		return machine.Keys{}, err
 	}
-	keys := machine.Keys{Recipient: recipient, Store: map[string]string{}}
+	keys := machine.Keys{Recipient: recipient, Store: map[string]string{}, Mesh: private.Public().String(), Endpoints: h.daemon.endpoints()}
 	for role, key := range public.Shared() {
 		keys.Store[string(role)] = key
 	}
@@ -65,8 +73,10 @@ func (h *host) Keys() (machine.Keys, error) {
 // Make implements machine.Host.
 func (h *host) Make(ctx context.Context, part machine.Part, self machine.Identity) error {
 	switch part {
+	case machine.PartKeys:
+		return h.makeKeys()
 	case machine.PartIdentity:
-		return h.makeIdentity(self)
+		return self.Save(h.daemon.State)
 	case machine.PartNetwork:
 		return h.makeNetwork(ctx, self)
 	case machine.PartStore:
@@ -84,8 +94,10 @@ func (h *host) Make(ctx context.Context, part machine.Part, self machine.Identit
 // Take implements machine.Host.
 func (h *host) Take(ctx context.Context, part machine.Part, self machine.Identity) error {
 	switch part {
+	case machine.PartKeys:
+		return os.RemoveAll(h.daemon.keys())
 	case machine.PartIdentity:
-		return errors.Join(machine.RemoveIdentity(h.daemon.State), os.RemoveAll(h.daemon.keys()))
+		return errors.Join(machine.RemoveIdentity(h.daemon.State), machine.RemoveRoster(h.daemon.State))
 	case machine.PartStreams:
 		return nil // they go with the store
 	}
@@ -113,17 +125,15 @@ func unitNames(wanted []services.Wanted) []string {
 	return names
 }
 
-func (h *host) makeIdentity(self machine.Identity) error {
+func (h *host) makeKeys() error {
 	if _, err := agebox.EnsureKeys(h.daemon.keys()); err != nil {
 		return err
 	}
 	if _, err := natsstore.EnsureKeys(h.daemon.keys(), natsconf.Roles()); err != nil {
 		return err
 	}
-	if err := natsstore.EnsureRouteSecret(h.routeSecret()); err != nil {
-		return err
-	}
-	return self.Save(h.daemon.State)
+	_, err := mesh.EnsureKey(h.daemon.meshKeyFile())
+	return err
 }
 
 func (h *host) routeSecret() string { return filepath.Join(h.daemon.keys(), "route.secret") }
@@ -143,6 +153,11 @@ func (h *host) makeNetwork(ctx context.Context, self machine.Identity) error {
 	if err := bridgeConfig(self).Save(h.path("net", "bridge.json")); err != nil {
 		return api.Errorf(api.CodeInternal, "writing the bridge's configuration: %w", err)
 	}
+	if !exists(mesh.StateFile(h.daemon.State)) { // who joins has peers by now
+		if err := h.saveMesh(h.daemon.meshOf(self, nil)); err != nil {
+			return err
+		}
+	}
 	wanted, err := h.daemon.wanted(self)
 	if err != nil {
 		return err
@@ -151,17 +166,25 @@ func (h *host) makeNetwork(ctx context.Context, self machine.Identity) error {
 }
 
 func (h *host) takeNetwork(self machine.Identity) error {
-	_, err := bridge.Remove(bridgeConfig(self))
-	return errors.Join(err, firewall.Remove(), os.RemoveAll(h.path("net")))
+	err := h.daemon.takeMesh(self)
+	_, bridgeErr := bridge.Remove(bridgeConfig(self))
+	return errors.Join(err, bridgeErr, firewall.Remove(), os.RemoveAll(h.path("net")))
 }
 
 func (h *host) makeStore(ctx context.Context, self machine.Identity) error {
+	if self.Votes() {
+		if err := natsstore.EnsureRouteSecret(h.routeSecret()); err != nil {
+			return err
+		}
+	}
 	if err := h.renderStore(self); err != nil {
 		return err
 	}
-	files := natsstore.CoreFiles{Program: program("ployz-nats"), Config: h.path("nats", "core.conf"), RouteSecret: h.routeSecret()}
-	if err := natsstore.Found(ctx, files); err != nil {
-		return err
+	if self.Votes() {
+		files := natsstore.CoreFiles{Program: program("ployz-nats"), Config: h.path("nats", "core.conf"), RouteSecret: h.routeSecret()}
+		if err := natsstore.Found(ctx, files); err != nil {
+			return err
+		}
 	}
 	wanted, err := h.daemon.wanted(self)
 	if err != nil {
@@ -170,30 +193,54 @@ func (h *host) makeStore(ctx context.Context, self machine.Identity) error {
 	return h.start(ctx, wanted[machine.PartStore]...)
 }
 
-// renderStore writes both servers' configurations.
+// renderStore writes both servers' configurations; the core's only where it votes.
 func (h *host) renderStore(self machine.Identity) error {
 	keys, err := natsstore.EnsureKeys(h.daemon.keys(), natsconf.Roles())
 	if err != nil {
 		return err
 	}
-	core := natsconf.Core{
-		Name: self.CoreName(), Cluster: self.Cluster, Generation: self.Generation, Address: self.Overlay,
-		StoreDir: h.path("nats", "core"), Machines: []natsconf.Machine{{ID: self.ID, Keys: keys.Shared()}},
-	}
 	edge := natsconf.Edge{Machine: self.ID, Generation: self.Generation, StoreDir: h.path("nats", "edge"), Keys: keys}
 	for _, voter := range self.Voters {
-		core.Voters = append(core.Voters, natsconf.RouteAddress(voter))
 		edge.Voters = append(edge.Voters, natsconf.LeafAddress(voter))
 	}
-	coreText, err := natsconf.RenderCore(core)
-	if err != nil {
-		return api.Errorf(api.CodeInternal, "rendering the core's configuration: %w", err)
-	}
-	edgeText, err := natsconf.RenderEdge(edge)
+	text, err := natsconf.RenderEdge(edge)
 	if err != nil {
 		return api.Errorf(api.CodeInternal, "rendering the edge's configuration: %w", err)
 	}
-	return errors.Join(h.write(coreText, "nats", "core.conf"), h.write(edgeText, "nats", "edge.conf"))
+	if err := h.write(text, "nats", "edge.conf"); err != nil || !self.Votes() {
+		return err
+	}
+	core := natsconf.Core{
+		Name: self.CoreName(), Cluster: self.Cluster, Generation: self.Generation, Address: self.Overlay,
+		StoreDir: h.path("nats", "core"), Machines: h.storeMachines(self, keys),
+	}
+	for _, voter := range self.Voters {
+		core.Voters = append(core.Voters, natsconf.RouteAddress(voter))
+	}
+	if text, err = natsconf.RenderCore(core); err != nil {
+		return api.Errorf(api.CodeInternal, "rendering the core's configuration: %w", err)
+	}
+	return h.write(text, "nats", "core.conf")
+}
+
+// storeMachines are the machines that the core lets in: those of the roster, and this one in any case.
+func (h *host) storeMachines(self machine.Identity, keys natsconf.PublicKeys) []natsconf.Machine {
+	list := []natsconf.Machine{{ID: self.ID, Keys: keys.Shared()}}
+	roster, err := machine.LoadRoster(h.daemon.State)
+	if err != nil {
+		return list // the first machine has none yet
+	}
+	for _, m := range roster.Members {
+		if m.ID == self.ID {
+			continue
+		}
+		shared := natsconf.PublicKeys{}
+		for role, key := range m.StoreKeys {
+			shared[natsconf.Role(role)] = key
+		}
+		list = append(list, natsconf.Machine{ID: m.ID, Keys: shared.Shared()})
+	}
+	return list
 }
 
 func (h *host) write(text []byte, parts ...string) error {
@@ -218,8 +265,10 @@ func (h *host) makeStreams(ctx context.Context, self machine.Identity) error {
 		return err
 	}
 	defer opened.Close()
-	if err := opened.CreateStreams(ctx, len(self.Voters), natsstore.StreamSize{}); err != nil {
-		return err
+	if self.Votes() {
+		if err := opened.CreateStreams(ctx, len(self.Voters), natsstore.StreamSize{}); err != nil {
+			return err
+		}
 	}
 	if err := opened.EnsureMirrors(ctx); err != nil {
 		return err

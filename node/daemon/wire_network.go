@@ -13,6 +13,7 @@ import (
 
 	"github.com/ployz/ployz/datapath/bridge"
 	"github.com/ployz/ployz/datapath/firewall"
+	"github.com/ployz/ployz/datapath/overlay"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/runtime"
@@ -107,7 +108,10 @@ func (n *network) apply(id, file string, published firewall.Published) error {
 
 func firewallOf(self machine.Identity, published firewall.Published) firewall.Config {
 	b := bridgeConfig(self)
-	return firewall.Config{Bridge: b.Name, V4: b.V4.Masked(), V6: b.V6.Masked(), Published: published}
+	return firewall.Config{
+		Bridge: b.Name, V4: b.V4.Masked(), V6: b.V6.Masked(), Published: published,
+		Overlay: []string{overlay.DefaultInterface}, Cluster: []netip.Prefix{self.CIDR.Masked(), self.Prefix.Masked()},
+	}
 }
 
 func firewallPort(id string, addrs runtime.Addresses, p runtime.PublishedPort) (firewall.Port, error) {

@@ -31,7 +31,7 @@ func (d *Daemon) wanted(self machine.Identity) (map[machine.Part][]services.Want
 	if err != nil {
 		return nil, badUnit(err)
 	}
-	core, err := d.natsUnit("core", "--route-secret", d.host.routeSecret())
+	device, err := wireguardUnit()
 	if err != nil {
 		return nil, err
 	}
@@ -47,9 +47,17 @@ func (d *Daemon) wanted(self machine.Identity) (map[machine.Part][]services.Want
 	if err != nil {
 		return nil, badUnit(err)
 	}
+	store := []services.Wanted{edge}
+	if self.Votes() {
+		core, err := d.natsUnit("core", "--route-secret", d.host.routeSecret())
+		if err != nil {
+			return nil, err
+		}
+		store = []services.Wanted{core, edge}
+	}
 	return map[machine.Part][]services.Wanted{
-		machine.PartNetwork: {{Unit: net}},
-		machine.PartStore:   {core, edge},
+		machine.PartNetwork: append(device, services.Wanted{Unit: net}),
+		machine.PartStore:   store,
 		machine.PartGateway: servingWanted(gateway),
 		machine.PartDNS:     servingWanted(dns),
 	}, nil

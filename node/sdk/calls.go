@@ -29,6 +29,13 @@ func (c *Client) Doctor(ctx context.Context) ([]api.Check, error) {
 	return answer.Checks, err
 }
 
+// Machines lists the cluster's machines, and what the one that answers sees of them.
+func (c *Client) Machines(ctx context.Context) ([]api.MachineEntry, error) {
+	var answer struct{ Machines []api.MachineEntry }
+	err := c.call(ctx, http.MethodGet, "/v1/machines", nil, nil, &answer)
+	return answer.Machines, err
+}
+
 // Preview plans an operation without doing any of it. Unmet requirements are in the plan; an error is
 // what could not even be planned.
 func (c *Client) Preview(ctx context.Context, kind string, request any) (plan api.Plan, err error) {

@@ -26,7 +26,7 @@ type Client struct {
 }
 
 // Open returns a client for "unix:///path", "ssh://[user@]host[:port]" or "dev://LAB/MACHINE"; "" is
-// DefaultHost. It connects at the first request. Errors: context.invalid.
+// DefaultHost. "tcp://[address]:port" is for machines among themselves, over the overlay. It connects at the first request. Errors: context.invalid.
 func Open(host string) (*Client, error) {
 	if host == "" {
 		host = DefaultHost
@@ -40,6 +40,8 @@ func Open(host string) (*Client, error) {
 		c.dial = func(ctx context.Context) (net.Conn, error) { return dialSSH(u) }
 	case err == nil && u.Scheme == "dev" && u.Hostname() != "" && len(u.Path) > 1:
 		c.dial = func(ctx context.Context) (net.Conn, error) { return dialDev(u) }
+	case err == nil && u.Scheme == "tcp" && u.Port() != "":
+		c.dial = func(ctx context.Context) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "tcp", u.Host) }
 	default:
 		return nil, api.Errorf(api.CodeContextInvalid, "%q is none of unix:///path, ssh://user@host, dev://LAB/MACHINE", host).
 			WithHint("for example: --host ssh://root@m1")

@@ -1,0 +1,46 @@
+package daemon
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"slices"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/store"
+)
+
+// listMachines answers GET /v1/machines: intent from the facts, and what this machine sees now.
+func listMachines(r *http.Request, m *Member) (any, error) {
+	reads := newReads(m)
+	fact, err := reads.Get(r.Context(), store.Cluster())
+	if err != nil {
+		return nil, err
+	}
+	var cluster machine.Cluster
+	if err := json.Unmarshal(fact.Value, &cluster); err != nil {
+		return nil, api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
+	}
+	members, err := machine.Members(r.Context(), reads)
+	if err != nil {
+		return nil, err
+	}
+	var seen map[string]api.MachineSeen
+	if m.Seen != nil {
+		seen = m.Seen(r.Context(), members)
+	}
+	list := make([]api.MachineEntry, 0, len(members))
+	for _, x := range members {
+		list = append(list, machineEntry(x, slices.Contains(cluster.Voters, x.ID), seen[x.ID]))
+	}
+	slices.SortFunc(list, func(a, b api.MachineEntry) int { return cmp.Compare(a.Name, b.Name) })
+	return map[string][]api.MachineEntry{"machines": list}, nil
+}
+
+func machineEntry(m machine.Member, votes bool, seen api.MachineSeen) api.MachineEntry {
+	return api.MachineEntry{
+		ID: m.ID, Name: m.Name, Region: m.Region, Zone: m.Zone, Role: string(m.Role), Labels: m.Labels, Overlay: m.Overlay,
+		Subnet4: m.Subnet4, Subnet6: m.Subnet6, MeshKey: m.MeshKey, Endpoints: m.Endpoints, Voter: votes, Seen: seen,
+	}
+}

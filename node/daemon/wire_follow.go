@@ -1,0 +1,243 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/mesh"
+	"github.com/ployz/ployz/node/services"
+	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/units"
+)
+
+// How often the mirror is looked at anyway: tokens run out without a write, and endpoints are searched for.
+const lookEvery = 5 * time.Second
+
+// partingTime is how long a machine that left can still be spoken to, unless an operation says before
+// that everybody is to let go of it.
+const partingTime = 30 * time.Second
+
+// membership keeps this machine's mesh and store configured as the facts say: a copy of intent, made from
+// the machine's own mirror. It changes no fact.
+type membership struct {
+	daemon *Daemon
+	view   store.View
+
+	mu     sync.Mutex // held while the roster is read and put in place
+	roster machine.Roster
+	since  time.Time // when somebody was first seen gone whose peer is still there; zero for nobody
+	search map[mesh.Key]mesh.Rotation
+}
+
+// newMembership starts from the copy on disk.
+func newMembership(d *Daemon, view store.View) *membership {
+	m := &membership{daemon: d, view: view, search: map[mesh.Key]mesh.Rotation{}}
+	if r, err := machine.LoadRoster(d.State); err == nil {
+		m.roster = r
+	} else if !errors.Is(err, os.ErrNotExist) {
+		d.Log.Warn("the roster is read anew", "error", err)
+	}
+	return m
+}
+
+// run follows until ctx ends.
+func (m *membership) run(ctx context.Context) {
+	changed := make(chan struct{}, 1)
+	for _, prefix := range []store.Key{store.Cluster(), store.Machines(), store.Tokens()} {
+		go m.watch(ctx, prefix, changed)
+	}
+	for ctx.Err() == nil {
+		if err := m.update(ctx, false); err != nil && ctx.Err() == nil {
+			m.daemon.Log.Warn("following the membership", "error", err)
+		}
+		m.rotate(ctx)
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// watch says when something under a prefix changed. A feed that ends is opened again.
+func (m *membership) watch(ctx context.Context, prefix store.Key, changed chan<- struct{}) {
+	for ctx.Err() == nil {
+		feed, err := m.view.Follow(ctx, prefix)
+		for err == nil {
+			if _, err = feed.Next(ctx); err == nil {
+				select {
+				case changed <- struct{}{}:
+				default:
+				}
+			}
+		}
+		if feed != nil {
+			feed.Close()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// follow puts everything in place that is in the facts up to a revision; who left is let go of. Errors:
+// machine.not-followed.
+func (m *membership) follow(ctx context.Context, revision store.Revision) error {
+	err := await(ctx, followWithin, func() error {
+		fresh, err := m.view.Freshness(ctx)
+		if err == nil && fresh.Last < revision {
+			err = fmt.Errorf("its mirror is at %d, before %d", fresh.Last, revision)
+		}
+		return err
+	})
+	if err == nil {
+		err = m.update(ctx, true)
+	}
+	if err != nil {
+		return api.Errorf(api.CodeMachineNotFollowed, "%w", err).About(m.daemon.selfName()).WithHint("journalctl -u ployzd")
+	}
+	return nil
+}
+
+// followWithin bounds the wait for the mirror; commits reach it within milliseconds.
+const followWithin = 15 * time.Second
+
+// update reads the facts and puts them in place. letGo drops who left at once.
+func (m *membership) update(ctx context.Context, letGo bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	self, err := machine.LoadIdentity(m.daemon.State)
+	if err != nil || !self.Member {
+		return nil // it left, or is about to join
+	}
+	now, err := machine.ReadRoster(ctx, m.view, self.ID, time.Now())
+	if err != nil {
+		return err
+	}
+	if _, in := now.Self(self.ID); !in {
+		return nil // removed: the machine goes on as it was until somebody tells it to leave
+	}
+	next := m.parting(now, letGo)
+	if err := m.put(ctx, self, next); err != nil {
+		return err
+	}
+	m.roster = next
+	return nil
+}
+
+// parting keeps those that left for a while.
+func (m *membership) parting(now machine.Roster, letGo bool) machine.Roster {
+	gone := slices.ContainsFunc(m.roster.Members, func(x machine.Member) bool { _, in := now.Self(x.ID); return !in })
+	switch {
+	case !gone:
+		m.since = time.Time{}
+	case m.since.IsZero():
+		m.since = time.Now()
+	}
+	if !gone || letGo || time.Since(m.since) > partingTime {
+		return now
+	}
+	return now.Keep(m.roster)
+}
+
+// put makes mesh and store be as a roster says; what is as it should be is not touched.
+func (m *membership) put(ctx context.Context, self machine.Identity, r machine.Roster) error {
+	peers, err := peersOf(self, r)
+	if err != nil {
+		return err
+	}
+	peersErr := m.daemon.putMesh(ctx, m.daemon.meshOf(self, peers))
+	if err := r.Save(m.daemon.State); err != nil {
+		return err
+	}
+	was := self.Voters
+	self.Voters, self.Generation = machine.VoterAddresses(r.Cluster, r.Members), r.Cluster.Generation
+	if !slices.Equal(was, self.Voters) {
+		if err := self.Save(m.daemon.State); err != nil {
+			return err
+		}
+	}
+	return errors.Join(peersErr, m.daemon.putStore(ctx, self))
+}
+
+// putStore renders both servers' configurations, and has those that differ taken over by what runs.
+func (d *Daemon) putStore(ctx context.Context, self machine.Identity) error {
+	if err := d.host.renderStore(self); err != nil {
+		return err
+	}
+	wanted, err := d.wanted(self)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, w := range wanted[machine.PartStore] {
+		if w.Unit.Name == units.NATSCoreService && !self.Votes() {
+			continue // its seat is taken away by who coordinates that
+		}
+		if err := d.wantedDigest(ctx, &w); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		report := services.Ensure(ctx, d.units, w, d.digest(w.Unit.Name))
+		if report.Act != services.Adopt {
+			d.Log.Info("configured anew", "unit", report.Unit, "verdict", report.Act, "error", report.Err)
+		}
+		if report.Err != nil {
+			errs = append(errs, report.Err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// rotate looks for peers that do not answer at their next candidate.
+func (m *membership) rotate(ctx context.Context) {
+	state, err := mesh.LoadState(mesh.StateFile(m.daemon.State))
+	if err != nil || len(state.Peers) == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.daemon.rotateMesh(ctx, state.Peers, &m.search); err != nil {
+		m.daemon.Log.Warn("looking for peers", "error", err)
+	}
+}
+
+// invited says whose token an address belongs to.
+func (m *membership) invited(from netip.Addr) (string, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, t := range m.roster.Tokens {
+		if t.Address == from {
+			return machine.TokenHash(t.Key), true
+		}
+	}
+	return "", false
+}
+
+// serveThreshold answers those that this machine invited, on its overlay address.
+func (m *membership) serveThreshold(ctx context.Context, a *API, self machine.Identity) {
+	at := netip.AddrPortFrom(self.Overlay, thresholdPort)
+	for ctx.Err() == nil {
+		l, err := net.Listen("tcp", at.String())
+		if err == nil {
+			err = serveOn(ctx, l, a.Threshold(m.invited))
+		}
+		if err != nil && ctx.Err() == nil {
+			m.daemon.Log.Warn("the threshold for joining machines", "address", at, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}

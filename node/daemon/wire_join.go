@@ -1,0 +1,83 @@
+package daemon
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/deploy"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/store"
+)
+
+// joining is a join with the door that it goes through, which is shut behind it.
+type joining struct {
+	*machine.Join
+	door *door
+}
+
+// Close takes the joining device away.
+func (j joining) Close() error { return j.door.Close() }
+
+// newJoin makes this machine a member of a token's cluster.
+func (d *Daemon) newJoin(r api.JoinRequest) operation.Operation {
+	if r.Name == "" {
+		r.Name = hostName()
+	}
+	through := &door{text: r.Token, daemon: d}
+	ask := func(k machine.Keys) api.AdmitRequest {
+		endpoints := r.Endpoints
+		if len(endpoints) == 0 {
+			endpoints = d.endpoints()
+		}
+		return api.AdmitRequest{
+			Name: r.Name, Region: r.Region, Zone: r.Zone, Labels: r.Labels, MeshKey: k.Mesh, Recipient: k.Recipient,
+			StoreKeys: k.Store, Endpoints: endpoints, Version: d.Version, Clock: time.Now(),
+		}
+	}
+	return joining{machine.NewJoin(d.host, through, d.founded.Facts(), r, ask), through}
+}
+
+// redactJoin drops the token: it holds a private key.
+func redactJoin(r api.JoinRequest) any {
+	r.Token = ""
+	return r
+}
+
+// Enter implements machine.Host.
+func (h *host) Enter(_ context.Context, self machine.Identity, peers []api.MeshPeer) error {
+	if err := self.Save(h.daemon.State); err != nil {
+		return err
+	}
+	state := h.daemon.meshOf(self, nil)
+	for _, p := range peers {
+		peer, err := meshPeer(p)
+		if err != nil {
+			return err
+		}
+		state.Peers = append(state.Peers, peer)
+	}
+	return h.saveMesh(state)
+}
+
+// machineKit is what operations on memberships need.
+func (d *Daemon) machineKit(self machine.Identity, facts store.Facts) machine.Kit {
+	return machine.Kit{
+		Facts: facts, Fleet: fleet{d, self}, Seats: seats{d}, Machine: self.Name, Version: d.Version, Now: time.Now,
+		Holds: func(ctx context.Context, name string) ([]string, error) { return deploy.HeldBy(ctx, facts, name) },
+	}
+}
+
+// selfName is this machine's name, for messages.
+func (d *Daemon) selfName() string {
+	self, err := machine.LoadIdentity(d.State)
+	if err != nil {
+		return hostName()
+	}
+	return self.Name
+}
+
+// machineKinds are the operations on memberships, coordinated by this machine.
+func (d *Daemon) machineKinds(kit machine.Kit, into Kinds) { maps.Copy(into, MachineKinds(kit)) }

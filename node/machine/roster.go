@@ -1,0 +1,114 @@
+package machine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/store"
+)
+
+// Roster is the cluster's membership as this machine last read it: a copy of facts on its own disk, from which
+// mesh and store are configured also while no store answers.
+type Roster struct {
+	// Revision is how far the copy was read.
+	Revision store.Revision `json:"revision"`
+	Cluster  Cluster        `json:"cluster"`
+	Members  []Member       `json:"members"`
+	// Tokens are the open invitations that this machine itself gave.
+	Tokens []Token `json:"tokens,omitempty"`
+}
+
+// Reader is the part of a store that a roster is read from; store.View is.
+type Reader interface {
+	Lister
+	Get(ctx context.Context, key store.Key) (store.Fact, error)
+}
+
+// ReadRoster reads the membership from the machine's own mirror. Tokens of others, and those whose time is up,
+// are left out.
+func ReadRoster(ctx context.Context, view Reader, self string, now time.Time) (Roster, error) {
+	var r Roster
+	fact, err := view.Get(ctx, store.Cluster())
+	if err != nil {
+		return r, err
+	}
+	r.Revision = fact.Revision
+	if err := decode(fact, &r.Cluster); err != nil {
+		return r, err
+	}
+	if r.Members, err = Members(ctx, view); err != nil {
+		return r, err
+	}
+	tokens, err := Tokens(ctx, view)
+	r.Tokens = slices.DeleteFunc(tokens, func(t Token) bool { return t.Machine != self || t.Admits == "" && !now.Before(t.Expires) })
+	return r, err
+}
+
+// Self finds the machine with an id; false when it is no member any more.
+func (r Roster) Self(id string) (Member, bool) {
+	at := slices.IndexFunc(r.Members, func(m Member) bool { return m.ID == id })
+	if at < 0 {
+		return Member{}, false
+	}
+	return r.Members[at], true
+}
+
+// Keep adds the members of an older roster that are gone from this one, and the voters of the same kind, so that
+// they can still be spoken to: what must be told to a machine that leaves is told after it has left.
+func (r Roster) Keep(older Roster) Roster {
+	for _, m := range older.Members {
+		if _, there := r.Self(m.ID); !there {
+			r.Members = append(slices.Clone(r.Members), m)
+		}
+	}
+	return r
+}
+
+// rosterFile is the roster's name in the state folder.
+const rosterFile = "roster.json"
+
+// LoadRoster reads the copy on disk. Errors: fs.ErrNotExist; machine.identity-damaged.
+func LoadRoster(state string) (Roster, error) {
+	var r Roster
+	text, err := os.ReadFile(filepath.Join(state, rosterFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, err
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		return r, api.Errorf(api.CodeMachineDamaged, "%s is damaged: %w", rosterFile, err).About(state).
+			WithHint("remove it; it is read again from the store's mirror")
+	}
+	return r, nil
+}
+
+// Save writes the copy durably.
+func (r Roster) Save(state string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err == nil {
+		err = renameio.WriteFile(filepath.Join(state, rosterFile), append(text, '\n'), 0o600)
+	}
+	if err != nil {
+		return api.Errorf(api.CodeInternal, "writing the roster: %w", err)
+	}
+	return nil
+}
+
+// RemoveRoster forgets the copy; safe when there is none.
+func RemoveRoster(state string) error {
+	if err := os.Remove(filepath.Join(state, rosterFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return api.Errorf(api.CodeInternal, "removing the roster: %w", err)
+	}
+	return nil
+}

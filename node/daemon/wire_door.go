@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -79,6 +80,7 @@ func (d *door) makeDevice(ctx context.Context) error {
 	}
 	if userspace && d.process == nil {
 		d.process = exec.Command(program("ployz-wireguard"), joinInterface)
+		d.process.Env = []string{"PATH=" + os.Getenv("PATH")} // it is not systemd's to hear of
 		d.process.Stderr = os.Stderr
 		if err := d.process.Start(); err != nil {
 			d.process = nil
@@ -171,9 +173,10 @@ func (d *door) Preview(ctx context.Context, request api.AdmitRequest) ([]*api.Er
 // admitTries is how often an admission that lost a race for a subnet is asked for again.
 const admitTries = 8
 
-// Admit implements machine.Door.
-func (d *door) Admit(ctx context.Context, request api.AdmitRequest) (api.AdmitResult, error) {
-	var result api.AdmitResult
+// Admit implements machine.Door. The door is shut behind it: two ways to the inviting machine would have the
+// store's connections leave from the address that is about to go.
+func (d *door) Admit(ctx context.Context, request api.AdmitRequest) (result api.AdmitResult, err error) {
+	defer func() { err = errors.Join(err, d.Close()) }()
 	out, err := d.ask(ctx, api.KindMachineAdmit, request)
 	for try := 1; try < admitTries && err != nil && api.CodeOf(err) == api.CodeConflict; try++ {
 		request.Clock = time.Now()
@@ -189,8 +192,9 @@ func (d *door) Admit(ctx context.Context, request api.AdmitRequest) (api.AdmitRe
 }
 
 // Withdraw implements machine.Door.
-func (d *door) Withdraw(ctx context.Context, request api.AdmitRequest) error {
-	_, err := d.ask(ctx, api.KindMachineWithdraw, request)
+func (d *door) Withdraw(ctx context.Context, request api.AdmitRequest) (err error) {
+	defer func() { err = errors.Join(err, d.Close()) }()
+	_, err = d.ask(ctx, api.KindMachineWithdraw, request)
 	return err
 }
 
@@ -219,6 +223,7 @@ func (d *door) Close() error {
 	}
 	if d.client != nil {
 		d.client.Close()
+		d.client = nil
 	}
 	if d.process != nil {
 		if err := d.process.Process.Signal(os.Interrupt); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,7 +37,7 @@ func (d *Daemon) status(ctx context.Context) (api.Status, error) {
 	s.Machine.Name, s.Machine.ID = self.Name, self.ID
 	s.Machine.Addresses = []netip.Addr{self.Overlay, self.Gateway4()}
 	s.Machine.Subnets = []netip.Prefix{self.Subnet4, self.Subnet6}
-	s.Cluster = api.ClusterStatus{Name: self.ClusterName, ID: self.Cluster, Generation: self.Generation, Voters: []string{self.Name}, Machines: 1}
+	s.Cluster = d.clusterStatus(self)
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Store = d.storeStatus(ctx, m) })
 	wg.Go(func() { s.Gateway = d.servingStatus(ctx, "gateway", []string{":80", ":443"}) })
@@ -45,6 +46,24 @@ func (d *Daemon) status(ctx context.Context) (api.Status, error) {
 	wg.Wait()
 	s.Notes = notes(s)
 	return s, nil
+}
+
+// clusterStatus is what this machine last read of the membership.
+func (d *Daemon) clusterStatus(self machine.Identity) api.ClusterStatus {
+	s := api.ClusterStatus{Name: self.ClusterName, ID: self.Cluster, Generation: self.Generation, Voters: []string{}}
+	roster, err := machine.LoadRoster(d.State)
+	if err != nil { // it was founded a moment ago
+		s.Machines, s.Voters = 1, []string{self.Name}
+		return s
+	}
+	s.Machines = len(roster.Members)
+	for _, m := range roster.Members {
+		if slices.Contains(roster.Cluster.Voters, m.ID) {
+			s.Voters = append(s.Voters, m.Name)
+		}
+	}
+	slices.Sort(s.Voters)
+	return s
 }
 
 // outside is the status of a machine that is not, or not quite, part of a cluster.
@@ -143,7 +162,7 @@ func workloadsStatus(ctx context.Context, instances Instances) api.WorkloadsStat
 
 // notes say in plain words what an operator should know next.
 func notes(s api.Status) []string {
-	list := []string{"One machine: if its disk is lost, the cluster is. This version keeps no other copy."}
+	list := []string{fmt.Sprintf("Store voters: %d: %s.", len(s.Cluster.Voters), machine.MayBeLost(len(s.Cluster.Voters)))}
 	if s.Store.State != api.StateUp {
 		list = append(list, "The store is "+s.Store.State+": what runs goes on running and being served, but nothing can be changed. "+
 			"See: journalctl -u ployz-nats -u ployz-nats-core")

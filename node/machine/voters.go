@@ -118,12 +118,12 @@ func seatChanges(from, to []Member) []api.Change {
 		return nil
 	}
 	return []api.Change{{
-		Action: "update", Subject: "store voters", From: names(from), To: names(to), Reason: mayBeLost(len(to)),
+		Action: "update", Subject: "store voters", From: names(from), To: names(to), Reason: MayBeLost(len(to)),
 	}}
 }
 
-// mayBeLost says in plain words what a number of voters is worth.
-func mayBeLost(count int) string {
+// MayBeLost says in plain words what a number of voters is worth.
+func MayBeLost(count int) string {
 	switch count {
 	case 1:
 		return "its disk holds the only copy"

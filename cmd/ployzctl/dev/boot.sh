@@ -52,8 +52,12 @@ done
 wire='
     nsenter -t "$holder" -n ip link del "$machine" 2>/dev/null || true
     ip link set lo up
-    ip link add eth0 type veth peer name "$machine" netns "$holder"
-    nsenter -t "$holder" -n ip link set "$machine" master lab0 up
+    # The same hardware address at every boot, as others remember it for a while.
+    ip link add eth0 address "02:90:10:00:01:$(printf %02x "$number")" type veth peer name "$machine" netns "$holder"
+    nsenter -t "$holder" -n ip link set "$machine" up
+    # A wire that `dev delay` put in the place of the cable stays there.
+    nsenter -t "$holder" -n ip link show "$machine-wire" >/dev/null 2>&1 ||
+        nsenter -t "$holder" -n ip link set "$machine" master lab0
     ip link set eth0 up
     ip addr add "10.90.0.$number/24" dev eth0
     ip route add default via 10.90.0.254

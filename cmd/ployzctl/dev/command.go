@@ -39,7 +39,8 @@ boots from this computer's own root file system, without its services, users and
   ployzctl dev down --name demo`,
 	}
 	root.PersistentFlags().Bool("json", false, "print one JSON object")
-	root.AddCommand(upCommand(), downCommand(), lsCommand(), execCommand(), shellCommand())
+	root.AddCommand(upCommand(), downCommand(), lsCommand(), execCommand(), shellCommand(),
+		partitionCommand(), blockCommand(), delayCommand(), healCommand(), cutCommand(), bootCommand(), wireCommand())
 	return root
 }
 
@@ -263,5 +264,9 @@ func show(cmd *cobra.Command, asJSON bool, value any, labs []Lab) error {
 			fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%s\n", lab.Name, m.Name, state, m.IPv4, m.IPv6, strings.Join(lab.Packages, " "))
 		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	showFaults(cmd.OutOrStdout(), labs)
+	return nil
 }

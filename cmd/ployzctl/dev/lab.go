@@ -73,7 +73,9 @@ type Lab struct {
 	Tree string `json:"tree,omitempty"`
 	// Packages are the file names of the packages that Up installed.
 	Packages []string `json:"packages,omitempty"`
-	Folder   string   `json:"folder"`
+	// Faults are what is wrong with the underlay, as Partition, BlockProtocol and Delay made it.
+	Faults []Fault `json:"faults,omitempty"`
+	Folder string  `json:"folder"`
 }
 
 // plan is what lab.json keeps: what was asked for, so that an interrupted Up can be finished.

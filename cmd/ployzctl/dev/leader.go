@@ -189,10 +189,10 @@ func Inspect(name string) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.inspect(), nil
+	return l.inspect()
 }
 
-func (l *lab) inspect() *Lab {
+func (l *lab) inspect() (*Lab, error) {
 	lab := &Lab{Name: l.name, Tree: l.plan.Tree, Packages: l.plan.Packages, Folder: l.state}
 	for i, name := range l.machines() {
 		m := Machine{Name: name, IPv4: fmt.Sprint(underlay4, i+1), IPv6: fmt.Sprint(underlay6, i+1)}
@@ -202,5 +202,7 @@ func (l *lab) inspect() *Lab {
 		}
 		lab.Machines = append(lab.Machines, m)
 	}
-	return lab
+	var err error
+	lab.Faults, err = l.faults()
+	return lab, err
 }

@@ -63,7 +63,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := l.install(ctx, o, digests); err != nil {
 		return nil, err
 	}
-	return l.inspect(), nil
+	return l.inspect()
 }
 
 // checkHost looks for everything that a lab needs, and names all of what is missing at once.

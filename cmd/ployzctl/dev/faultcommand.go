@@ -190,3 +190,22 @@ func powered(cmd *cobra.Command, name string, err error) error {
 	}
 	return printJSON(cmd, lab)
 }
+
+func readdressCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "readdress LAB/MACHINE ADDRESS",
+		Short: "Give a machine another address in the lab's network",
+		Long: `Give a machine another IPv4 or IPv6 address in the lab's network in the place of the one that it has, at
+once and for its next boots. For a machine behind NAT it is its router's. It is no fault, and 'heal' leaves it.`,
+		Example: `  ployzctl dev readdress demo/m1 10.90.0.77
+  ployzctl dev readdress demo/m1 fd90:10:90::77`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, machine, err := splitPlace(args[0])
+			if err != nil {
+				return err
+			}
+			return powered(cmd, name, Readdress(cmd.Context(), name, machine, args[1]))
+		},
+	}
+}

@@ -193,9 +193,13 @@ func Inspect(name string) (*Lab, error) {
 }
 
 func (l *lab) inspect() (*Lab, error) {
-	lab := &Lab{Name: l.name, Tree: l.plan.Tree, Packages: l.plan.Packages, Folder: l.state}
-	for i, name := range l.machines() {
-		m := Machine{Name: name, IPv4: fmt.Sprint(underlay4, i+1), IPv6: fmt.Sprint(underlay6, i+1)}
+	lab := &Lab{Name: l.name, Tree: l.plan.Tree, Packages: l.plan.Packages, Folder: l.state, DiskImages: l.plan.DiskImages}
+	for _, name := range l.machines() {
+		at, err := l.addresses(name)
+		if err != nil {
+			return nil, err
+		}
+		m := Machine{Name: name, IPv4: at.v4.String(), IPv6: at.v6.String(), NAT: slices.Contains(l.plan.NAT, name)}
 		m.State, m.Leader = l.systemState(name)
 		if m.State == "degraded" {
 			m.Failed = l.failedUnits(m.Leader)

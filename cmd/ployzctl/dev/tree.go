@@ -70,6 +70,18 @@ func (l *lab) prepareDisk(machine string) error {
 			return err
 		}
 	}
+	number, err := l.number(machine)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(half, "address"), []byte(standing(number).String()), 0o644); err != nil {
+		return err
+	}
+	if l.plan.DiskImages {
+		if err := makeImage(half); err != nil {
+			return err
+		}
+	}
 	upper := upperDir{path: filepath.Join(half, "upper"), lower: l.lower()}
 	if err := upper.clean(); err != nil {
 		return err
@@ -234,8 +246,10 @@ func (l *lab) personalise(u upperDir, machine string) error {
 func (l *lab) hosts() string {
 	var text strings.Builder
 	text.WriteString("127.0.0.1 localhost\n::1 localhost ip6-localhost\n")
-	for i, m := range l.machines() {
-		fmt.Fprintf(&text, "%s%d %s\n%s%d %s\n", underlay4, i+1, m, underlay6, i+1, m)
+	all := l.everyAddress()
+	for _, m := range l.machines() {
+		at := all[m]
+		fmt.Fprintf(&text, "%s %s\n%s %s\n", at.v4, m, at.v6, m)
 	}
 	fmt.Fprintf(&text, "%s%s %s\n%s%s %s\n", underlay4, bridgeHost, clientPlace, underlay6, bridgeHost, clientPlace)
 	return text.String()

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -105,9 +106,10 @@ func (l *lab) adoptOptions(o Options) error {
 			WithHint("ployzctl dev up --name %s --machines 3", l.name)
 	}
 	err := l.read()
+	before := l.plan.Machines
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		l.plan = plan{Machines: max(o.Machines, 1), Tree: o.Tree, Created: time.Now().UTC()}
+		l.plan = plan{Machines: max(o.Machines, 1), Tree: o.Tree, DiskImages: o.DiskImages, Created: time.Now().UTC()}
 	case err != nil:
 		return err
 	case o.Machines != 0 && o.Machines < l.plan.Machines:
@@ -116,8 +118,14 @@ func (l *lab) adoptOptions(o Options) error {
 	case o.Tree != "" && o.Tree != l.plan.Tree:
 		return api.Errorf(api.CodeDevOptions, "lab %s boots from %q, not from %q", l.name, l.plan.Tree, o.Tree).
 			WithHint("ployzctl dev down --name %s", l.name)
+	case o.DiskImages && !l.plan.DiskImages:
+		return api.Errorf(api.CodeDevOptions, "lab %s was made without disk images, and its machines keep the disks that they have", l.name).
+			WithHint("ployzctl dev down --name %s", l.name)
 	default:
 		l.plan.Machines = max(o.Machines, l.plan.Machines)
+	}
+	if err := l.adoptNAT(o.NAT, before); err != nil {
+		return err
 	}
 	if l.plan.Installed == nil {
 		l.plan.Installed = map[string][]string{}
@@ -129,6 +137,24 @@ func (l *lab) adoptOptions(o Options) error {
 		return err
 	}
 	return l.write()
+}
+
+// adoptNAT puts new machines behind NAT, where before is how many there were.
+func (l *lab) adoptNAT(machines []string, before int) error {
+	for _, m := range machines {
+		number, err := l.number(m)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(l.plan.NAT, m) {
+			continue
+		}
+		if number <= before {
+			return api.Errorf(api.CodeDevOptions, "%s/%s is there, and was not made behind NAT", l.name, m).WithHint("ployzctl dev down --name %s", l.name)
+		}
+		l.plan.NAT = append(l.plan.NAT, m)
+	}
+	return nil
 }
 
 // refuseOverlay looks at the file system the disks would be on.
@@ -335,7 +361,15 @@ func (l *lab) start(machine string) error {
 		return err
 	}
 	return l.launch(l.console(machine), []string{"unshare", "--mount", "sh", script,
-		l.cgroup(mounts, machine), l.disk(machine), l.lower(), machine, strconv.Itoa(n), strconv.Itoa(holder), l.unit()})
+		l.cgroup(mounts, machine), l.disk(machine), l.lower(), machine, strconv.Itoa(n), strconv.Itoa(holder), l.unit(), l.nat(machine)})
+}
+
+// nat is the boot script's word for a machine behind NAT.
+func (l *lab) nat(machine string) string {
+	if slices.Contains(l.plan.NAT, machine) {
+		return "nat"
+	}
+	return ""
 }
 
 // awaitBoot waits until a machine's systemd has finished booting, under another leader than old.

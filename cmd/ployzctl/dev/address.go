@@ -29,6 +29,11 @@ func standing(number int) addresses {
 	return addresses{netip.MustParseAddr(underlay4 + strconv.Itoa(number)), netip.MustParseAddr(underlay6 + strconv.Itoa(number))}
 }
 
+// inner are the addresses of a machine behind NAT itself, as boot.sh has them.
+func inner(number int) addresses {
+	return addresses{netip.MustParseAddr("192.168.90." + strconv.Itoa(number+1)), netip.MustParseAddr("fd93::" + strconv.Itoa(number+1))}
+}
+
 func (l *lab) addressFile(machine string) string { return filepath.Join(l.disk(machine), "address") }
 
 // addresses reads a machine's addresses from its disk, where its next boot reads them too. A machine

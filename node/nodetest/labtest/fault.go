@@ -144,3 +144,9 @@ func (l *Lab) say(from, to, text string) string {
 	}
 	return l.Run(from, argv...)
 }
+
+// Readdress gives a machine another address in the place of the one of that family.
+func (l *Lab) Readdress(machine, address string) {
+	l.t.Helper()
+	l.must(dev.Readdress(l.t.Context(), l.Name, machine, address))
+}

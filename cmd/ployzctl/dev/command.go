@@ -39,7 +39,8 @@ boots from this computer's own root file system, without its services, users and
   ployzctl dev down --name demo`,
 	}
 	root.PersistentFlags().Bool("json", false, "print one JSON object")
-	root.AddCommand(upCommand(), downCommand(), lsCommand(), execCommand(), shellCommand())
+	root.AddCommand(upCommand(), downCommand(), lsCommand(), execCommand(), shellCommand(),
+		partitionCommand(), blockCommand(), delayCommand(), healCommand(), cutCommand(), bootCommand(), readdressCommand(), wireCommand())
 	return root
 }
 
@@ -72,6 +73,8 @@ func upCommand() *cobra.Command {
 	f.StringArrayVar(&o.Debs, "deb", nil, "package to install in each machine (default: the newest that 'make deb' left in dist/)")
 	f.BoolVar(&bare, "bare", false, "install no package")
 	f.StringVar(&o.Tree, "tree", "", "boot from this Debian root folder or tar instead of this computer's own root")
+	f.BoolVar(&o.DiskImages, "disk-images", false, "give each machine's /var/lib/ployz a disk of its own, so that 'cut' loses what was not synced to it")
+	f.StringSliceVar(&o.NAT, "nat", nil, "put this machine behind a router that masquerades: others can answer it and not call it")
 	return cmd
 }
 
@@ -260,8 +263,15 @@ func show(cmd *cobra.Command, asJSON bool, value any, labs []Lab) error {
 			if len(m.Failed) > 0 {
 				state += " (" + strings.Join(m.Failed, ", ") + ")"
 			}
+			if m.NAT {
+				state += " behind NAT"
+			}
 			fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%s\n", lab.Name, m.Name, state, m.IPv4, m.IPv6, strings.Join(lab.Packages, " "))
 		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	showFaults(cmd.OutOrStdout(), labs)
+	return nil
 }

@@ -139,7 +139,7 @@ func (l *lab) clientPlace(mounts cgroupMounts, argv []string, s Streams) (*place
 	if holder == 0 {
 		return nil, l.off(clientPlace)
 	}
-	if err := os.WriteFile(l.path("hosts"), []byte(l.hosts()), 0o644); err != nil {
+	if err := os.WriteFile(l.path("hosts"), []byte(l.hosts(clientPlace)), 0o644); err != nil {
 		return nil, err
 	}
 	const enter = `mount --bind "$1" /etc/hosts && shift && exec "$@"`

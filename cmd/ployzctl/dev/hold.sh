@@ -14,7 +14,8 @@ echo $$ >"$cgroup/cgroup.procs"
 exec 3>&- # the lock of the lab: now that we are in its cgroup, down finds us
 
 ip link set lo up
-ip link add lab0 type bridge forward_delay 0
+# An address of its own, as a bridge else takes one of its ports' and changes it with them.
+ip link add lab0 address 02:90:10:00:00:fe type bridge forward_delay 0
 ip link set lab0 up
 ip addr add 10.90.0.254/24 dev lab0
 if [ -e /proc/sys/net/ipv6 ]; then

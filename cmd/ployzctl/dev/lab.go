@@ -39,6 +39,12 @@ type Options struct {
 	Debs []string
 	// Tree is a Debian root folder or a tar of one to boot instead of the host's own root; "" = host.
 	Tree string
+	// DiskImages gives each machine's /var/lib/ployz a disk of its own, so that PowerCut loses what was
+	// not synced to it. Only for a new lab.
+	DiskImages bool
+	// NAT names machines to put behind a router of their own that masquerades: others can answer them
+	// and not call them. Only for machines that are new.
+	NAT []string
 	// Progress is told each step in a few words; nil is fine.
 	Progress func(text string)
 }
@@ -61,6 +67,7 @@ type Machine struct {
 	State  State    `json:"state"`
 	IPv4   string   `json:"ipv4"`
 	IPv6   string   `json:"ipv6"`
+	NAT    bool     `json:"nat,omitempty"`    // the addresses are its router's
 	Leader int      `json:"leader,omitempty"` // PID of its systemd, as the host sees it
 	Failed []string `json:"failed_units,omitempty"`
 }
@@ -73,14 +80,20 @@ type Lab struct {
 	Tree string `json:"tree,omitempty"`
 	// Packages are the file names of the packages that Up installed.
 	Packages []string `json:"packages,omitempty"`
-	Folder   string   `json:"folder"`
+	// Faults are what is wrong with the underlay, as Partition, BlockProtocol and Delay made it.
+	Faults []Fault `json:"faults,omitempty"`
+	// DiskImages says that a power cut loses what was not synced.
+	DiskImages bool   `json:"disk_images,omitempty"`
+	Folder     string `json:"folder"`
 }
 
 // plan is what lab.json keeps: what was asked for, so that an interrupted Up can be finished.
 type plan struct {
-	Machines int       `json:"machines"`
-	Tree     string    `json:"tree,omitempty"`
-	Created  time.Time `json:"created"`
+	Machines   int       `json:"machines"`
+	Tree       string    `json:"tree,omitempty"`
+	DiskImages bool      `json:"disk_images,omitempty"`
+	NAT        []string  `json:"nat,omitempty"`
+	Created    time.Time `json:"created"`
 	// Installed maps "m1" to the digests of the packages that are in it.
 	Installed map[string][]string `json:"installed,omitempty"`
 	Packages  []string            `json:"packages,omitempty"`

@@ -189,18 +189,24 @@ func Inspect(name string) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.inspect(), nil
+	return l.inspect()
 }
 
-func (l *lab) inspect() *Lab {
-	lab := &Lab{Name: l.name, Tree: l.plan.Tree, Packages: l.plan.Packages, Folder: l.state}
-	for i, name := range l.machines() {
-		m := Machine{Name: name, IPv4: fmt.Sprint(underlay4, i+1), IPv6: fmt.Sprint(underlay6, i+1)}
+func (l *lab) inspect() (*Lab, error) {
+	lab := &Lab{Name: l.name, Tree: l.plan.Tree, Packages: l.plan.Packages, Folder: l.state, DiskImages: l.plan.DiskImages}
+	for _, name := range l.machines() {
+		at, err := l.addresses(name)
+		if err != nil {
+			return nil, err
+		}
+		m := Machine{Name: name, IPv4: at.v4.String(), IPv6: at.v6.String(), NAT: slices.Contains(l.plan.NAT, name)}
 		m.State, m.Leader = l.systemState(name)
 		if m.State == "degraded" {
 			m.Failed = l.failedUnits(m.Leader)
 		}
 		lab.Machines = append(lab.Machines, m)
 	}
-	return lab
+	var err error
+	lab.Faults, err = l.faults()
+	return lab, err
 }

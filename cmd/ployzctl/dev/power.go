@@ -2,6 +2,7 @@ package dev
 
 import (
 	"context"
+	"errors"
 
 	"github.com/ployz/ployz/node/api"
 )
@@ -31,8 +32,8 @@ func Reboot(ctx context.Context, name, machine string) error {
 }
 
 // PowerCut kills everything in a machine at once, without a word to any of it, and leaves it off.
-// What the machine wrote without syncing is still in this computer's page cache: it cuts
-// processes short, not disks.
+// In a lab with disk images what the machine had not synced to /var/lib/ployz is lost. All else, and
+// in other labs that too, is in this computer's page cache and kept.
 func PowerCut(name, machine string) error {
 	l, err := openLab(name)
 	if err != nil {
@@ -51,11 +52,15 @@ func PowerCut(name, machine string) error {
 		return err
 	}
 	loops := l.loops(machine)
-	if err := killTree(l.cgroup(mounts, machine)); err != nil {
+	release, err := l.stopDisk(mounts, machine)
+	if err != nil {
 		return err
 	}
+	if err := killTree(l.cgroup(mounts, machine)); err != nil {
+		return errors.Join(err, release())
+	}
 	detach(loops)
-	return removeTree(l.cgroup(mounts, machine))
+	return errors.Join(release(), removeTree(l.cgroup(mounts, machine)))
 }
 
 // Boot boots a machine that is off and returns when it is up; one that runs is left alone.

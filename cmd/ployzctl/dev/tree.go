@@ -70,6 +70,18 @@ func (l *lab) prepareDisk(machine string) error {
 			return err
 		}
 	}
+	number, err := l.number(machine)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(half, "address"), []byte(standing(number).String()), 0o644); err != nil {
+		return err
+	}
+	if l.plan.DiskImages {
+		if err := makeImage(half); err != nil {
+			return err
+		}
+	}
 	upper := upperDir{path: filepath.Join(half, "upper"), lower: l.lower()}
 	if err := upper.clean(); err != nil {
 		return err
@@ -230,12 +242,17 @@ func (l *lab) personalise(u upperDir, machine string) error {
 	return l.writeHosts(u.path, machine)
 }
 
-// hosts is the /etc/hosts of a place in the lab.
-func (l *lab) hosts() string {
+// hosts is the /etc/hosts of a place in the lab. A machine behind NAT does not find itself at its router.
+func (l *lab) hosts(place string) string {
 	var text strings.Builder
 	text.WriteString("127.0.0.1 localhost\n::1 localhost ip6-localhost\n")
+	all := l.everyAddress()
 	for i, m := range l.machines() {
-		fmt.Fprintf(&text, "%s%d %s\n%s%d %s\n", underlay4, i+1, m, underlay6, i+1, m)
+		at := all[m]
+		if m == place && slices.Contains(l.plan.NAT, m) {
+			at = inner(i + 1)
+		}
+		fmt.Fprintf(&text, "%s %s\n%s %s\n", at.v4, m, at.v6, m)
 	}
 	fmt.Fprintf(&text, "%s%s %s\n%s%s %s\n", underlay4, bridgeHost, clientPlace, underlay6, bridgeHost, clientPlace)
 	return text.String()
@@ -245,7 +262,7 @@ func (l *lab) hosts() string {
 // through its own root instead, as a mounted overlay does not see changes under it.
 func (l *lab) writeHosts(upper, machine string) error {
 	if leader, err := l.leader(machine); err == nil && leader != 0 {
-		return os.WriteFile(fmt.Sprintf("/proc/%d/root/etc/hosts", leader), []byte(l.hosts()), 0o644)
+		return os.WriteFile(fmt.Sprintf("/proc/%d/root/etc/hosts", leader), []byte(l.hosts(machine)), 0o644)
 	}
-	return upperDir{path: upper, lower: l.lower()}.write("etc/hosts", l.hosts())
+	return upperDir{path: upper, lower: l.lower()}.write("etc/hosts", l.hosts(machine))
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	_ "embed"
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,7 +35,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkHost(); err != nil {
+	if err := checkHost(o); err != nil {
 		return nil, err
 	}
 	digests, err := digestAll(o.Debs)
@@ -63,86 +63,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := l.install(ctx, o, digests); err != nil {
 		return nil, err
 	}
-	return l.inspect(), nil
-}
-
-// checkHost looks for everything that a lab needs, and names all of what is missing at once.
-func checkHost() error {
-	if os.Geteuid() != 0 {
-		return api.Errorf(api.CodeDevHost, "a lab needs root: user %d may not make machines", os.Geteuid()).WithHint("sudo ployzctl dev ...")
-	}
-	if missing := missingPackages(); len(missing) > 0 {
-		return api.Errorf(api.CodeDevHost, "this computer lacks what a lab is made of: %s", strings.Join(missing, ", ")).
-			WithHint("apt-get install --no-install-recommends %s", strings.Join(missing, " "))
-	}
-	_, err := findCgroups()
-	return err
-}
-
-// missingPackages names the Debian packages whose programs are not here.
-func missingPackages() []string {
-	var missing []string
-	for _, need := range [][2]string{
-		{"systemd-nspawn", "systemd-container"}, {"dbus-daemon", "dbus"}, {"ip", "iproute2"},
-		{"nsenter", "util-linux"}, {"mount", "mount"}, {"awk", "mawk"},
-	} {
-		if _, err := exec.LookPath(need[0]); err != nil {
-			missing = append(missing, need[1])
-		}
-	}
-	if _, err := os.Stat("/usr/lib/systemd/systemd"); err != nil {
-		if _, err := os.Stat("/lib/systemd/systemd"); err != nil {
-			missing = append(missing, "systemd-sysv")
-		}
-	}
-	return missing
-}
-
-// adoptOptions settles what the lab shall be: what was asked for now on top of what is there.
-func (l *lab) adoptOptions(o Options) error {
-	if o.Machines < 0 || o.Machines > maxMachines {
-		return api.Errorf(api.CodeDevOptions, "a lab has 1 to %d machines, not %d", maxMachines, o.Machines).
-			WithHint("ployzctl dev up --name %s --machines 3", l.name)
-	}
-	err := l.read()
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		l.plan = plan{Machines: max(o.Machines, 1), Tree: o.Tree, Created: time.Now().UTC()}
-	case err != nil:
-		return err
-	case o.Machines != 0 && o.Machines < l.plan.Machines:
-		return api.Errorf(api.CodeDevOptions, "lab %s has %d machines, and up never removes any (asked for %d)", l.name, l.plan.Machines, o.Machines).
-			WithHint("ployzctl dev down --name %s", l.name)
-	case o.Tree != "" && o.Tree != l.plan.Tree:
-		return api.Errorf(api.CodeDevOptions, "lab %s boots from %q, not from %q", l.name, l.plan.Tree, o.Tree).
-			WithHint("ployzctl dev down --name %s", l.name)
-	default:
-		l.plan.Machines = max(o.Machines, l.plan.Machines)
-	}
-	if l.plan.Installed == nil {
-		l.plan.Installed = map[string][]string{}
-	}
-	if err := os.MkdirAll(l.state, 0o755); err != nil {
-		return err
-	}
-	if err := l.refuseOverlay(); err != nil {
-		return err
-	}
-	return l.write()
-}
-
-// refuseOverlay looks at the file system the disks would be on.
-func (l *lab) refuseOverlay() error {
-	var fsinfo syscall.Statfs_t
-	if err := syscall.Statfs(l.state, &fsinfo); err != nil {
-		return err
-	}
-	const overlayMagic = 0x794c7630
-	if fsinfo.Type != overlayMagic {
-		return nil
-	}
-	return api.Errorf(api.CodeDevHost, "%s is on overlayfs, which cannot carry the machines' disks", l.state).
-		WithHint("set PLOYZ_DEV_STATE to a folder on ext4, xfs or btrfs (a volume, in a container)")
+	return l.inspect()
 }
 
 // ensureTree unpacks a tar to boot from, once per lab.
@@ -335,7 +256,15 @@ func (l *lab) start(machine string) error {
 		return err
 	}
 	return l.launch(l.console(machine), []string{"unshare", "--mount", "sh", script,
-		l.cgroup(mounts, machine), l.disk(machine), l.lower(), machine, strconv.Itoa(n), strconv.Itoa(holder), l.unit()})
+		l.cgroup(mounts, machine), l.disk(machine), l.lower(), machine, strconv.Itoa(n), strconv.Itoa(holder), l.unit(), l.nat(machine)})
+}
+
+// nat is the boot script's word for a machine behind NAT.
+func (l *lab) nat(machine string) string {
+	if slices.Contains(l.plan.NAT, machine) {
+		return "nat"
+	}
+	return ""
 }
 
 // awaitBoot waits until a machine's systemd has finished booting, under another leader than old.

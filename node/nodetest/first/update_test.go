@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/nodetest/labtest"
 	"github.com/ployz/ployz/node/nodetest/onemachine"
 )
 
@@ -29,7 +30,7 @@ func TestUpdateUnderLoad(t *testing.T) {
 		m.Must("service", "scale", "site/web", "1")
 	}
 	time.Sleep(time.Second)
-	for _, r := range []*onemachine.Running{client, machine} {
+	for _, r := range []*labtest.Running{client, machine} {
 		if report := r.Stop(); report.Failed() > 0 {
 			t.Errorf("%d of %d requests failed\n%s", report.Failed(), report.Asked(), report)
 		} else {

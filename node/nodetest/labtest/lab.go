@@ -27,8 +27,9 @@ const Client = "client"
 
 // Lab is a running lab that belongs to one test.
 type Lab struct {
-	Name string
-	t    testing.TB
+	Name  string
+	t     testing.TB
+	built string // path of the probe; "" is not built yet
 }
 
 var counter atomic.Int32
@@ -41,10 +42,16 @@ func FreshName() string { return fmt.Sprintf("t%d-%d", os.Getpid(), counter.Add(
 // under PLOYZ_TEST_REQUIRE, where labs cannot be.
 func Start(t testing.TB, machines int, debs ...string) *Lab {
 	t.Helper()
+	return StartWith(t, dev.Options{Machines: machines, Debs: debs})
+}
+
+// StartWith is Start with every option, but for the name and who is told of the progress.
+func StartWith(t testing.TB, o dev.Options) *Lab {
+	t.Helper()
 	testenv.Require(t, testenv.Root, testenv.Nspawn, testenv.Overlay)
 	l := &Lab{Name: FreshName(), t: t}
 	t.Cleanup(l.remove)
-	l.Up(dev.Options{Machines: machines, Debs: debs})
+	l.Up(o)
 	return l
 }
 
@@ -56,7 +63,7 @@ func StartInstalled(t testing.TB, machines int) *Lab {
 }
 
 // In returns the same lab for a subtest, whose failures are then its own. Who started the lab removes it.
-func (l *Lab) In(t testing.TB) *Lab { return &Lab{Name: l.Name, t: t} }
+func (l *Lab) In(t testing.TB) *Lab { return &Lab{Name: l.Name, t: t, built: l.built} }
 
 // Up brings the lab up, again or further, and fails the test if it does not come.
 func (l *Lab) Up(o dev.Options) *dev.Lab {

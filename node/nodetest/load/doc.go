@@ -6,5 +6,5 @@
 // that a pause of the server shows up as latency of many requests and not as one slow one. A
 // request that was not answered as wanted within Patience is a failure, with its time and its reason.
 //
-// node/nodetest/agent plays it inside of labs; node/nodetest/onemachine starts it there.
+// node/nodetest/agent and node/nodetest/probe play it inside of labs; node/nodetest/labtest starts it there.
 package load

@@ -189,11 +189,11 @@ func Said(e *api.Error) string {
 }
 
 // Load runs a plan at a place of the lab: "client", outside, or "m1".
-func (m *Machine) Load(place string, p load.Plan) *Running {
+func (m *Machine) Load(place string, p load.Plan) *labtest.Running {
 	m.t.Helper()
 	agent := m.tools.agent
 	if place != labtest.Client {
 		agent = AgentInside
 	}
-	return startLoad(m.t, m.Name, place, agent, p)
+	return labtest.StartLoad(m.t, m.Name, place, agent, p)
 }

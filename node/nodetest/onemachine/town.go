@@ -65,7 +65,7 @@ func (m *Machine) DeployTown() {
 // Burden is all of the load that a machine is under.
 type Burden struct {
 	m               *Machine
-	client, machine *Running
+	client, machine *labtest.Running
 	peerBefore      load.Report
 }
 

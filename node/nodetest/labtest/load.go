@@ -1,4 +1,4 @@
-package onemachine
+package labtest
 
 import (
 	"bytes"
@@ -23,9 +23,9 @@ type Running struct {
 	err   error         // read after done
 }
 
-// startLoad runs a plan at a place of a lab, "m1" or "client", where agent is the path of the program
-// node/nodetest/agent. It returns when every load has been answered once.
-func startLoad(t testing.TB, lab, place, agent string, p load.Plan) *Running {
+// StartLoad runs a plan at a place of a lab, "m1" or "client", where program is the path there of
+// node/nodetest/probe or of a program that also plays `load`. It returns when every load has been answered once.
+func StartLoad(t testing.TB, lab, place, program string, p load.Plan) *Running {
 	t.Helper()
 	plan, err := json.Marshal(p)
 	if err != nil {
@@ -38,7 +38,7 @@ func startLoad(t testing.TB, lab, place, agent string, p load.Plan) *Running {
 	go func() {
 		defer close(r.done)
 		var status int
-		status, r.err = dev.Exec(context.Background(), lab, place, []string{agent, "load"}, dev.Streams{In: in, Out: ready, Err: ready})
+		status, r.err = dev.Exec(context.Background(), lab, place, []string{program, "load"}, dev.Streams{In: in, Out: ready, Err: ready})
 		if r.err == nil && status != 0 {
 			r.err = fmt.Errorf("exit status %d", status)
 		}
@@ -92,4 +92,16 @@ func (w *lineWaiter) Write(p []byte) (int, error) {
 		close(w.seen)
 	}
 	return n, err
+}
+
+// Load runs a plan at a place of the lab and counts every answer: the oracle of a test that takes
+// something away meanwhile. Its Stop returns the counts.
+func (l *Lab) Load(place string, p load.Plan) *Running {
+	l.t.Helper()
+	program := l.probe()
+	if place != Client {
+		l.Copy(place, program, probePath)
+		program = probePath
+	}
+	return StartLoad(l.t, l.Name, place, program, p)
 }

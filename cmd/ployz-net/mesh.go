@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,9 +15,6 @@ import (
 	"github.com/ployz/ployz/node/mesh"
 	"github.com/ployz/ployz/node/mesh/wireguard"
 )
-
-// meshPatience bounds the wait for the userspace device, which another unit starts.
-const meshPatience = 10 * time.Second
 
 // mesh returns the mesh's state, nil for a machine that has none.
 func (p *Program) mesh() (*mesh.State, error) {
@@ -41,14 +39,15 @@ func (p *Program) meshAlone() error {
 	if _, err := bridge.Ensure(c); err != nil {
 		return err
 	}
-	_, err = ensureMesh(*s)
+	_, err = p.ensureMesh(*s)
 	return err
 }
 
 // ensureMesh makes device, peers and routes be as the state says, and returns what it changed. A userspace device that is not
 // there yet is waited for.
-func ensureMesh(s mesh.State) ([]string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), meshPatience)
+func (p *Program) ensureMesh(s mesh.State) ([]string, error) {
+	patience := cmp.Or(p.MeshPatience, 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
 		changes, err := tryMesh(ctx, s)
@@ -57,7 +56,7 @@ func ensureMesh(s mesh.State) ([]string, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return changes, inMesh(fmt.Errorf("not there after %s: %w", meshPatience, err))
+			return changes, inMesh(fmt.Errorf("not there after %s: %w", patience, err))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/ployz/ployz/datapath/bridge"
 	"github.com/ployz/ployz/datapath/firewall"
@@ -17,6 +18,8 @@ import (
 type Program struct {
 	// State is the folder of what boot needs: /var/lib/ployz.
 	State string
+	// MeshPatience bounds the wait for the userspace WireGuard device, which another unit starts; 0 means 10 s.
+	MeshPatience time.Duration
 }
 
 type usageError string
@@ -70,7 +73,7 @@ func (p *Program) up() error {
 	}
 	failed := []error{err, p.links(c)}
 	if s != nil {
-		_, err := ensureMesh(*s)
+		_, err := p.ensureMesh(*s)
 		failed = append(failed, err)
 	}
 	return oneLine(failed)

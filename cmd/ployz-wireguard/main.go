@@ -18,7 +18,6 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
-	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/ipc"
 	"golang.zx2c4.com/wireguard/tun"
@@ -43,7 +42,7 @@ func serve(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("make the TUN device %s: %w", name, err)
 	}
-	dev := device.NewDevice(queue, conn.NewDefaultBind(), device.NewLogger(device.LogLevelError, ""))
+	dev := device.NewDevice(queue, &families{}, device.NewLogger(device.LogLevelError, ""))
 	defer dev.Close()
 	socket, err := listen(name)
 	if err != nil {

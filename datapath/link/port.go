@@ -38,6 +38,20 @@ func (k *Kernel) EnsurePort(p Port) error {
 	return k.ensureEntry(l, p.MAC)
 }
 
+// EnsureMember makes the interface a port of the bridge as the kernel makes one: it learns, and floods. Errors: ErrNotFound;
+// *ConflictError where it is a port of another bridge.
+func (k *Kernel) EnsureMember(name, bridge string) error {
+	l, err := k.need(name)
+	if err != nil || l == nil {
+		return err
+	}
+	br, err := k.need(bridge)
+	if err != nil || br == nil {
+		return err
+	}
+	return k.ensureMember(l, br)
+}
+
 func (k *Kernel) ensureMember(l, br netlink.Link) error {
 	switch l.Attrs().MasterIndex {
 	case br.Attrs().Index:

@@ -50,7 +50,7 @@ var owners = []struct {
 	{"github.com/vishvananda/netlink", []string{"datapath/link"}},
 	{"github.com/vishvananda/netns", []string{"datapath/link"}},
 	{"github.com/google/nftables", []string{"datapath/firewall"}},
-	{"github.com/nats-io", []string{"node/store/natsstore", "cmd/ployz-nats"}},
+	{"github.com/nats-io", []string{"node/store/natsstore", "node/coordination/natsbus", "cmd/ployz-nats"}},
 	{"github.com/cilium/ebpf", []string{"datapath/classifier"}},
 	{"github.com/spf13/cobra", []string{"cmd/ployzctl"}},
 	{"github.com/miekg/dns", []string{"datapath/dns"}},

@@ -40,6 +40,13 @@ const (
 	CodeLeaseLost       Code = "operation.lease-lost"
 )
 
+// Codes of commands to machines (node/coordination).
+const (
+	CodeParticipantAbsent  Code = "participant.absent"
+	CodeParticipantSilent  Code = "participant.silent"
+	CodeParticipantRefused Code = "participant.refused"
+)
+
 // Codes of the store (node/store).
 const (
 	CodeStoreUnavailable Code = "store.unavailable"
@@ -235,6 +242,10 @@ func Codes() []CodeDoc {
 		{CodeUndoFailed, "an undo failed; the leftovers are listed with the command that clears them"},
 		{CodeOperationAbsent, "no operation with that id"},
 		{CodeLeaseLost, "the coordinator lost its lease on the scope; nothing was committed"},
+
+		{CodeParticipantAbsent, "nobody on the machine listens for commands; nothing was delivered, so nothing was done"},
+		{CodeParticipantSilent, "the machine gave no answer in time; whether it acted is not known"},
+		{CodeParticipantRefused, "the machine does not take the command: changed on the way, too old, for another machine, or from nobody who may command"},
 
 		{CodeStoreUnavailable, "the store does not answer; the write was not sent"},
 		{CodeStoreConflict, "a guarded fact changed since it was read"},

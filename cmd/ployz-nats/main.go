@@ -7,6 +7,7 @@
 //
 //	ployz-nats core|edge --config FILE [--seed ACCOUNT=FILE]... [--route-secret FILE] [--status FILE] [--check]
 //	ployz-nats found     --config FILE --route-secret FILE
+//	ployz-nats join      --config FILE --route-secret FILE
 //	ployz-nats reload    --config FILE --status FILE [--timeout 20s]
 //	ployz-nats version
 //
@@ -34,7 +35,7 @@ func (r refusal) Unwrap() error { return r.error }
 
 func refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
 
-var errUsage = errors.New("usage: ployz-nats core|edge|found|reload|version [flags]; -h lists them")
+var errUsage = errors.New("usage: ployz-nats core|edge|found|join|reload|version [flags]; -h lists them")
 
 func run(args []string, stdout, stderr io.Writer) int {
 	err := command(args, stdout, stderr)
@@ -69,6 +70,8 @@ func command(args []string, stdout, stderr io.Writer) error {
 		return serve(f)
 	case "found":
 		return found(f, stdout)
+	case "join":
+		return join(f, stdout)
 	case "reload":
 		return reload(f)
 	case "version":

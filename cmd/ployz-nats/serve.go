@@ -58,6 +58,11 @@ func start(f *settings) (*server.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.role == "core" {
+		if _, err := ownFolder(opts); err != nil {
+			return nil, err
+		}
+	}
 	s, err := server.NewServer(opts)
 	if err != nil {
 		return nil, err

@@ -58,6 +58,14 @@ const (
 	CodeStoreTooLarge    Code = "store.too-large"
 	CodeStoreBusy        Code = "store.busy"
 	CodeStoreDamaged     Code = "store.damaged"
+
+	CodeStoreNoQuorum        Code = "store.no-quorum"
+	CodeStoreWouldLoseQuorum Code = "store.would-lose-quorum"
+	CodeStoreChangeInFlight  Code = "store.change-in-flight"
+	CodeStoreStillHonoured   Code = "store.key-still-honoured"
+	CodeStoreNotRescuable    Code = "store.not-rescuable"
+	CodeStoreBackupDamaged   Code = "store.backup-damaged"
+	CodeStoreBackupForeign   Code = "store.backup-foreign"
 )
 
 // Codes of images (node/runtime/oci).
@@ -256,6 +264,14 @@ func Codes() []CodeDoc {
 		{CodeStoreTooLarge, "a fact is larger than the store takes"},
 		{CodeStoreBusy, "another process has the store's journal open"},
 		{CodeStoreDamaged, "the store's journal is damaged elsewhere than at its torn end; the subject says where"},
+
+		{CodeStoreNoQuorum, "too few of the store's voters are there, so nothing can be written; the message names the missing"},
+		{CodeStoreWouldLoseQuorum, "without that voter too few would be there to go on; the message names who is missing already"},
+		{CodeStoreChangeInFlight, "the store's copies are being made or moved, or one is behind; wait and repeat"},
+		{CodeStoreStillHonoured, "a voter could not be told of a revoked key, or let it in again; the message names it"},
+		{CodeStoreNotRescuable, "the store is not in the state that a rescue is for; the message says why"},
+		{CodeStoreBackupDamaged, "the backup is cut short or was changed: its digest is not that of its content"},
+		{CodeStoreBackupForeign, "the backup is of another cluster, or not a backup of this version"},
 
 		{CodeMachineInitialised, "the machine already belongs to a cluster"},
 		{CodeMachineDamaged, "the file that says who this machine is cannot be read"},

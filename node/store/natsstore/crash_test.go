@@ -22,6 +22,9 @@ type writer struct {
 	// acked are the batches that were told as committed, by number.
 	acked []int
 	tried int
+	// last is when, and worst the longest time between two of them.
+	last  time.Time
+	worst time.Duration
 }
 
 const batchSize = 4
@@ -38,6 +41,10 @@ func (w *writer) run(ctx context.Context) {
 		w.mu.Lock()
 		if w.tried = n; err == nil {
 			w.acked = append(w.acked, n)
+			if !w.last.IsZero() {
+				w.worst = max(w.worst, time.Since(w.last))
+			}
+			w.last = time.Now()
 		}
 		w.mu.Unlock()
 		if err != nil {

@@ -3,8 +3,12 @@ package natsstore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -33,7 +37,40 @@ type CoreFiles struct {
 // Errors: store.unavailable (it did not work out; try again), store.unsafe-settings (the
 // configuration, or what lies in the store folder, is refused).
 func Found(ctx context.Context, f CoreFiles) error {
-	cmd := exec.CommandContext(ctx, f.Program, "found", "--config", f.Config, "--route-secret", f.RouteSecret)
+	return f.make(ctx, "found", "founding the store")
+}
+
+// PrepareJoin makes the empty store folder of a core that will join a group, marked as the one of this
+// incarnation. It runs before the core's unit is started for the first time, with a configuration
+// whose routes name every voter, and may be repeated. A folder of another incarnation, or of another
+// cluster, is refused here as it is by the core itself: see RetireCore.
+//
+// Errors: store.unavailable, store.unsafe-settings.
+func PrepareJoin(ctx context.Context, f CoreFiles) error {
+	return f.make(ctx, "join", "making the folder of a joining core")
+}
+
+// RetireCore removes the store folder of a core that is a voter no more, or that was given up. The
+// core must not run. It is renamed first, so that what is left of an interrupted removal is never
+// taken for a store.
+func RetireCore(storeDir string) error {
+	retired := storeDir + ".retired"
+	if err := os.RemoveAll(retired); err != nil {
+		return err
+	}
+	err := os.Rename(storeDir, retired)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(syncDir(filepath.Dir(storeDir)), os.RemoveAll(retired))
+}
+
+// make has ployz-nats make the store folder.
+func (f CoreFiles) make(ctx context.Context, verb, what string) error {
+	cmd := exec.CommandContext(ctx, f.Program, verb, "--config", f.Config, "--route-secret", f.RouteSecret)
 	// A founding whose ployzd dies must die too: its successor starts another. The signal is bound
 	// to the thread that forks, so that one is held on to.
 	runtime.LockOSThread()
@@ -50,8 +87,8 @@ func Found(ctx context.Context, f CoreFiles) error {
 	if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 3 {
 		code = api.CodeStoreSettings
 	}
-	return api.Errorf(code, "founding the store: %w: %s", err, lastLine(out.String())).About(f.Config).
-		WithHint("%s found --config %s --route-secret %s shows it at length", f.Program, f.Config, f.RouteSecret)
+	return api.Errorf(code, "%s: %w: %s", what, err, lastLine(out.String())).About(f.Config).
+		WithHint("%s %s --config %s --route-secret %s shows it at length", f.Program, verb, f.Config, f.RouteSecret)
 }
 
 func lastLine(text string) string {

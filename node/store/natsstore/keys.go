@@ -82,23 +82,3 @@ func syncDir(dir string) error {
 	}
 	return errors.Join(file.Sync(), file.Close())
 }
-
-// EnsureRouteSecret makes the secret that voters share, if it is not there yet. Every voter has
-// the same one; who joins gets it from who is there.
-func EnsureRouteSecret(path string) error {
-	_, err := os.Stat(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	seed, err := newSeed() // 58 letters and digits from the system's randomness
-	if err != nil {
-		return err
-	}
-	if err := writeDurably(path, append(seed, '\n')); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}

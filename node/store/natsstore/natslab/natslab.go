@@ -1,6 +1,7 @@
 // Package natslab runs the store's real servers for tests: the ployz-nats binary built from this
-// checkout, one core and one edge as separate processes on loopback, with the configuration,
-// keys and founding that a real machine gets.
+// checkout, a core and an edge per machine as separate processes on loopback, with the configuration,
+// keys, founding and joining that a real machine gets. Machine is one; Cluster is several, with the
+// order of steps in which voters come and go.
 //
 // Processes can be killed, paused and started again; all end with the test.
 package natslab
@@ -57,6 +58,8 @@ type Machine struct {
 	CoreConfig natsconf.Core
 	EdgeConfig natsconf.Edge
 	Core, Edge *Server
+	// incarnation counts the times that the machine became a voter: no core name is used twice.
+	incarnation int
 	// Edit, when set, changes the core's rendered text: for what our rendering never says.
 	Edit func(text string) string
 }
@@ -80,8 +83,13 @@ func OnIPv6(m *Machine) {
 // New returns a machine with keys and configurations on disk, and nothing running.
 func New(t testing.TB, options ...Option) *Machine {
 	t.Helper()
+	return newMachine(t, "m1", options...)
+}
+
+func newMachine(t testing.TB, id string, options ...Option) *Machine {
+	t.Helper()
 	dir := t.TempDir()
-	m := &Machine{t: t, ID: "m1", Dir: dir}
+	m := &Machine{t: t, ID: id, Dir: dir, incarnation: 1}
 	keys, err := natsstore.EnsureKeys(m.path("keys"), natsconf.Roles())
 	m.must(err)
 	m.must(natsstore.EnsureRouteSecret(m.path("route.secret")))

@@ -95,8 +95,11 @@ func (s *Server) Digest() string {
 	return r.Digest
 }
 
-// Ended reports whether the process is gone.
+// Ended reports whether the process is gone, or was never there.
 func (s *Server) Ended() bool {
+	if s.cmd == nil {
+		return true
+	}
 	select {
 	case <-s.ended:
 		return true

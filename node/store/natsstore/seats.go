@@ -1,0 +1,285 @@
+package natsstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
+)
+
+// Errors of the group's own API that are looked at.
+const (
+	errMemberChange   = 10202 // another removal is under way
+	errNotMember      = 10044
+	errPeerNotInGroup = 10040
+)
+
+// AwaitVoter waits until the group has taken the core of that server name in and it is current. Call
+// it after the new core was started with routes to every voter, and every voter reloaded its own.
+// Errors: store.unavailable (ctx ended; the message says what was still missing).
+func (s *Store) AwaitVoter(ctx context.Context, serverName string) error {
+	return s.awaitTopology(ctx, "voter "+serverName, func(t Topology) string {
+		v, found := t.Voter(serverName)
+		switch {
+		case !found:
+			return "the group has not taken it in"
+		case t.Leader == "":
+			return "the group has no leader"
+		case !v.Answers || !v.Online:
+			return "it does not answer"
+		case !v.Current || v.Lag > 0:
+			return fmt.Sprintf("it is %d behind", v.Lag)
+		}
+		return ""
+	})
+}
+
+func (s *Store) awaitTopology(ctx context.Context, what string, missing func(Topology) string) error {
+	err := poll(ctx, func() (string, error) {
+		t, err := s.Topology(ctx)
+		if err != nil {
+			return err.Error(), nil
+		}
+		return missing(t), nil
+	})
+	if err != nil {
+		return unavailable(what, err)
+	}
+	return nil
+}
+
+func (s *Store) streams() []string {
+	return []string{natsconf.FactsStream(s.cfg.Generation), natsconf.LedgerStream(s.cfg.Generation)}
+}
+
+// Scale sets the copies of facts and ledger and waits until all of them are current. Repeating it is
+// nothing. Errors: store.unavailable, store.unsafe-settings (refused for good).
+func (s *Store) Scale(ctx context.Context, replicas int) error {
+	for _, stream := range s.streams() {
+		if err := s.scale(ctx, stream, replicas); err != nil {
+			return err
+		}
+	}
+	return s.awaitTopology(ctx, "the copies of facts and ledger", func(t Topology) string {
+		return t.missingCopies(s.streams(), replicas)
+	})
+}
+
+// missingCopies says which copy is not there yet. Those on voters that are off are not waited for:
+// they come when the voter does, and a dead one must not block its own removal.
+func (t Topology) missingCopies(streams []string, want int) string {
+	for _, name := range streams {
+		i := slices.IndexFunc(t.Streams, func(c Copies) bool { return c.Stream == name })
+		if i < 0 {
+			return name + " is not seen"
+		}
+		c := t.Streams[i]
+		if c.Leader == "" || c.Changing || c.Want != want {
+			return fmt.Sprintf("%s has %d of %d copies, leader %q", name, len(c.Replicas), want, c.Leader)
+		}
+		for _, v := range c.Replicas {
+			if v.Online && !v.Current {
+				return fmt.Sprintf("%s on %s is %d behind", name, v.Called(), v.Lag)
+			}
+		}
+	}
+	return ""
+}
+
+// scale repeats until the server answers; what it asks for is the same each time.
+func (s *Store) scale(ctx context.Context, stream string, replicas int) error {
+	err := poll(ctx, func() (string, error) {
+		info, err := s.streamState(ctx, s.core, stream)
+		if err != nil {
+			return err.Error(), forGood(err)
+		}
+		if n, _ := info.Config["num_replicas"].(float64); int(n) == replicas {
+			return "", nil
+		}
+		info.Config["num_replicas"] = replicas
+		if err := s.core.callWithin(ctx, createWithin, "$JS.API.STREAM.UPDATE."+stream, info.Config); err != nil {
+			return err.Error(), forGood(err)
+		}
+		return "", nil
+	})
+	if errors.Is(err, errRefused) {
+		return api.Errorf(api.CodeStoreSettings, "the copies of %s cannot be set to %d: %w", stream, replicas, err).About(stream)
+	}
+	if err != nil {
+		return unavailable("stream "+stream, err)
+	}
+	return nil
+}
+
+var errRefused = errors.New("refused")
+
+// forGood passes only a server's "no" on, marked: a "not yet" is asked again.
+func forGood(err error) error {
+	if errors.Is(err, errNotConfigured) {
+		return err
+	}
+	if refusedForGood(err) {
+		return fmt.Errorf("%w: %w", errRefused, err)
+	}
+	return nil
+}
+
+// Evacuate moves every copy off a voter, by peer id, and waits until no stream lists it. There must be
+// another voter for each. Errors: store.unavailable.
+func (s *Store) Evacuate(ctx context.Context, peerID string) error {
+	asked := false
+	err := poll(ctx, func() (string, error) {
+		t, err := s.Topology(ctx)
+		if err != nil {
+			return err.Error(), nil
+		}
+		holding := t.holding(peerID)
+		if holding == "" {
+			return "", nil
+		}
+		if !asked {
+			err := s.admin(ctx, "$JS.API.SERVER.EVACUATE", map[string]string{"peer_id": peerID}, nil)
+			if isAPIError(err, errNotMember, errPeerNotInGroup) {
+				return "", err
+			}
+			if asked = err == nil; err != nil {
+				return err.Error(), nil
+			}
+		}
+		return holding, nil
+	})
+	if err != nil {
+		return unavailable("moving the copies off "+peerID, err)
+	}
+	return nil
+}
+
+// holding says which stream still lists the peer, or has not settled after it.
+func (t Topology) holding(peerID string) string {
+	for _, c := range t.Streams {
+		if c.Leader == "" {
+			return c.Stream + " has no leader"
+		}
+		if slices.ContainsFunc(c.Replicas, func(v Voter) bool { return v.Peer == peerID }) {
+			return c.Stream + " still has a copy there"
+		}
+	}
+	return ""
+}
+
+// StepDown moves the leadership of the group and of both streams away from a voter, and waits until
+// others lead. Do so before a voter is stopped on purpose. A lone voter keeps it. Errors: store.unavailable.
+func (s *Store) StepDown(ctx context.Context, peerID string) error {
+	return s.awaitTopology(ctx, "another leader", func(t Topology) string {
+		if len(t.Voters) < 2 {
+			return ""
+		}
+		to := t.successor(peerID)
+		placement := map[string]any{"placement": map[string]string{"preferred": to}}
+		missing := ""
+		if t.Leader == "" || PeerID(t.Leader) == peerID {
+			missing = "the group is led by " + t.Leader
+			_ = s.admin(ctx, "$JS.API.META.LEADER.STEPDOWN", placement, nil) // the next look says whether it worked
+		}
+		for _, c := range t.Streams {
+			if len(c.Replicas) > 1 && PeerID(c.Leader) == peerID {
+				missing = c.Stream + " is led by " + c.Leader
+				_ = s.core.callWithin(ctx, createWithin, "$JS.API.STREAM.LEADER.STEPDOWN."+c.Stream, nil) // as above
+			}
+		}
+		return missing
+	})
+}
+
+// successor is a voter that may lead instead.
+func (t Topology) successor(peerID string) string {
+	for _, v := range t.Voters {
+		if v.Peer != peerID && v.Online && v.Current {
+			return v.Name
+		}
+	}
+	for _, v := range t.Voters {
+		if v.Peer != peerID && v.Answers {
+			return v.Name
+		}
+	}
+	return ""
+}
+
+// RemoveVoter takes a voter out of the group: it scales the streams to the voters that stay, moves
+// the copies and the leadership off it, and removes it, each verified before the next. It works
+// also where the voter leads and is the one that we are connected to, and where it is off for good
+// while the others are a quorum. A voter that is no member is nothing to do. The voter goes by its
+// peer id, since names may be forgotten. Stop and wipe its core afterwards (RetireCore).
+//
+// Errors: those of CheckRemoval, nothing having been done; store.unavailable.
+func (s *Store) RemoveVoter(ctx context.Context, peerID string) error {
+	t, err := s.Topology(ctx)
+	if err != nil {
+		return err
+	}
+	v, found := t.Voter(peerID)
+	if !found {
+		return nil
+	}
+	if reasons := CheckRemoval(t, peerID); len(reasons) > 0 {
+		e := *reasons[0]
+		e.Details = reasons
+		return &e
+	}
+	if err := s.empty(ctx, t, v); err != nil {
+		return err
+	}
+	return s.expel(ctx, peerID)
+}
+
+// empty leaves a voter without copies and without leadership.
+func (s *Store) empty(ctx context.Context, t Topology, v Voter) error {
+	if stay := len(t.Voters) - 1; slices.ContainsFunc(t.Streams, func(c Copies) bool { return c.Want > stay }) {
+		if err := s.Scale(ctx, stay); err != nil {
+			return err
+		}
+	}
+	if err := s.Evacuate(ctx, v.Peer); err != nil {
+		return err
+	}
+	return s.StepDown(ctx, v.Peer)
+}
+
+// expel removes the member and waits until the group says so. The leader answers only once the
+// others agreed, so a request without an answer is looked after, not repeated blindly.
+func (s *Store) expel(ctx context.Context, peerID string) error {
+	asked := time.Time{}
+	err := poll(ctx, func() (string, error) {
+		t, err := s.Topology(ctx)
+		if err != nil {
+			return err.Error(), nil
+		}
+		v, found := t.Voter(peerID)
+		switch {
+		case !found && t.Leader != "":
+			return "", nil
+		case !found:
+			return "the group has no leader", nil
+		case len(t.Voters) == 1:
+			// A sole survivor asked to remove itself never finishes.
+			return "", fmt.Errorf("%s is the only voter", v.Called())
+		case time.Since(asked) < 2*time.Second:
+			return v.Called() + " is still a member", nil
+		}
+		asked = time.Now()
+		err = s.admin(ctx, "$JS.API.SERVER.REMOVE", map[string]string{"peer_id": peerID}, nil)
+		if err != nil && !isAPIError(err, errNotMember, errMemberChange) {
+			return err.Error(), nil
+		}
+		return v.Called() + " was asked to go", nil
+	})
+	if err != nil {
+		return unavailable("removing "+peerID, err)
+	}
+	return nil
+}

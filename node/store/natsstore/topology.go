@@ -1,0 +1,252 @@
+package natsstore
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
+)
+
+// Topology is what the cores say of themselves at one moment. It is an observation: looked up when
+// something is decided or shown, never stored.
+type Topology struct {
+	// Leader is the voter that leads the group; "" without a quorum.
+	Leader string `json:"leader,omitempty"`
+	// Quorum is how many voters must be there for anything to be written.
+	Quorum int `json:"quorum"`
+	// Rescued says that a voter runs with its quorum lowered by hand (Rescue).
+	Rescued bool     `json:"rescued,omitempty"`
+	Voters  []Voter  `json:"voters"`
+	Streams []Copies `json:"streams"`
+	// Silent are the client addresses, of those asked, that did not answer.
+	Silent []string `json:"silent,omitempty"`
+}
+
+// Voter is one member of the group, or one holder of a stream's copy. Name is "" where nobody who
+// answers knows it: a survivor that was restarted does not remember the names of the dead. Peer, the
+// name's hash, is always known.
+type Voter struct {
+	Name    string `json:"name,omitempty"`
+	Peer    string `json:"peer"`
+	Leads   bool   `json:"leads,omitempty"`
+	Online  bool   `json:"online"`
+	Current bool   `json:"current"`
+	// Lag counts the operations that it is behind.
+	Lag uint64 `json:"lag,omitempty"`
+	// Answers says that it answered us; the rest is the leader's word.
+	Answers bool `json:"answers"`
+}
+
+// Copies is where one stream lies.
+type Copies struct {
+	Stream string `json:"stream"`
+	// Want is how many copies the stream is set to have.
+	Want     int     `json:"want"`
+	Leader   string  `json:"leader,omitempty"`
+	Last     uint64  `json:"last"`
+	Replicas []Voter `json:"replicas"`
+	// Changing says that copies are being made or moved.
+	Changing bool `json:"changing,omitempty"`
+}
+
+// PeerID is the name under which the group knows a voter: a hash of its server name.
+func PeerID(serverName string) string {
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	sum := sha256.Sum256([]byte(serverName))
+	out := make([]byte, 8)
+	for i := range out {
+		out[i] = digits[int(sum[i])%len(digits)]
+	}
+	return string(out)
+}
+
+// coreReport is the part of a core's JSZ that tells of the group.
+type coreReport struct {
+	Meta     *metaReport `json:"meta_cluster"`
+	Accounts []struct {
+		Streams []struct {
+			Name   string `json:"name"`
+			Config struct {
+				Replicas int `json:"num_replicas"`
+			} `json:"config"`
+			State struct {
+				LastSeq uint64 `json:"last_seq"`
+			} `json:"state"`
+			Cluster groupReport `json:"cluster"`
+		} `json:"stream_detail"`
+	} `json:"account_details"`
+}
+
+type metaReport struct {
+	groupReport
+	Size   int  `json:"cluster_size"`
+	Rescue bool `json:"rescue"`
+}
+
+type groupReport struct {
+	Leader   string          `json:"leader"`
+	Replicas []peerReport    `json:"replicas"`
+	Desired  json.RawMessage `json:"desired"`
+}
+
+type peerReport struct {
+	Name    string        `json:"name"`
+	Peer    string        `json:"peer"`
+	Current bool          `json:"current"`
+	Offline bool          `json:"offline"`
+	Active  time.Duration `json:"active"`
+	Lag     uint64        `json:"lag"`
+	Pending bool          `json:"pending"`
+}
+
+// Topology asks every core of the configuration by itself, also without a quorum. It needs
+// SystemSeed. Errors: store.unavailable (no core answers at all).
+func (s *Store) Topology(ctx context.Context) (Topology, error) {
+	body := map[string]any{"account": natsconf.AccountStore, "accounts": true, "streams": true, "config": true}
+	visits := each[coreReport](ctx, s, "JSZ", body)
+	t, answered := assemble(visits)
+	if !answered {
+		err := errNotConfigured
+		if len(visits) > 0 {
+			err = visits[0].err
+		}
+		return t, unavailable("every core", err)
+	}
+	return t, nil
+}
+
+// assemble makes one picture of several reports: the leader's where it answers, else what there is.
+func assemble(visits []visit[coreReport]) (Topology, bool) {
+	var t Topology
+	names := map[string]string{} // of those who answer, by peer
+	best := -1
+	for i, v := range visits {
+		if v.err != nil || v.answer.Meta == nil {
+			t.Silent = append(t.Silent, v.url)
+			continue
+		}
+		names[PeerID(v.server.Name)] = v.server.Name
+		if best < 0 || weight(v.server.Name, v.answer.Meta.Leader) > weight(visits[best].server.Name, visits[best].answer.Meta.Leader) {
+			best = i
+		}
+		t.Rescued = t.Rescued || v.answer.Meta.Rescue
+	}
+	if best < 0 {
+		return t, false
+	}
+	meta := visits[best].answer.Meta
+	t.Leader, t.Quorum = meta.Leader, meta.Size/2+1
+	t.Voters = members(meta.groupReport, visits[best].server.Name, names)
+	t.Streams = copies(visits, names)
+	if online(t.Voters) < t.Quorum {
+		t.Leader = "" // it has not noticed yet, or is about to
+	}
+	return t, true
+}
+
+// weight ranks a report: the leader's own, then one that knows a leader, then any.
+func weight(server, leader string) int {
+	switch leader {
+	case server:
+		return 2
+	case "":
+		return 0
+	}
+	return 1
+}
+
+// members lists a group by one member's report, which leaves the member itself out if it leads.
+func members(g groupReport, reporter string, names map[string]string) []Voter {
+	var out []Voter
+	for _, p := range g.Replicas {
+		v := Voter{Name: p.Name, Peer: p.Peer, Leads: p.Name != "" && p.Name == g.Leader, Current: p.Current, Lag: p.Lag}
+		if PeerID(v.Name) != v.Peer {
+			v.Name = names[v.Peer] // the server puts a sentence where it knows no name
+		}
+		v.Answers = names[v.Peer] != ""
+		v.Online = !p.Offline && p.Active < followerSilence || g.Leader == "" && v.Answers
+		out = append(out, v)
+	}
+	if self := PeerID(reporter); !slices.ContainsFunc(out, func(v Voter) bool { return v.Peer == self }) {
+		leads := g.Leader == reporter
+		out = append(out, Voter{Name: reporter, Peer: self, Leads: leads, Online: true, Current: leads, Answers: true})
+	}
+	slices.SortFunc(out, func(a, b Voter) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Peer, b.Peer)) })
+	return out
+}
+
+func copies(visits []visit[coreReport], names map[string]string) []Copies {
+	best := map[string]Copies{}
+	ranks := map[string]int{}
+	for _, v := range visits {
+		for _, a := range v.answer.Accounts {
+			for _, st := range a.Streams {
+				rank := weight(v.server.Name, st.Cluster.Leader)
+				if before, seen := ranks[st.Name]; seen && before >= rank {
+					continue
+				}
+				c := Copies{Stream: st.Name, Want: st.Config.Replicas, Leader: st.Cluster.Leader, Last: st.State.LastSeq}
+				c.Replicas = members(st.Cluster, v.server.Name, names)
+				c.Changing = st.Cluster.changing() || len(c.Replicas) != c.Want
+				ranks[st.Name], best[st.Name] = rank, c
+			}
+		}
+	}
+	var out []Copies
+	for _, c := range best {
+		if online(c.Replicas) < len(c.Replicas)/2+1 {
+			c.Leader = ""
+		}
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b Copies) int { return strings.Compare(a.Stream, b.Stream) })
+	return out
+}
+
+func (g groupReport) changing() bool {
+	return len(g.Desired) > 0 && string(g.Desired) != "null" ||
+		slices.ContainsFunc(g.Replicas, func(p peerReport) bool { return p.Pending })
+}
+
+func online(voters []Voter) int {
+	n := 0
+	for _, v := range voters {
+		if v.Online {
+			n++
+		}
+	}
+	return n
+}
+
+// HasQuorum says that the group and every stream have a leader that can commit.
+func (t Topology) HasQuorum() bool {
+	if t.Leader == "" {
+		return false
+	}
+	return !slices.ContainsFunc(t.Streams, func(c Copies) bool { return c.Leader == "" })
+}
+
+// Voter finds a voter by its server name, or by its peer id.
+func (t Topology) Voter(nameOrPeer string) (Voter, bool) {
+	i := slices.IndexFunc(t.Voters, func(v Voter) bool {
+		return v.Name == nameOrPeer || v.Peer == nameOrPeer || v.Peer == PeerID(nameOrPeer)
+	})
+	if i < 0 {
+		return Voter{}, false
+	}
+	return t.Voters[i], true
+}
+
+// Called is how a voter is spoken of.
+func (v Voter) Called() string {
+	if v.Name == "" {
+		return fmt.Sprintf("a voter whose name nobody here knows (peer %s)", v.Peer)
+	}
+	return v.Name
+}

@@ -184,12 +184,6 @@ const (
 	CodeDevLeftovers Code = "dev.leftovers"
 )
 
-// Codes of commands to other machines (node/coordination).
-const (
-	CodeParticipantAbsent Code = "participant.absent"
-	CodeParticipantSilent Code = "participant.silent"
-)
-
 // Codes of machines and membership (node/machine).
 const (
 	CodeMachineInitialised Code = "machine.already-initialised"
@@ -291,9 +285,6 @@ func Codes() []CodeDoc {
 		{CodeTokenInvalid, "the token was cut short, mistyped or changed"},
 		{CodeTokenUsed, "the token was used, has run out or was never given by this cluster"},
 		{CodeTokenUnreachable, "the machine that gave the token does not answer over WireGuard; the message says which way is closed"},
-
-		{CodeParticipantAbsent, "the machine's daemon is not there: the command was not delivered"},
-		{CodeParticipantSilent, "the machine's daemon did not answer: whether it acted is not known"},
 
 		{CodeMeshInvalid, "a key, a peer or a setting of the overlay that cannot be; the subject says which"},
 		{CodeMeshKey, "the file of the machine's WireGuard key does not hold one"},

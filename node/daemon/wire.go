@@ -47,6 +47,7 @@ type Daemon struct {
 	background context.Context
 	stop       context.CancelFunc
 	following  atomic.Pointer[membership]
+	bus        atomic.Pointer[bus]
 	surface    *API
 
 	member  atomic.Pointer[Member]
@@ -92,7 +93,12 @@ func (d *Daemon) Join(self machine.Identity) error {
 		return err
 	}
 	m := d.memberOf(self, opened, box, fences)
+	b, err := d.openBus(self, fences, opened.View(), d.verbs())
+	if err != nil {
+		return err
+	}
 	d.store.Store(opened)
+	d.bus.Store(b)
 	d.member.Store(m)
 	return d.follow(self, opened)
 }
@@ -205,15 +211,16 @@ func (d *Daemon) storeConfig(self machine.Identity) natsstore.Config {
 		CoordinatorSeed: seed(natsconf.RoleCoordinator), SystemSeed: seed(natsconf.RoleSystem),
 		EdgeURL: "nats://" + natsconf.EdgeListen.String(), EdgeSeed: seed(natsconf.RoleLocal), EdgeSystemSeed: seed(natsconf.RoleLocalSystem),
 	}
-	for _, voter := range self.Voters {
-		c.CoreURLs = append(c.CoreURLs, natsconf.ClientURL(voter))
-	}
+	c.CoreURLs = coreURLs(self)
 	return c
 }
 
 // Close ends what the daemon holds open. Nothing that serves is among it.
 func (d *Daemon) Close() error {
 	d.stop()
+	if b := d.bus.Load(); b != nil {
+		b.close()
+	}
 	if opened := d.store.Load(); opened != nil {
 		opened.Close()
 	}

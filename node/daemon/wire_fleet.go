@@ -2,11 +2,25 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
 	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/store"
 )
+
+// Commands about memberships.
+const (
+	verbFollow = "machine.follow"
+	verbLeave  = "machine.leave"
+)
+
+type followBody struct {
+	Revision store.Revision `json:"revision"`
+}
 
 // fleet reaches the cluster's daemons: machine.Fleet.
 type fleet struct {
@@ -16,30 +30,100 @@ type fleet struct {
 
 // Follow implements machine.Fleet.
 func (f fleet) Follow(ctx context.Context, id string, revision store.Revision) error {
-	if id == f.self.ID {
-		return f.daemon.following.Load().follow(ctx, revision)
-	}
-	return api.Errorf(api.CodeParticipantAbsent, "not wired yet").About(id)
+	_, err := command[struct{}](ctx, f.daemon, id, coordination.Command{Verb: verbFollow}, followBody{revision})
+	return err
+}
+
+// Leave implements machine.Fleet.
+func (f fleet) Leave(ctx context.Context, act *operation.Act, gone machine.Member) error {
+	_, err := command[struct{}](ctx, f.daemon, gone.ID, commandOf(act, verbLeave), struct{}{})
+	return err
 }
 
 // Revoke implements machine.Fleet.
-func (f fleet) Revoke(ctx context.Context, gone machine.Member) error { return nil }
-
-// Leave implements machine.Fleet.
-func (f fleet) Leave(ctx context.Context, gone machine.Member) error { return nil }
-
-// seats changes who votes: machine.Seats.
-type seats struct{ daemon *Daemon }
-
-// Check implements machine.Seats.
-func (s seats) Check(ctx context.Context, gone machine.Member, lost bool) ([]*api.Error, error) {
-	return nil, nil
+func (f fleet) Revoke(ctx context.Context, gone machine.Member) error {
+	return nil
 }
 
-// Add implements machine.Seats.
-func (s seats) Add(ctx context.Context, m machine.Member, beside []machine.Member) error { return nil }
+func commandOf(act *operation.Act, verb string) coordination.Command {
+	return coordination.Command{Verb: verb, Operation: act.Operation, Step: act.Step, Scope: act.Scope, Fence: act.Fence}
+}
 
-// Take implements machine.Seats.
-func (s seats) Take(ctx context.Context, m machine.Member, rest []machine.Member, lost bool) error {
+// command has a machine do something; this one does it by itself, without a bus between.
+func command[A any](ctx context.Context, d *Daemon, id string, cmd coordination.Command, body any) (A, error) {
+	b := d.bus.Load()
+	if b == nil {
+		var none A
+		return none, machine.NotInitialised()
+	}
+	if id == b.calls.Machine {
+		return here[A](ctx, b.verbs[cmd.Verb], cmd, body)
+	}
+	return call[A](ctx, b.calls, id, cmd, body)
+}
+
+// verbs are the commands that this machine obeys.
+func (d *Daemon) verbs() map[string]coordination.Verb {
+	return map[string]coordination.Verb{
+		verbFollow: verb(false, func(ctx context.Context, b followBody) (any, error) {
+			f := d.following.Load()
+			if f == nil {
+				return nil, machine.NotInitialised()
+			}
+			return struct{}{}, f.follow(ctx, b.Revision)
+		}),
+		verbLeave:  verb(true, func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, d.leave(ctx) }),
+		verbSeat:   verb(true, func(ctx context.Context, b seatBody) (any, error) { return d.seat(ctx, b) }),
+		verbVoters: verb(true, func(ctx context.Context, b votersBody) (any, error) { return struct{}{}, d.useVoters(ctx, b.Voters) }),
+		verbSecret: verb(false, func(_ context.Context, b secretBody) (any, error) { return d.sealSecret(b) }),
+		verbUnseat: verb(true, func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, d.unseat(ctx) }),
+	}
+}
+
+// leaveAfter lets the answer to the order to leave get through before its way back is cut.
+const leaveAfter = time.Second
+
+// leave takes the machine out of what it serves. The mesh and the store's edge go last, once the answer is out.
+func (d *Daemon) leave(ctx context.Context) error {
+	self, err := machine.LoadIdentity(d.State)
+	if api.CodeOf(err) == api.CodeNotInitialised {
+		return nil // it left before
+	}
+	if err != nil {
+		return err
+	}
+	f := d.following.Load()
+	f.mu.Lock() // what follows the membership must not put back what goes here
+	defer f.mu.Unlock()
+	self.Member = false
+	if err := self.Save(d.State); err != nil {
+		return err
+	}
+	d.member.Store(nil)
+	for _, part := range []machine.Part{machine.PartDNS, machine.PartGateway} {
+		if err := d.host.Take(ctx, part, self); err != nil {
+			return err
+		}
+	}
+	go d.forget(self)
 	return nil
+}
+
+// forget takes the rest of the membership away; then the process ends, and the next one is a stranger's.
+func (d *Daemon) forget(self machine.Identity) {
+	time.Sleep(leaveAfter)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var errs []error
+	if !self.Votes() { // a core that was unseated left its unit behind only where that failed
+		errs = append(errs, d.unseat(ctx))
+	}
+	for _, part := range []machine.Part{machine.PartStore, machine.PartNetwork, machine.PartIdentity, machine.PartKeys} {
+		errs = append(errs, d.host.Take(ctx, part, self))
+	}
+	if err := errors.Join(errs...); err != nil {
+		d.Log.Error("leaving the cluster", "error", err, "hint", "apt purge ployz takes all of it away")
+	}
+	d.Log.Info("left the cluster", "cluster", self.ClusterName)
+	d.restart()
 }

@@ -128,7 +128,7 @@ func (m *membership) update(ctx context.Context, letGo bool) error {
 		return nil // removed: the machine goes on as it was until somebody tells it to leave
 	}
 	next := m.parting(now, letGo)
-	if err := m.put(ctx, self, next); err != nil {
+	if err := errors.Join(m.put(ctx, self, next), m.daemon.takeShared(ctx, m.view)); err != nil {
 		return err
 	}
 	m.roster = next
@@ -164,6 +164,9 @@ func (m *membership) put(ctx context.Context, self machine.Identity, r machine.R
 	self.Voters, self.Generation = machine.VoterAddresses(r.Cluster, r.Members), r.Cluster.Generation
 	if !slices.Equal(was, self.Voters) {
 		if err := self.Save(m.daemon.State); err != nil {
+			return err
+		}
+		if err := m.daemon.useCores(self); err != nil {
 			return err
 		}
 	}

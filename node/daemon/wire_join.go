@@ -2,11 +2,16 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
+	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy"
+	"github.com/ployz/ployz/node/deploy/agebox"
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/store"
@@ -66,7 +71,48 @@ func (h *host) Enter(_ context.Context, self machine.Identity, peers []api.MeshP
 func (d *Daemon) machineKit(self machine.Identity, facts store.Facts) machine.Kit {
 	return machine.Kit{
 		Facts: facts, Fleet: fleet{d, self}, Seats: seats{d}, Machine: self.Name, Version: d.Version, Now: time.Now,
-		Holds: func(ctx context.Context, name string) ([]string, error) { return deploy.HeldBy(ctx, facts, name) },
+		SealShared: d.sealShared,
+		Holds:      func(ctx context.Context, name string) ([]string, error) { return deploy.HeldBy(ctx, facts, name) },
+	}
+}
+
+// sealShared seals the fingerprint key, which this machine has from its cluster or made for it.
+func (d *Daemon) sealShared(recipients []string) ([]byte, error) {
+	key, err := agebox.SharedKey(d.keys())
+	if err != nil {
+		return nil, err
+	}
+	box, err := agebox.Open(d.keys())
+	if err != nil {
+		return nil, err
+	}
+	return box.Seal(key, recipients)
+}
+
+// takeShared takes the cluster's fingerprint key over; a lone founder's is its own.
+func (d *Daemon) takeShared(ctx context.Context, view store.View) error {
+	fact, err := view.Get(ctx, store.SharedKey())
+	if store.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var shared machine.SealedKey
+	if err := json.Unmarshal(fact.Value, &shared); err != nil {
+		return api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
+	}
+	key, err := agebox.Unseal(d.keys(), shared.Sealed)
+	if err != nil {
+		return err
+	}
+	return agebox.InstallSharedKey(d.keys(), key)
+}
+
+// restart ends this process; systemd starts the next, which reads anew who the machine is.
+func (d *Daemon) restart() {
+	if err := unix.Kill(os.Getpid(), unix.SIGTERM); err != nil {
+		d.Log.Error("ending for a restart", "error", err)
 	}
 }
 

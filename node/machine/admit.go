@@ -67,7 +67,9 @@ func (a *Admit) Inspect(ctx context.Context, _ operation.Situation) error {
 }
 
 func (a *Admit) keys() []store.Key {
-	return []store.Key{store.Machine(a.member.ID), store.MachineName(a.member.Name), store.MachineSubnet(a.member.Number), a.tokenKey()}
+	return []store.Key{
+		store.Machine(a.member.ID), store.MachineName(a.member.Name), store.MachineSubnet(a.member.Number), a.tokenKey(), store.SharedKey(),
+	}
 }
 
 // look notes the revisions that the commit expects.
@@ -252,8 +254,13 @@ func (a *Admit) batch(op string) ([]store.Put, error) {
 	m.Operation = op
 	token := a.token
 	token.Admits = m.MeshKey
+	shared, err := a.shared(op)
+	if err != nil {
+		return nil, err
+	}
 	list, err := puts(map[store.Key]any{
-		store.Machine(m.ID): m, store.MachineName(m.Name): claim{m.ID}, store.MachineSubnet(m.Number): claim{m.ID}, a.tokenKey(): token,
+		store.Machine(m.ID): m, store.MachineName(m.Name): claim{m.ID}, store.MachineSubnet(m.Number): claim{m.ID},
+		a.tokenKey(): token, store.SharedKey(): shared,
 	}, a.seen)
 	for i := range list {
 		if list[i].Key == a.tokenKey() {
@@ -261,6 +268,18 @@ func (a *Admit) batch(op string) ([]store.Put, error) {
 		}
 	}
 	return list, err
+}
+
+// shared is the machines' common key, sealed to the new one too.
+func (a *Admit) shared(op string) (SealedKey, error) {
+	recipients := []string{a.request.Recipient}
+	for _, m := range a.members {
+		if m.ID != a.member.ID {
+			recipients = append(recipients, m.Recipient)
+		}
+	}
+	sealed, err := a.kit.SealShared(recipients)
+	return SealedKey{op, sealed}, err
 }
 
 // usedTokenTTL is how long a used token still lets its joiner speak: until it has come to an end, or

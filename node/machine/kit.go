@@ -16,6 +16,8 @@ type Kit struct {
 	Seats Seats
 	// Holds names the instances that the last commits of all namespaces have on a machine.
 	Holds func(ctx context.Context, machine string) ([]string, error)
+	// SealShared seals the key that all machines share to their recipients; nil where there is none.
+	SealShared func(recipients []string) ([]byte, error)
 	// Machine is the name of the one that coordinates.
 	Machine string
 	// Version is the program's own; see Compatible.
@@ -32,7 +34,7 @@ type Fleet interface {
 	Revoke(ctx context.Context, gone Member) error
 	// Leave tells a machine that it is none of the cluster's any more: it stops what serves and forgets who
 	// it was. Its workloads' files stay.
-	Leave(ctx context.Context, gone Member) error
+	Leave(ctx context.Context, act *operation.Act, gone Member) error
 }
 
 // Seats changes who votes in the store's core: one seat at a time, each change safe to repeat.
@@ -42,9 +44,9 @@ type Seats interface {
 	Check(ctx context.Context, gone Member, lost bool) ([]*api.Error, error)
 	// Add gives a machine a seat, beside those that have one, and returns once it holds every fact.
 	// Errors: store.*, participant.*.
-	Add(ctx context.Context, m Member, beside []Member) error
+	Add(ctx context.Context, act *operation.Act, m Member, beside []Member) error
 	// Take takes a machine's seat away and wipes its core, unless it is lost. rest keep theirs.
-	Take(ctx context.Context, m Member, rest []Member, lost bool) error
+	Take(ctx context.Context, act *operation.Act, m Member, rest []Member, lost bool) error
 }
 
 // read reads the cluster's fact and every membership.

@@ -53,6 +53,12 @@ type Member struct {
 	Labels map[string]string `json:"labels,omitempty"`
 }
 
+// SealedKey is the key that all machines share, at store.SharedKey().
+type SealedKey struct {
+	Operation string `json:"operation"`
+	Sealed    []byte `json:"sealed"`
+}
+
 // Role says what placement may do with a region's machines.
 type Role string
 

@@ -161,7 +161,7 @@ func (r *Remove) cleanup() []operation.Step {
 	if !r.request.Lost {
 		steps = append(steps, operation.Step{
 			Name: "leave", Participant: r.gone.Name, Timeout: time.Minute, Clear: "on " + r.gone.Name + ": apt purge ployz",
-			Do: func(ctx context.Context, _ *operation.Act) error { return r.kit.Fleet.Leave(ctx, r.gone) },
+			Do: func(ctx context.Context, act *operation.Act) error { return r.kit.Fleet.Leave(ctx, act, r.gone) },
 		})
 	}
 	for _, m := range r.members {

@@ -16,8 +16,8 @@ import (
 func (k Kit) seat(m Member, beside []Member) operation.Step {
 	return operation.Step{
 		Name: "seat " + m.Name, Participant: m.Name, Timeout: time.Duration(seatTimeout), Clear: "ployzctl store voters",
-		Do:   func(ctx context.Context, _ *operation.Act) error { return k.Seats.Add(ctx, m, beside) },
-		Undo: func(ctx context.Context, _ *operation.Act) error { return k.Seats.Take(ctx, m, beside, false) },
+		Do:   func(ctx context.Context, act *operation.Act) error { return k.Seats.Add(ctx, act, m, beside) },
+		Undo: func(ctx context.Context, act *operation.Act) error { return k.Seats.Take(ctx, act, m, beside, false) },
 	}
 }
 
@@ -25,10 +25,10 @@ func (k Kit) seat(m Member, beside []Member) operation.Step {
 func (k Kit) unseat(m Member, rest []Member, lost bool) operation.Step {
 	step := operation.Step{
 		Name: "unseat " + m.Name, Participant: m.Name, Timeout: time.Duration(seatTimeout), Clear: "ployzctl store voters",
-		Do: func(ctx context.Context, _ *operation.Act) error { return k.Seats.Take(ctx, m, rest, lost) },
+		Do: func(ctx context.Context, act *operation.Act) error { return k.Seats.Take(ctx, act, m, rest, lost) },
 	}
 	if !lost { // who is lost cannot be given it back
-		step.Undo = func(ctx context.Context, _ *operation.Act) error { return k.Seats.Add(ctx, m, rest) }
+		step.Undo = func(ctx context.Context, act *operation.Act) error { return k.Seats.Add(ctx, act, m, rest) }
 	}
 	return step
 }

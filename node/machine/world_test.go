@@ -53,7 +53,7 @@ func (f *fleet) Follow(_ context.Context, id string, revision store.Revision) er
 	return nil
 }
 
-func (f *fleet) Leave(_ context.Context, gone machine.Member) error {
+func (f *fleet) Leave(_ context.Context, _ *operation.Act, gone machine.Member) error {
 	if !slices.Contains(f.left, gone.Name) {
 		f.left = append(f.left, gone.Name)
 	}
@@ -80,7 +80,7 @@ func (s *seats) Check(context.Context, machine.Member, bool) ([]*api.Error, erro
 	return nil, nil
 }
 
-func (s *seats) Add(_ context.Context, m machine.Member, beside []machine.Member) error {
+func (s *seats) Add(_ context.Context, _ *operation.Act, m machine.Member, beside []machine.Member) error {
 	if !slices.ContainsFunc(beside, func(b machine.Member) bool { return slices.Contains(s.voting, b.Name) }) {
 		return fmt.Errorf("%s is to be seated beside nobody who votes", m.Name)
 	}
@@ -91,7 +91,7 @@ func (s *seats) Add(_ context.Context, m machine.Member, beside []machine.Member
 	return nil
 }
 
-func (s *seats) Take(_ context.Context, m machine.Member, rest []machine.Member, _ bool) error {
+func (s *seats) Take(_ context.Context, _ *operation.Act, m machine.Member, rest []machine.Member, _ bool) error {
 	if len(rest) == 0 {
 		return errors.New("nobody would vote")
 	}
@@ -129,7 +129,8 @@ func must(t *testing.T, out api.Outcome) {
 func (c *cluster) kit() machine.Kit {
 	return machine.Kit{
 		Facts: c.store.Facts(), Fleet: c.fleet, Seats: c.seats, Machine: "m1", Version: "0.4.1", Now: c.clock.Now,
-		Holds: func(_ context.Context, name string) ([]string, error) { return c.holds[name], nil },
+		SealShared: func(recipients []string) ([]byte, error) { return []byte(strings.Join(recipients, " ")), nil },
+		Holds:      func(_ context.Context, name string) ([]string, error) { return c.holds[name], nil },
 	}
 }
 

@@ -35,6 +35,9 @@ func Token(hash string) Key { return join("token", hash) }
 // Tokens is the prefix of all open invitations.
 func Tokens() Key { return "token" }
 
+// SharedKey is the key that all machines fingerprint secrets with, sealed to each of them.
+func SharedKey() Key { return "sharedkey" }
+
 // Namespace is the prefix of everything about one namespace.
 func Namespace(ns string) Key { return join("ns", ns) }
 

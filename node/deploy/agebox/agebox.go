@@ -90,15 +90,56 @@ func randomKey() ([]byte, error) {
 }
 
 // Box seals and fingerprints.
-type Box struct{ key []byte }
+type Box struct{ dir string }
 
-// Open reads the fingerprint key of a folder.
+// Open returns the box of a folder of keys. The fingerprint key is read at each use: it becomes the cluster's
+// once the machine is a member.
 func Open(dir string) (*Box, error) {
+	_, err := SharedKey(dir)
+	return &Box{dir}, err
+}
+
+// SharedKey returns the fingerprint key, which all machines of a cluster share.
+func SharedKey(dir string) ([]byte, error) {
 	key, err := os.ReadFile(filepath.Join(dir, fingerprintFile))
 	if err != nil {
 		return nil, failed("reading the fingerprint key", err)
 	}
-	return &Box{key: key}, nil
+	return key, nil
+}
+
+// InstallSharedKey puts the cluster's fingerprint key in the place of the machine's own.
+func InstallSharedKey(dir string, key []byte) error {
+	have, err := SharedKey(dir)
+	if err == nil && bytes.Equal(have, key) {
+		return nil
+	}
+	if err := renameio.WriteFile(filepath.Join(dir, fingerprintFile), key, 0o600); err != nil {
+		return failed("writing the fingerprint key", err)
+	}
+	return nil
+}
+
+// Unseal opens what was sealed to the machine whose keys are in a folder. Errors: internal.error, also for
+// what was sealed to others.
+func Unseal(dir string, sealed []byte) ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(dir, identityFile))
+	if err != nil {
+		return nil, failed("reading the machine's age identity", err)
+	}
+	identity, err := age.ParseX25519Identity(string(bytes.TrimSpace(text)))
+	if err != nil {
+		return nil, failed("the machine's age identity", err)
+	}
+	r, err := age.Decrypt(bytes.NewReader(sealed), identity)
+	if err != nil {
+		return nil, failed("opening what was sealed", err)
+	}
+	plain, err := io.ReadAll(r)
+	if err != nil {
+		return nil, failed("opening what was sealed", err)
+	}
+	return plain, nil
 }
 
 // Seal encrypts a value to recipients. Errors: request.malformed for a recipient that is none.
@@ -127,7 +168,11 @@ func (b *Box) Seal(value []byte, recipients []string) ([]byte, error) {
 
 // Fingerprint tells two values of one name apart without revealing either.
 func (b *Box) Fingerprint(namespace, name string, value []byte) string {
-	mac := hmac.New(sha256.New, b.key)
+	key, err := SharedKey(b.dir)
+	if err != nil {
+		return "" // differs from every fingerprint, so what uses the secret is made anew
+	}
+	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(namespace + "\x00" + name + "\x00"))
 	mac.Write(value)
 	return hex.EncodeToString(mac.Sum(nil)[:16])

@@ -1,0 +1,222 @@
+package daemon
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
+	"github.com/ployz/ployz/node/deploy/agebox"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/store/natsstore"
+	"github.com/ployz/ployz/units"
+)
+
+// Commands about the store's core.
+const (
+	verbSeat   = "store.seat"
+	verbVoters = "store.voters"
+	verbUnseat = "store.unseat"
+	verbSecret = "store.secret"
+)
+
+// seatBody starts a core anew, beside the other voters. The secret that they share travels sealed.
+type seatBody struct {
+	Voters []netip.Addr `json:"voters"`
+	Secret []byte       `json:"secret"`
+}
+
+type seatAnswer struct {
+	// Server is the core's name, which no core had before.
+	Server string `json:"server"`
+}
+
+type secretBody struct {
+	Recipient string `json:"recipient"`
+}
+
+type secretAnswer struct {
+	Sealed []byte `json:"sealed"`
+}
+
+type votersBody struct {
+	Voters []netip.Addr `json:"voters"`
+}
+
+// seats changes who votes: machine.Seats.
+type seats struct{ daemon *Daemon }
+
+func (s seats) store() *natsstore.Store { return s.daemon.store.Load() }
+
+// Check implements machine.Seats.
+func (s seats) Check(ctx context.Context, gone machine.Member, lost bool) ([]*api.Error, error) {
+	t, err := s.store().Topology(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if v, votes := voterOf(t, gone.ID); votes {
+		return natsstore.CheckRemoval(t, v.Peer), nil
+	}
+	if !t.HasQuorum() {
+		return []*api.Error{api.Errorf(api.CodeStoreNoQuorum, "only a majority of the voters can change who votes: %s", strings.Join(t.Statement(), " ")).
+			About("store").WithHint("ployzctl store status")}, nil
+	}
+	return nil, nil
+}
+
+// voterOf finds a machine's core: its server's name begins with the machine's id.
+func voterOf(t natsstore.Topology, id string) (natsstore.Voter, bool) {
+	at := slices.IndexFunc(t.Voters, func(v natsstore.Voter) bool { return id != "" && strings.HasPrefix(v.Name, id+"-") })
+	if at < 0 {
+		return natsstore.Voter{}, false
+	}
+	return t.Voters[at], true
+}
+
+// Add implements machine.Seats. A core that the group has already is only waited for; another is begun anew,
+// since a removed core's name and folder must not come back.
+func (s seats) Add(ctx context.Context, act *operation.Act, m machine.Member, beside []machine.Member) error {
+	t, err := s.store().Topology(ctx)
+	if err != nil {
+		return err
+	}
+	server := ""
+	if v, votes := voterOf(t, m.ID); votes && v.Answers {
+		server = v.Name
+	} else if server, err = s.begin(ctx, act, m, beside); err != nil {
+		return err
+	}
+	if err := s.store().AwaitVoter(ctx, server); err != nil {
+		return err
+	}
+	return s.store().Scale(ctx, len(beside)+1)
+}
+
+func (s seats) begin(ctx context.Context, act *operation.Act, m machine.Member, beside []machine.Member) (string, error) {
+	voters := []netip.Addr{m.Overlay}
+	for _, b := range beside {
+		voters = append(voters, b.Overlay)
+	}
+	secret, err := s.sealedSecret(ctx, m, beside)
+	if err != nil {
+		return "", err
+	}
+	answer, err := command[seatAnswer](ctx, s.daemon, m.ID, commandOf(act, verbSeat), seatBody{voters, secret})
+	if err != nil {
+		return "", err
+	}
+	for _, b := range beside {
+		if _, err := command[struct{}](ctx, s.daemon, b.ID, commandOf(act, verbVoters), votersBody{voters}); err != nil {
+			return "", err
+		}
+	}
+	return answer.Server, nil
+}
+
+// Take implements machine.Seats.
+func (s seats) Take(ctx context.Context, act *operation.Act, m machine.Member, rest []machine.Member, lost bool) error {
+	t, err := s.store().Topology(ctx)
+	if err != nil {
+		return err
+	}
+	if v, votes := voterOf(t, m.ID); votes {
+		if err := s.store().RemoveVoter(ctx, v.Peer); err != nil {
+			return err
+		}
+	}
+	if lost {
+		return nil
+	}
+	_, err = command[struct{}](ctx, s.daemon, m.ID, commandOf(act, verbUnseat), struct{}{})
+	return err
+}
+
+// seat starts a new core on this machine, under a name that none had: the time it was begun.
+func (d *Daemon) seat(ctx context.Context, b seatBody) (seatAnswer, error) {
+	f := d.following.Load()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	self, err := machine.LoadIdentity(d.State)
+	if err != nil {
+		return seatAnswer{}, err
+	}
+	if err := d.unseat(ctx); err != nil { // whatever core was here before
+		return seatAnswer{}, err
+	}
+	secret, err := agebox.Unseal(d.keys(), b.Secret)
+	if err != nil {
+		return seatAnswer{}, err
+	}
+	if err := natsstore.InstallRouteSecret(d.host.routeSecret(), secret); err != nil {
+		return seatAnswer{}, err
+	}
+	self.Incarnation = int(time.Now().Unix())
+	if err := self.Save(d.State); err != nil {
+		return seatAnswer{}, err
+	}
+	self.Voters = b.Voters
+	if err := d.host.renderStore(self); err != nil {
+		return seatAnswer{}, err
+	}
+	files := natsstore.CoreFiles{Program: program("ployz-nats"), Config: d.host.path("nats", "core.conf"), RouteSecret: d.host.routeSecret()}
+	if err := natsstore.PrepareJoin(ctx, files); err != nil {
+		return seatAnswer{}, err
+	}
+	core, err := d.natsUnit("core", "--route-secret", d.host.routeSecret())
+	if err != nil {
+		return seatAnswer{}, err
+	}
+	return seatAnswer{self.CoreName()}, d.host.start(ctx, core)
+}
+
+// useVoters has this machine's core know the routes to all voters, before the fact says so.
+func (d *Daemon) useVoters(ctx context.Context, voters []netip.Addr) error {
+	f := d.following.Load()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	self, err := machine.LoadIdentity(d.State)
+	if err != nil {
+		return err
+	}
+	self.Voters = voters
+	return d.putStore(ctx, self)
+}
+
+// unseat stops this machine's core for good. Safe when there is none.
+func (d *Daemon) unseat(ctx context.Context) error {
+	if err := d.units.Remove(ctx, units.NATSCoreService); err != nil {
+		return err
+	}
+	return natsstore.RetireCore(d.host.path("nats", "core"))
+}
+
+// sealedSecret has a voter seal the secret that all of them share to a machine that joins them. It acts as a
+// reader: nothing is remembered of the answer.
+func (s seats) sealedSecret(ctx context.Context, m machine.Member, beside []machine.Member) (sealed []byte, err error) {
+	for _, b := range beside {
+		var answer secretAnswer
+		answer, err = command[secretAnswer](ctx, s.daemon, b.ID, coordination.Command{Verb: verbSecret}, secretBody{m.Recipient})
+		if err == nil {
+			return answer.Sealed, nil
+		}
+	}
+	return nil, err
+}
+
+// sealSecret answers a coordinator that is seating a machine.
+func (d *Daemon) sealSecret(b secretBody) (secretAnswer, error) {
+	secret, err := natsstore.ReadRouteSecret(d.host.routeSecret())
+	if err != nil {
+		return secretAnswer{}, api.Errorf(api.CodeStoreUnavailable, "the voters' secret: %w", err).About(d.selfName())
+	}
+	box, err := agebox.Open(d.keys())
+	if err != nil {
+		return secretAnswer{}, err
+	}
+	sealed, err := box.Seal(secret, []string{b.Recipient})
+	return secretAnswer{sealed}, err
+}

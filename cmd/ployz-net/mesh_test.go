@@ -39,7 +39,7 @@ type site struct {
 	inside   linktest.Netns
 	state    mesh.State
 	key      mesh.PrivateKey
-	device   *overlaytest.Process
+	device   *overlaytest.Running
 }
 
 const meshPort = 51820

@@ -200,6 +200,7 @@ func TestSecondEnsureSendsNothing(t *testing.T) {
 	machine, _ := linktest.Lab(t, false)
 	c := config(everywhere("tcp"), everywhere("udp"))
 	c.Overlay = []string{"wg0"}
+	c.Cluster = []netip.Prefix{netip.MustParsePrefix("10.101.0.0/16"), netip.MustParsePrefix("fd12:3456:789a::/48")}
 	machine.Run(t, func() error {
 		changed, err := firewall.Ensure(c)
 		if err != nil || len(changed) == 0 {
@@ -218,6 +219,39 @@ func TestSecondEnsureSendsNothing(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// What passes between machines is exempt from tracking on all of its ways, and nothing else is: what stays on the
+// machine, and what goes out into the world, is translated.
+func TestOverlayIsNotTracked(t *testing.T) {
+	c := config()
+	without := firewall.Render(c)
+	c.Overlay = []string{"wg0"}
+	if strings.Contains(firewall.Render(c), "notrack") {
+		t.Error("without the cluster's prefixes there is nothing to exempt")
+	}
+	c.Cluster = []netip.Prefix{netip.MustParsePrefix("10.101.0.0/16"), netip.MustParsePrefix("fd12:3456:789a::/48")}
+	got := firewall.Render(c)
+	const want = `chain passing type filter hook prerouting priority -300
+  iifname wg0 family ip saddr & ffff0000 10.101.0.0 family ip daddr & ffff0000 10.101.0.0 notrack
+  iifname ployz0 family ip saddr & ffffff00 10.101.7.0 family ip daddr & ffff0000 10.101.0.0 family ip daddr & ffffff00 != 10.101.7.0 notrack
+  iifname wg0 family ip6 saddr & ffffffffffff00000000000000000000 fd12:3456:789a:: family ip6 daddr & ffffffffffff00000000000000000000 fd12:3456:789a:: notrack
+  iifname ployz0 family ip6 saddr & ffffffffffffffff0000000000000000 fd12:3456:789a:7:: family ip6 daddr & ffffffffffff00000000000000000000 fd12:3456:789a:: family ip6 daddr & ffffffffffffffff0000000000000000 != fd12:3456:789a:7:: notrack
+chain leaving type filter hook output priority -300
+  oifname wg0 family ip saddr & ffff0000 10.101.0.0 family ip daddr & ffff0000 10.101.0.0 notrack
+  oifname wg0 family ip6 saddr & ffffffffffff00000000000000000000 fd12:3456:789a:: family ip6 daddr & ffffffffffff00000000000000000000 fd12:3456:789a:: notrack
+`
+	if !strings.HasSuffix(got, want) {
+		t.Errorf("got\n%s", got)
+	}
+	for _, line := range []string{
+		"  iifname wg0 accept\n",
+		"  family ip saddr & ffffff00 10.101.7.0 oifname != ployz0 oifname != lo oifname != wg0 masquerade\n",
+	} {
+		if !strings.Contains(got, line) || strings.Contains(without, line) {
+			t.Errorf("%q belongs to an overlay, and only to one", line)
+		}
+	}
 }
 
 // Rules that others add to our table, or take out of it, are seen and put right.
@@ -354,6 +388,20 @@ func TestPublishedTwice(t *testing.T) {
 		err := config(c.first, c.second).Validate()
 		if errors.As(err, new(*firewall.PublishedTwiceError)) != c.clash {
 			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestInvalidOverlay(t *testing.T) {
+	for field, spoil := range map[string]func(*firewall.Config){
+		"overlay": func(c *firewall.Config) { c.Overlay = []string{""} },
+		"cluster": func(c *firewall.Config) { c.Cluster = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} },
+	} {
+		c := config()
+		spoil(&c)
+		var invalid *firewall.InvalidError
+		if err := c.Validate(); !errors.As(err, &invalid) || invalid.Field != field {
+			t.Errorf("%s: got %v", field, err)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -32,13 +31,15 @@ func (k *Kernel) EnsureRouteSet(s RouteSet) error {
 	if err != nil {
 		return err
 	}
+	wanted := make(map[netip.Prefix]bool, len(s.To))
 	for _, to := range s.To {
+		wanted[to] = true
 		if err := k.ensureStraight(l, to, s.source(to), found); err != nil {
 			return err
 		}
 	}
 	for to, r := range found {
-		if slices.Contains(s.To, to) {
+		if wanted[to] {
 			continue
 		}
 		if err := k.do(func() error { return k.handle.RouteDel(&r) }, "remove route %s dev %s", to, s.Device); err != nil {

@@ -132,13 +132,14 @@ func children(pid int) []int {
 	return pids
 }
 
-// systemState asks systemd in a machine how it is; Off when there is nothing to ask.
-func (l *lab) systemState(machine string) (State, int) {
+// systemState asks systemd in a machine how it is; Off when there is nothing to ask. With "--wait" the
+// answer of one that boots takes until it has booted, or askLimit, and costs no more than that.
+func (l *lab) systemState(machine string, options ...string) (State, int) {
 	leader, err := l.leader(machine)
 	if err != nil || leader == 0 {
 		return Off, 0
 	}
-	state := State(ask(leader, "systemctl", "is-system-running"))
+	state := State(ask(leader, append([]string{"systemctl", "is-system-running"}, options...)...))
 	if state == "" || state == "offline" || state == "unknown" {
 		state = "starting"
 	}

@@ -31,6 +31,7 @@ var hidden = []string{
 var absent = []string{
 	".dockerenv", "usr/sbin/policy-rc.d", "etc/crypttab", "etc/crontab", "etc/resolv.conf",
 	"etc/apt/sources.list", "etc/environment", "etc/sysctl.conf",
+	"var/lib/man-db/auto-update", // or each install would index all manuals of the host, for seconds
 }
 
 // standard are the folders at the top of a Linux tree. Any other is the host's own and hidden.

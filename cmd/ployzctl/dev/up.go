@@ -277,7 +277,7 @@ func (l *lab) awaitBoot(ctx context.Context, machine string, old int) (State, in
 		if pid, err := l.leader(machine); err == nil && pid == old && pid != 0 {
 			return false, nil
 		}
-		state, leader = l.systemState(machine)
+		state, leader = l.systemState(machine, "--wait")
 		if state == Off && time.Since(started) > 3*time.Second && !l.launching(machine) {
 			return false, errors.New("it ended")
 		}

@@ -45,8 +45,8 @@ var number atomic.Int32
 // Name returns an interface name that no other test has: the sockets of all namespaces are in one folder.
 func Name() string { return fmt.Sprintf("pt%d-%d", os.Getpid()%10_000_000, number.Add(1)) }
 
-// Process is one running ployz-wireguard.
-type Process struct {
+// Running is one ployz-wireguard.
+type Running struct {
 	t       testing.TB
 	name    string
 	command *exec.Cmd
@@ -55,13 +55,13 @@ type Process struct {
 }
 
 // Start runs the device in the namespace and returns when it says that it is ready.
-func Start(t testing.TB, n linktest.Netns, name string) *Process {
+func Start(t testing.TB, n linktest.Netns, name string) *Running {
 	t.Helper()
 	path, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Process{t: t, name: name, ended: make(chan error, 1)}
+	p := &Running{t: t, name: name, ended: make(chan error, 1)}
 	ready := listen(t)
 	p.command = exec.Command(path, name)
 	p.command.Env = append(os.Environ(), "NOTIFY_SOCKET="+ready.LocalAddr().String())
@@ -92,20 +92,20 @@ func listen(t testing.TB) *net.UnixConn {
 }
 
 // Kill ends the process at once, as a crash would. The socket's file stays, so it is removed when the test ends.
-func (p *Process) Kill() {
+func (p *Running) Kill() {
 	_ = p.command.Process.Kill() // it may have ended
 	p.wait()
 	_ = os.Remove("/var/run/wireguard/" + p.name + ".sock")
 }
 
 // Crash is Kill, but leaves the socket's file behind.
-func (p *Process) Crash() {
+func (p *Running) Crash() {
 	_ = p.command.Process.Kill()
 	p.wait()
 }
 
 // Stop ends the process as systemd does, and fails the test unless it ends well.
-func (p *Process) Stop() {
+func (p *Running) Stop() {
 	p.t.Helper()
 	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Error(err)
@@ -115,7 +115,7 @@ func (p *Process) Stop() {
 	}
 }
 
-func (p *Process) wait() error {
+func (p *Running) wait() error {
 	err := <-p.ended
 	p.ended <- err // for the next who asks
 	return err

@@ -122,7 +122,7 @@ func leaderOf(t *testing.T, c *natslab.Cluster, s *natsstore.Store) *natslab.Mac
 // wantVoters wants a whole group of that size, and a statement about it.
 func wantVoters(t *testing.T, s *natsstore.Store, n int) {
 	t.Helper()
-	topology, err := s.Topology(within(t, natslab.Patience))
+	topology, err := s.Settled(within(t, natslab.Patience))
 	if err != nil {
 		t.Fatal(err)
 	}

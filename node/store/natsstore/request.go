@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -34,7 +35,11 @@ func (l *link) send(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 	if l == nil {
 		return nil, fmt.Errorf("%w: %w", errUnsent, errNotConfigured)
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	return l.sendWithin(ctx, l.timeout, m)
+}
+
+func (l *link) sendWithin(ctx context.Context, d time.Duration, m *nats.Msg) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnsent, err)

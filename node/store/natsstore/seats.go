@@ -39,17 +39,63 @@ func (s *Store) AwaitVoter(ctx context.Context, serverName string) error {
 }
 
 func (s *Store) awaitTopology(ctx context.Context, what string, missing func(Topology) string) error {
+	seen := kept{}
 	err := poll(ctx, func() (string, error) {
 		t, err := s.Topology(ctx)
 		if err != nil {
 			return err.Error(), nil
 		}
-		return missing(t), nil
+		return missing(seen.over(t)), nil
 	})
 	if err != nil {
 		return unavailable(what, err)
 	}
 	return nil
+}
+
+// kept remembers which copies were current at some look. Under writes each look finds one or another
+// a write behind, and waiting for a look at which all are current might take for ever.
+type kept map[[2]string]bool
+
+func (k kept) over(t Topology) Topology {
+	k.mark("", t.Voters)
+	for _, c := range t.Streams {
+		k.mark(c.Stream, c.Replicas)
+	}
+	return t
+}
+
+func (k kept) mark(group string, voters []Voter) {
+	for i, v := range voters {
+		at := [2]string{group, v.Peer}
+		k[at] = v.Online && (v.Current || k[at])
+		voters[i].Current = k[at]
+	}
+}
+
+// settleWithin is how long Settled looks again.
+const settleWithin = 3 * time.Second
+
+// Settled is the topology for a decision: it looks again for a few seconds while a copy is on its way or
+// a write behind, and counts as current what was so at one of the looks. Errors: as Topology.
+func (s *Store) Settled(ctx context.Context) (Topology, error) {
+	seen := kept{}
+	var t Topology
+	for deadline := time.Now().Add(settleWithin); ; {
+		var err error
+		if t, err = s.Topology(ctx); err != nil {
+			return t, err
+		}
+		t = seen.over(t)
+		if t.HasQuorum() && len(t.inFlight(Voter{})) == 0 || time.Now().After(deadline) {
+			return t, nil
+		}
+		select {
+		case <-ctx.Done():
+			return t, nil
+		case <-time.After(again):
+		}
+	}
 }
 
 func (s *Store) streams() []string {
@@ -161,8 +207,8 @@ func (s *Store) Evacuate(ctx context.Context, peerID string) error {
 // holding says which stream still lists the peer, or has not settled after it.
 func (t Topology) holding(peerID string) string {
 	for _, c := range t.Streams {
-		if c.Leader == "" {
-			return c.Stream + " has no leader"
+		if c.Leader == "" || c.Changing {
+			return c.Stream + " has not settled"
 		}
 		if slices.ContainsFunc(c.Replicas, func(v Voter) bool { return v.Peer == peerID }) {
 			return c.Stream + " still has a copy there"
@@ -218,7 +264,7 @@ func (t Topology) successor(peerID string) string {
 //
 // Errors: those of CheckRemoval, nothing having been done; store.unavailable.
 func (s *Store) RemoveVoter(ctx context.Context, peerID string) error {
-	t, err := s.Topology(ctx)
+	t, err := s.Settled(ctx)
 	if err != nil {
 		return err
 	}

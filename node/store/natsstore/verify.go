@@ -28,7 +28,7 @@ func (s *Store) CoreDigest(ctx context.Context) (Digest, error) { return s.diges
 // EdgeDigest sums up this machine's mirror.
 func (s *Store) EdgeDigest(ctx context.Context) (Digest, error) { return s.digest(ctx, s.edge) }
 
-// digest adds up the hashes of (subject, sequence, value), so that the order does not matter.
+// digest adds up the hashes of (key, sequence, value), so that the order does not matter.
 // Facts with a TTL are left out: copies forget them at slightly different times.
 func (s *Store) digest(ctx context.Context, l *link) (Digest, error) {
 	d := Digest{Generation: s.cfg.Generation}
@@ -42,7 +42,7 @@ func (s *Store) digest(ctx context.Context, l *link) (Digest, error) {
 		d.Last = max(d.Last, store.Revision(meta.Sequence.Stream))
 		if m.Header.Get(headerTTL) == "" {
 			d.Facts++
-			addHash(&sum, m, meta.Sequence.Stream)
+			addHash(&sum, s.keyOf(m.Subject), meta.Sequence.Stream, m.Header.Get(headerOperation), m.Data)
 		}
 	})
 	if err != nil {
@@ -52,10 +52,11 @@ func (s *Store) digest(ctx context.Context, l *link) (Digest, error) {
 	return d, nil
 }
 
-func addHash(sum *[sha256.Size]byte, m *nats.Msg, sequence uint64) {
+// addHash takes the key, not the subject, so that a restored copy has the sum of the one it came from.
+func addHash(sum *[sha256.Size]byte, key store.Key, sequence uint64, operation string, value []byte) {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%d\n%s\n", m.Subject, sequence, m.Header.Get(headerOperation))
-	h.Write(m.Data)
+	fmt.Fprintf(h, "%s\n%d\n%s\n", key, sequence, operation)
+	h.Write(value)
 	carry := uint16(0)
 	one := h.Sum(nil)
 	for i := range sum {

@@ -181,3 +181,20 @@ func (c *Cluster) must(err error) {
 		c.t.Fatalf("natslab: %v", err)
 	}
 }
+
+// Refound founds a new generation's core on one machine, the only voter from then on, and has every
+// edge that runs follow it. The old cores must be down; the machine's own is retired.
+func (c *Cluster) Refound(m *Machine) {
+	c.t.Helper()
+	c.must(natsstore.RetireCore(m.CoreConfig.StoreDir))
+	m.incarnation++
+	c.Voters = []*Machine{m}
+	for _, one := range c.Machines {
+		one.CoreConfig.Generation++
+		one.EdgeConfig.Generation++
+	}
+	c.Render()
+	m.Found()
+	m.Core.Start()
+	c.reload(c.Machines, (*Machine).ReloadEdge)
+}

@@ -68,6 +68,14 @@ func (s seats) Check(ctx context.Context, gone machine.Member, lost bool) ([]*ap
 	return nil, nil
 }
 
+func overlays(members []machine.Member) []netip.Addr {
+	list := make([]netip.Addr, len(members))
+	for i, m := range members {
+		list[i] = m.Overlay
+	}
+	return list
+}
+
 // voterOf finds a machine's core: its server's name begins with the machine's id.
 func voterOf(t natsstore.Topology, id string) (natsstore.Voter, bool) {
 	at := slices.IndexFunc(t.Voters, func(v natsstore.Voter) bool { return id != "" && strings.HasPrefix(v.Name, id+"-") })
@@ -90,6 +98,10 @@ func (s seats) Add(ctx context.Context, act *operation.Act, m machine.Member, be
 	} else if server, err = s.begin(ctx, act, m, beside); err != nil {
 		return err
 	}
+	// From here on the new one is asked too, before the fact says that it votes.
+	if err := s.daemon.useCores(machine.Identity{Voters: overlays(append(slices.Clone(beside), m))}); err != nil {
+		return err
+	}
 	if err := s.store().AwaitVoter(ctx, server); err != nil {
 		return err
 	}
@@ -97,10 +109,7 @@ func (s seats) Add(ctx context.Context, act *operation.Act, m machine.Member, be
 }
 
 func (s seats) begin(ctx context.Context, act *operation.Act, m machine.Member, beside []machine.Member) (string, error) {
-	voters := []netip.Addr{m.Overlay}
-	for _, b := range beside {
-		voters = append(voters, b.Overlay)
-	}
+	voters := overlays(append(slices.Clone(beside), m))
 	secret, err := s.sealedSecret(ctx, m, beside)
 	if err != nil {
 		return "", err
@@ -127,6 +136,9 @@ func (s seats) Take(ctx context.Context, act *operation.Act, m machine.Member, r
 		if err := s.store().RemoveVoter(ctx, v.Peer); err != nil {
 			return err
 		}
+	}
+	if err := s.daemon.useCores(machine.Identity{Voters: overlays(rest)}); err != nil {
+		return err
 	}
 	if lost {
 		return nil

@@ -63,7 +63,11 @@ func (r *Remove) Inspect(ctx context.Context, _ operation.Situation) error {
 	if slices.Equal(ids(r.from), ids(r.to)) || len(r.members) == 0 {
 		return nil
 	}
-	unmet, err := r.kit.Seats.Check(ctx, r.gone, r.request.Lost)
+	leaving := r.gone
+	if len(r.to) >= len(r.from) { // another is seated before it goes
+		leaving = Member{}
+	}
+	unmet, err := r.kit.Seats.Check(ctx, leaving, r.request.Lost)
 	r.problems = append(r.problems, metAll("the store can change its voters", unmet)...)
 	return err
 }

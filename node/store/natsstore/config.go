@@ -53,8 +53,9 @@ type Store struct {
 	core *link // nil without CoreURLs
 	edge *link // nil without EdgeURL
 
-	wrote atomic.Int64 // unix nanoseconds of the last answer that proved the core writable
-	seen  atomic.Pointer[generationSeen]
+	coreURLs atomic.Pointer[[]string] // since UseCores
+	wrote    atomic.Int64             // unix nanoseconds of the last answer that proved the core writable
+	seen     atomic.Pointer[generationSeen]
 }
 
 // Open prepares the connections and returns at once, also when no server answers yet: requests

@@ -28,7 +28,7 @@ func (s *Store) CheckSettings(ctx context.Context) error {
 		core  bool
 		wants []map[string]any
 	}{
-		{s.core, s.cfg.CoreURLs, s.cfg.SystemSeed, true, []map[string]any{
+		{s.core, s.cores(), s.cfg.SystemSeed, true, []map[string]any{
 			factsConfig(s.cfg.Generation, 0, StreamSize{}), ledgerConfig(s.cfg.Generation, 0, StreamSize{}),
 		}},
 		{s.edge, []string{s.cfg.EdgeURL}, s.cfg.EdgeSystemSeed, false, []map[string]any{

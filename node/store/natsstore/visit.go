@@ -32,9 +32,10 @@ type serverName struct {
 // each visits every core in the system account and asks the same question, all at once. The question
 // is the last word of $SYS.REQ.SERVER.<id>.<question>.
 func each[T any](ctx context.Context, s *Store, question string, body any) []visit[T] {
-	out := make([]visit[T], len(s.cfg.CoreURLs))
+	urls := s.cores()
+	out := make([]visit[T], len(urls))
 	var all sync.WaitGroup
-	for i, url := range s.cfg.CoreURLs {
+	for i, url := range urls {
 		all.Go(func() {
 			out[i].url = url
 			out[i].server, out[i].err = s.at(ctx, url, func(l *link) error {
@@ -97,11 +98,11 @@ func (l *link) monitor(ctx context.Context, question string, body, answer any) e
 // admin asks the group's leader, through whichever core lets us in: requests travel over the routes.
 // Errors: *apiError (the leader's "no"), or an error wrapping errSilent, errNobody or errUnsent.
 func (s *Store) admin(ctx context.Context, subject string, body, reply any) error {
-	if len(s.cfg.CoreURLs) == 0 {
+	if len(s.cores()) == 0 {
 		return errNotConfigured
 	}
 	var failed error
-	for _, url := range s.cfg.CoreURLs {
+	for _, url := range s.cores() {
 		_, err := s.at(ctx, url, func(l *link) error { return l.call(ctx, subject, body, reply) })
 		var refused *apiError
 		if err == nil || errors.As(err, &refused) {

@@ -104,6 +104,18 @@ func (p *Running) Crash() {
 	p.wait()
 }
 
+// Freeze makes the process answer nobody, until the function that it returns is called.
+func (p *Running) Freeze() (thaw func()) {
+	p.t.Helper()
+	signal := func(s syscall.Signal) {
+		if err := p.command.Process.Signal(s); err != nil {
+			p.t.Error(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	return func() { signal(syscall.SIGCONT) }
+}
+
 // Stop ends the process as systemd does, and fails the test unless it ends well.
 func (p *Running) Stop() {
 	p.t.Helper()

@@ -69,7 +69,7 @@ func inMesh(err error) error {
 	return fmt.Errorf("mesh: %w", err)
 }
 
-// tryMesh gives the device its peers before its routes: a packet that comes too early is refused at once instead of lost.
+// tryMesh gives the device its peers before its routes, so that what is routed there finds its peer.
 func tryMesh(ctx context.Context, s mesh.State) ([]string, error) {
 	c := overlay.Config{Interface: s.Interface, MTU: s.MTU, Source4: s.Source4, Source6: s.Source6, Routes: s.Routes()}
 	made, err := overlay.EnsureDevice(c)

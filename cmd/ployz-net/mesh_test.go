@@ -1,15 +1,20 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ployz/ployz/datapath/bridge"
 	"github.com/ployz/ployz/datapath/firewall"
@@ -163,6 +168,7 @@ func TestMeshCarries(t *testing.T) {
 	for _, s := range sites {
 		s.boot(t)
 		s.machine.Serve(t, "tcp", ":7000", "machine")
+		s.machine.Serve(t, "tcp", ":443", "machine")
 		s.inside.Serve(t, "tcp", ":80", "workload")
 		for _, a := range both(s.workload.V4, s.workload.V6) {
 			s.inside.Serve(t, "udp", at(a, 80), "workload")
@@ -175,11 +181,53 @@ func TestMeshCarries(t *testing.T) {
 			gateway := gateways[n]
 			from.machine.Reach(t, "tcp", at(gateway[1], 7000), "machine saw "+gateway[0].String())
 			from.machine.Reach(t, "tcp", at(workload[1], 80), "workload saw "+gateway[0].String())
-			from.inside.Reach(t, "tcp", at(gateway[1], 7000), "machine saw "+workload[0].String())
+			from.inside.Reach(t, "tcp", at(gateway[1], 443), "machine saw "+workload[0].String())
+			from.inside.Blocked(t, "tcp", at(gateway[1], 7000)) // as for the machine's own workloads
 			from.inside.Reach(t, "tcp", at(workload[1], 80), "workload saw "+workload[0].String())
 			from.inside.Reach(t, "udp", at(workload[1], 80), "workload saw "+workload[0].String())
 		}
 	}
+}
+
+// A workload that takes its machine's address is not taken for the machine elsewhere.
+func TestWorkloadsAreNotTakenForMachines(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.TUN)
+	sites := newCluster(t, 2)
+	for _, s := range sites {
+		s.boot(t)
+	}
+	a, b := sites[0], sites[1]
+	b.machine.Serve(t, "udp", at(b.bridge.V6.Addr(), 7000), "machine")
+	a.machine.Reach(t, "udp", at(b.bridge.V6.Addr(), 7000), "machine saw "+a.bridge.V6.Addr().String())
+	before := b.seen(t).Peers[0].Rx
+	a.inside.Run(t, func() error { return sendAs(a.bridge.V6.Addr(), netip.AddrPortFrom(b.bridge.V6.Addr(), 7000)) })
+	a.inside.Run(t, func() error { return sendAs(a.workload.V6, netip.AddrPortFrom(b.bridge.V6.Addr(), 7000)) })
+	// The honest one was sent after the other, so once it is there the other is not on its way any more.
+	deadline := time.Now().Add(5 * time.Second)
+	for b.seen(t).Peers[0].Rx == before && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if got := b.seen(t).Peers[0].Rx - before; got < padded || got >= 2*padded {
+		t.Errorf("b received %d bytes, one packet has %d", got, padded)
+	}
+}
+
+// padded is what a packet of one byte over UDP and IPv6 takes on the underlay: 49 bytes padded to 64, and WireGuard's 32.
+const padded = 96
+
+// sendAs sends one byte from an address, which the namespace need not have.
+func sendAs(from netip.Addr, to netip.AddrPort) error {
+	transparent := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		controlled := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1) })
+		return errors.Join(controlled, err)
+	}}
+	conn, err := transparent.ListenPacket(context.Background(), "udp6", at(from, 0))
+	if err != nil {
+		return err
+	}
+	_, err = conn.WriteTo([]byte{1}, net.UDPAddrFromAddrPort(to))
+	return errors.Join(err, conn.Close())
 }
 
 // A flow over the overlay leaves no entry in either machine's connection table; one on the machine does.
@@ -374,6 +422,7 @@ func TestUpWaitsForTheDevice(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- s.inMachine("up") }()
 	overlaytest.Start(t, s.machine, s.state.Interface)
+	s.run(t, "mesh") // as the device's unit does, at the same time
 	if err := <-done; err != nil {
 		t.Error(err)
 	}

@@ -15,8 +15,9 @@ type Config struct {
 	V4, V6 netip.Prefix
 	// Overlay names the interfaces to other machines: not masquerading, and open to workloads.
 	Overlay []string
-	// Cluster are the prefixes of all machines' subnets. What is between two of them and takes the overlay is not
-	// tracked; with none, it is.
+	// Cluster are the prefixes of all machines' subnets, each machine's of one size, with the machine at its first
+	// address. What is between two of them and takes the overlay is not tracked, and other machines' workloads reach
+	// on this machine what its own do. With none, all of it is tracked, and open.
 	Cluster []netip.Prefix
 	// Published is what operators opened.
 	Published
@@ -107,6 +108,20 @@ func (c Config) Validate() error {
 		}
 	}
 	return nil
+}
+
+// exempt are the overlay's interfaces whose traffic is not tracked.
+func (c Config) exempt() []string {
+	if len(c.Cluster) == 0 {
+		return nil
+	}
+	return c.Overlay
+}
+
+// gateway is a machine's own address in its subnet.
+func gateway(subnet netip.Prefix) netip.Prefix {
+	first := subnet.Masked().Addr().Next()
+	return netip.PrefixFrom(first, first.BitLen())
 }
 
 func (p Port) validate(c Config) error {

@@ -77,6 +77,33 @@ func within(p netip.Prefix, op expr.CmpOp, offset4, offset6 uint32) part {
 	return append(match, &expr.Cmp{Op: op, Register: 1, Data: p.Masked().Addr().AsSlice()})
 }
 
+// gatewayOfAny matches a source that is the first address of any machine's subnet, all being as large as
+// this one. It needs the family in front.
+func gatewayOfAny(own netip.Prefix) part {
+	offset, length := uint32(12), own.Addr().BitLen()/8
+	if own.Addr().Is6() {
+		offset = 8
+	}
+	host := mask(own.Bits(), length)
+	for i := range host {
+		host[i] = ^host[i]
+	}
+	first := make([]byte, length)
+	first[length-1] = 1
+	return part{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(length)},
+		masked(uint32(length), host), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: first},
+	}
+}
+
+// Flags of TCP's header.
+const tcpSYN, tcpACK = 0x02, 0x10
+
+// opensNothing matches TCP packets that do not ask for a new connection. It needs the protocol in front.
+func opensNothing() part {
+	return part{transport(13, 1), masked(1, []byte{tcpSYN | tcpACK}), &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{tcpSYN}}}
+}
+
 func masked(length uint32, bits []byte) expr.Any {
 	return &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: bits, Xor: make([]byte, length)}
 }

@@ -246,6 +246,12 @@ chain leaving type filter hook output priority -300
 	}
 	for _, line := range []string{
 		"  iifname wg0 accept\n",
+		"  iifname != ployz0 iifname != wg0 accept\n",
+		"  iifname wg0 family ip saddr & 000000ff 0.0.0.1 accept\n",
+		"  iifname wg0 family ip6 saddr & 0000000000000000ffffffffffffffff ::1 accept\n",
+		"  iifname wg0 protocol tcp flags & 12 != 02 accept\n",
+		"  iifname ployz0 oifname wg0 family ip saddr 10.101.7.1 counter drop\n",
+		"  iifname ployz0 oifname wg0 family ip6 saddr fd12:3456:789a:7::1 counter drop\n",
 		"  family ip saddr & ffffff00 10.101.7.0 oifname != ployz0 oifname != lo oifname != wg0 masquerade\n",
 	} {
 		if !strings.Contains(got, line) || strings.Contains(without, line) {

@@ -122,12 +122,13 @@ var (
 		expr.VerdictAccept: "accept", expr.VerdictDrop: "drop", expr.VerdictJump: "jump", expr.VerdictReturn: "return",
 	}
 	payloadNames = map[expr.Payload]string{
-		{Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}: "dport",
-		{Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1}: "type",
-		{Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}:  "saddr",
-		{Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}:  "daddr",
-		{Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 16}:  "saddr",
-		{Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 16}: "daddr",
+		{Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}:  "dport",
+		{Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1}:  "type",
+		{Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1}: "flags",
+		{Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}:   "saddr",
+		{Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}:   "daddr",
+		{Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 16}:   "saddr",
+		{Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 16}:  "daddr",
 	}
 )
 

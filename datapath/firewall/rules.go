@@ -36,7 +36,7 @@ func chains(c Config) []chain {
 		published(c), arriving(), local(),
 		postrouting(c),
 	}
-	if len(c.Overlay) > 0 && len(c.Cluster) > 0 {
+	if len(c.exempt()) > 0 {
 		list = append(list, passing(c), leaving(c))
 	}
 	return list
@@ -79,8 +79,13 @@ func base(name string, kind nftables.ChainType, hook *nftables.ChainHook, p *nft
 // the store and ssh above all, is not for them.
 func input(c Config) chain {
 	ch := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
-	ch.add("", iifNot(c.Bridge), accept())
+	others := iifNot(c.Bridge)
+	for _, name := range c.exempt() {
+		others = append(others, iifNot(name)...)
+	}
+	ch.add("", others, accept())
 	ch.add("", known(), accept())
+	machines(&ch, c)
 	// The bridge has route_localnet on, for answers to the machine's own calls; never for new ones.
 	ch.add("", destination(netip.MustParsePrefix("127.0.0.0/8")), drop())
 	ch.add("", protocol("icmp"), accept())
@@ -95,11 +100,29 @@ func input(c Config) chain {
 	return ch
 }
 
+// machines: what other machines themselves say is welcome, by their sources, which WireGuard vouches for; their workloads are
+// guests as this machine's are. Nothing of it is tracked, so an answer is what does not open a connection:
+// this machine may call workloads elsewhere by TCP, not by UDP.
+func machines(ch *chain, c Config) {
+	for _, name := range c.exempt() {
+		for _, own := range []netip.Prefix{c.V4, c.V6} {
+			ch.add("", iif(name), family(own.Addr().Is4()), gatewayOfAny(own), accept())
+		}
+		ch.add("", iif(name), protocol("tcp"), opensNothing(), accept())
+	}
+}
+
 // forward: workloads may go anywhere; to them comes what they asked for, what was published,
 // and the overlay. Without the last rule, a neighbour of the machine that sets a route would
 // reach every unpublished port.
 func forward(c Config) chain {
 	ch := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	for _, name := range c.exempt() {
+		// Nobody behind the bridge is this machine; where the packet arrives, its source is believed.
+		for _, own := range []netip.Prefix{c.V4, c.V6} {
+			ch.add("", iif(c.Bridge), oif(name), source(gateway(own)), drop())
+		}
+	}
 	ch.add("", oifNot(c.Bridge), accept())
 	ch.add("", iif(c.Bridge), accept())
 	ch.add("", known(), accept())

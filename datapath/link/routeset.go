@@ -97,6 +97,10 @@ func (k *Kernel) ensureStraight(l netlink.Link, to netip.Prefix, source netip.Ad
 	}
 	err := k.do(func() error { return change(&want) }, "%s dev %s", what, l.Attrs().Name)
 	if errors.Is(err, unix.EEXIST) {
+		now, listed := k.straight(l)
+		if made, ok := now[to]; listed == nil && ok && made.Src.Equal(want.Src) {
+			return nil // by another run, in between
+		}
 		return &ConflictError{"route " + to.String(), "another interface", "look at it with: ip route show " + to.String()}
 	}
 	return err

@@ -19,12 +19,16 @@ import (
 	"github.com/ployz/ployz/datapath/link/linktest"
 )
 
-// program is built once per test binary, into a folder that ends with the process's own temporary files.
+// folder is where the program was built, "" while it was not.
+var folder string
+
+// program is built once per test binary, by the first test that needs it.
 var program = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "ployz-wireguard-")
 	if err != nil {
 		return "", err
 	}
+	folder = dir
 	path := filepath.Join(dir, "ployz-wireguard")
 	build := exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), "build", "-o", path, "github.com/ployz/ployz/cmd/ployz-wireguard")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -35,8 +39,8 @@ var program = sync.OnceValues(func() (string, error) {
 
 // Clean removes the program that was built, at the end of a TestMain.
 func Clean() {
-	if path, err := program(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path)) // what is left is in the temporary folder
+	if folder != "" {
+		_ = os.RemoveAll(folder) // what is left is in the temporary folder
 	}
 }
 
@@ -102,6 +106,18 @@ func (p *Running) Kill() {
 func (p *Running) Crash() {
 	_ = p.command.Process.Kill()
 	p.wait()
+}
+
+// Freeze makes the process answer nobody, until the function that it returns is called.
+func (p *Running) Freeze() (thaw func()) {
+	p.t.Helper()
+	signal := func(s syscall.Signal) {
+		if err := p.command.Process.Signal(s); err != nil {
+			p.t.Error(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	return func() { signal(syscall.SIGCONT) }
 }
 
 // Stop ends the process as systemd does, and fails the test unless it ends well.

@@ -140,7 +140,7 @@ func (h *host) routeSecret() string { return filepath.Join(h.daemon.keys(), "rou
 
 func bridgeConfig(self machine.Identity) bridge.Config {
 	return bridge.Config{
-		Name: bridge.DefaultName, MTU: 1500,
+		Name: bridge.DefaultName, MTU: meshMTU,
 		V4: netip.PrefixFrom(self.Gateway4(), self.Subnet4.Bits()),
 		V6: netip.PrefixFrom(self.Overlay, self.Subnet6.Bits()),
 	}

@@ -183,7 +183,7 @@ func needOverlay() (string, *api.Error) {
 }
 
 func needPrograms() (string, *api.Error) {
-	for _, name := range []string{"ployz-nats", "ployz-gateway", "ployz-dns", "ployz-net", "runc"} {
+	for _, name := range []string{"ployz-nats", "ployz-gateway", "ployz-dns", "ployz-net", "ployz-wireguard", "runc"} {
 		if !exists(program(name)) {
 			return "incomplete", unfit(program(name), "it is not there").WithHint("install the package again: apt install --reinstall ployz")
 		}

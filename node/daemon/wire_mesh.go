@@ -26,7 +26,7 @@ import (
 // meshMTU fits WireGuard's packets into an underlay of 1500 bytes, over IPv6 too.
 const meshMTU = 1420
 
-func (d *Daemon) meshKeyFile() string { return filepath.Join(d.keys(), "mesh.key") }
+func (d *Daemon) meshKeyFile() string { return filepath.Join(d.keys(), "wireguard.key") }
 
 // meshOf is the device that a machine should have, for the peers that it is to know.
 func (d *Daemon) meshOf(self machine.Identity, peers []mesh.Peer) mesh.State {

@@ -143,8 +143,26 @@ func (s seats) Take(ctx context.Context, act *operation.Act, m machine.Member, r
 	if lost {
 		return nil
 	}
-	_, err = command[struct{}](ctx, s.daemon, m.ID, commandOf(act, verbUnseat), struct{}{})
-	return err
+	return s.insist(ctx, m.ID, commandOf(act, verbUnseat))
+}
+
+// insistPause is the pause between two tries of a command whose answer was lost.
+const insistPause = 500 * time.Millisecond
+
+// insist repeats a command whose answer was lost with the core that it stopped: the machine's edge and ours find
+// another voter within a second or two, and a repeated command gets the first answer.
+func (s seats) insist(ctx context.Context, id string, cmd coordination.Command) error {
+	for {
+		_, err := command[struct{}](ctx, s.daemon, id, cmd, struct{}{})
+		if code := api.CodeOf(err); code != api.CodeParticipantSilent && code != api.CodeParticipantAbsent {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(insistPause):
+		}
+	}
 }
 
 // seat starts a new core on this machine, under a name that none had: the time it was begun.

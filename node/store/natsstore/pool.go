@@ -1,13 +1,21 @@
 package natsstore
 
+import "slices"
+
 // UseCores names the voters' client addresses anew: who is asked about the group, and where the connection
-// goes the next time that it has to be made. The present one stays, as long as its server does.
+// goes. One to a server that is none of them moves at once, before that server ends.
 func (s *Store) UseCores(urls []string) error {
 	if s.core == nil {
 		return errNotConfigured
 	}
 	s.coreURLs.Store(&urls)
-	return s.core.nc.SetServerPool(urls)
+	if err := s.core.nc.SetServerPool(urls); err != nil {
+		return err
+	}
+	if at := s.core.nc.ConnectedUrl(); at != "" && !slices.Contains(urls, at) {
+		return s.core.nc.ForceReconnect()
+	}
+	return nil
 }
 
 // cores are the voters' client addresses, as last named.

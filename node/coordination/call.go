@@ -146,7 +146,7 @@ func (l *listener) silent(why string, cause error) error {
 // leave tells the machine to stop, and gives it a moment to say how far it came: an undo that
 // overtook its own step would find nothing to undo. A deadline it knows by itself.
 func (l *listener) leave(ctx context.Context) {
-	l.leaving = time.Now().Add(l.patience())
+	l.leaving = time.Now().Add(l.grace())
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return
 	}
@@ -159,6 +159,18 @@ func (l *listener) leave(ctx context.Context) {
 	if c, err := l.calls.send(detached, l.calls.envelope(detached, l.call.Audience, Command{Verb: cancel, Body: body})); err == nil {
 		c.Close() // its effect is the answer that we wait for
 	}
+}
+
+// grace is how long a leaving caller waits for the end. Who was never heard of is probably not there, and
+// a ping has no end to wait for.
+func (l *listener) grace() time.Duration {
+	switch {
+	case l.call.Command.Verb == Ping:
+		return 0
+	case l.number == 0:
+		return l.calls.beat()
+	}
+	return l.patience()
 }
 
 // hear takes one frame; done is true at the last one.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
@@ -57,43 +58,83 @@ func allOf(subject string, problems []*api.Error) error {
 func (c *change) resolveImages(ctx context.Context) {
 	for _, name := range slices.Sorted(maps.Keys(c.next.spec.Services)) {
 		service := c.next.spec.Services[name]
-		for _, m := range c.machines {
-			if m.silent != nil {
-				continue
-			}
-			digest, err := c.resolveOn(ctx, m.member.Name, service)
-			if err != nil {
-				e := *api.AsError(err)
-				e.Subject = "services." + name + ".image"
-				c.problems = append(c.problems, &e)
-				break
-			}
-			service.Digest = digest
+		if err := c.resolveImage(ctx, &service); err != nil {
+			e := *api.AsError(err)
+			e.Subject = "services." + name + ".image"
+			c.problems = append(c.problems, &e)
 		}
 		c.next.spec.Services[name] = service
 	}
 }
 
-func (c *change) resolveOn(ctx context.Context, machineName string, s api.Service) (string, error) {
-	m, err := c.kit.Participants.Participant(ctx, machineName)
-	if err != nil {
-		return "", err
+// resolveImage finds the digest, and then which machines lack it.
+func (c *change) resolveImage(ctx context.Context, service *api.Service) error {
+	var names []string
+	for _, m := range c.machines {
+		if m.silent == nil {
+			names = append(names, m.member.Name)
+		}
 	}
+	digest, err := c.firstDigest(ctx, names, *service)
+	if err != nil {
+		return err
+	}
+	service.Digest = digest
+	found, errs := c.resolveOn(ctx, names, *service)
+	for i, name := range names {
+		if errs[i] != nil {
+			return errs[i]
+		}
+		if found[i].Present {
+			continue
+		}
+		if c.absent[name] == nil {
+			c.absent[name] = map[string]bool{}
+		}
+		c.absent[name][found[i].Digest] = true
+	}
+	return nil
+}
+
+// firstDigest is what the first machine that knows the image says it is. One that was pushed to a single machine is
+// in no registry, so that the others do not know it by its name: they will get it from there.
+func (c *change) firstDigest(ctx context.Context, names []string, s api.Service) (string, error) {
+	if len(names) == 0 {
+		return "", nil // the silence is refused elsewhere
+	}
+	found, errs := c.resolveOn(ctx, names[:1], s)
+	if errs[0] == nil {
+		return found[0].Digest, nil
+	}
+	first := errs[0]
+	found, errs = c.resolveOn(ctx, names[1:], s)
+	for i, err := range errs {
+		if err == nil {
+			return found[i].Digest, nil
+		}
+	}
+	return "", first
+}
+
+// resolveOn asks machines at once: by digest once there is one, so that all get the same also while a tag moves.
+func (c *change) resolveOn(ctx context.Context, names []string, s api.Service) ([]Resolved, []error) {
 	reference := s.Image
 	if s.Digest != "" {
-		reference = pinned(s.Image, s.Digest) // one digest for all machines, also while a tag moves
+		reference = pinned(s.Image, s.Digest)
 	}
-	found, err := m.Resolve(ctx, reference, authFor(s.Image, c.auths))
-	if err != nil {
-		return "", err
+	found, errs := make([]Resolved, len(names)), make([]error, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		all.Go(func() {
+			m, err := c.kit.Participants.Participant(ctx, name)
+			if err == nil {
+				found[i], err = m.Resolve(ctx, reference, authFor(s.Image, c.auths))
+			}
+			errs[i] = err
+		})
 	}
-	if !found.Present {
-		if c.absent[machineName] == nil {
-			c.absent[machineName] = map[string]bool{}
-		}
-		c.absent[machineName][found.Digest] = true
-	}
-	return found.Digest, nil
+	all.Wait()
+	return found, errs
 }
 
 // fillConfigs replaces references to stored configs by their content.

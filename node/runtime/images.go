@@ -55,6 +55,24 @@ type Pull struct {
 	// Auth are the operator's credentials for the registry, passed with the request and never stored.
 	Auth     *RegistryAuth
 	Progress Progress
+	// Peers are machines that may have the image; a reference by digest is taken from them
+	// before the registry is asked.
+	Peers []Peer
+}
+
+// Peer is another machine's image store, reached over the overlay. Its bytes are trusted as far as their
+// digest goes.
+type Peer interface {
+	// Blob reads a blob from an offset on; the reader ends with the blob, or where the way broke.
+	// Errors: image.not-found; any other may pass when tried again.
+	Blob(ctx context.Context, digest string, offset int64) (io.ReadCloser, error)
+}
+
+// Blobs is what an image store hands out to peers.
+type Blobs interface {
+	// OpenBlob opens a stored blob: a manifest, a config, a layer. Errors: image.not-found,
+	// image.bad-reference.
+	OpenBlob(digest string) (io.ReadSeekCloser, error)
 }
 
 // RegistryAuth is one registry's credentials.

@@ -32,7 +32,7 @@ type Bus struct {
 }
 
 // beat is short, so that silence is soon heard.
-const beat = 100 * time.Millisecond
+const beat = 200 * time.Millisecond
 
 // Run runs the suite. open may return the same bus every time.
 func Run(t *testing.T, open func(t *testing.T) Bus) {
@@ -132,7 +132,7 @@ const counted = 500
 func (b *bench) said() json.RawMessage { return json.RawMessage(strconv.FormatInt(b.acted.Load(), 10)) }
 
 func (b *bench) large(context.Context, coordination.Command, func(json.RawMessage)) (json.RawMessage, error) {
-	return json.Marshal(strings.Repeat("x", 3<<20))
+	return json.Marshal(strings.Repeat("x", 3<<19))
 }
 
 func (b *bench) act(context.Context, coordination.Command, func(json.RawMessage)) (json.RawMessage, error) {
@@ -247,7 +247,7 @@ func large(t *testing.T, b *bench) {
 	must(t, err)
 	var text string
 	must(t, json.Unmarshal(body, &text))
-	if len(text) != 3<<20 {
+	if len(text) != 3<<19 {
 		t.Errorf("%d bytes came", len(text))
 	}
 	_, err = b.call(t, command("test.echo", strings.Repeat("x", 2<<20)))

@@ -84,6 +84,9 @@ func (i *Images) Import(ctx context.Context, reference string, archive io.Reader
 
 // Resolve implements runtime.Images.
 func (i *Images) Resolve(ctx context.Context, reference string, auth *runtime.RegistryAuth) (string, error) {
+	if _, digest, fixed := strings.Cut(reference, "@"); fixed {
+		return digest, nil
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if image, ok := i.registry[reference]; ok {

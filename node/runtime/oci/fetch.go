@@ -21,7 +21,7 @@ const fetchAttempts = 4
 
 // fetch makes sure that the blob is in the store. Whoever comes second, in this program or another,
 // waits and finds it there.
-func (c *connection) fetch(ctx context.Context, d v1.Descriptor, progress runtime.Progress) error {
+func (c connection) fetch(ctx context.Context, d v1.Descriptor, progress runtime.Progress) error {
 	unlock, err := c.store.lock(ctx, stripe(d.Digest), true)
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func (c *connection) fetch(ctx context.Context, d v1.Descriptor, progress runtim
 }
 
 // download tries until the blob is whole, continuing where the last try broke off.
-func (c *connection) download(ctx context.Context, p *partial, progress runtime.Progress) error {
+func (c connection) download(ctx context.Context, p *partial, progress runtime.Progress) error {
 	delay := c.store.opts.RetryDelay
 	for failures := 0; ; {
 		if p.size > 0 && p.size == p.want.Size {
@@ -67,14 +67,14 @@ func (c *connection) download(ctx context.Context, p *partial, progress runtime.
 	}
 }
 
-func (c *connection) downloadError(ctx context.Context, err error) error {
+func (c connection) downloadError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return registryError(c.ref, err)
+	return c.failed(err)
 }
 
 // worthRetrying leaves alone what another try cannot mend: our own refusals, and clear answers.
@@ -91,7 +91,7 @@ func worthRetrying(err error) bool {
 }
 
 // downloadOnce asks for what is missing and appends what comes.
-func (c *connection) downloadOnce(ctx context.Context, p *partial, progress runtime.Progress) error {
+func (c connection) downloadOnce(ctx context.Context, p *partial, progress runtime.Progress) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch := time.AfterFunc(c.store.opts.StallTimeout, func() { cancel(errStalled) })
@@ -103,22 +103,15 @@ func (c *connection) downloadOnce(ctx context.Context, p *partial, progress runt
 	return err
 }
 
-var errStalled = errors.New("the registry sent nothing")
+var errStalled = errors.New("nothing arrived")
 
-func (c *connection) request(ctx context.Context, p *partial, progress runtime.Progress, watch *time.Timer) error {
-	headers := map[string]string{}
-	if p.size > 0 {
-		headers["Range"] = fmt.Sprintf("bytes=%d-", p.size)
-	}
-	resp, err := c.get(ctx, http.MethodGet, c.url("blobs", string(p.want.Digest)), headers)
+func (c connection) request(ctx context.Context, p *partial, progress runtime.Progress, watch *time.Timer) error {
+	opened, err := c.blob(ctx, p)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	if err := accept(resp, p); err != nil {
-		return err
-	}
-	body := &meter{r: resp.Body, p: p, progress: progress, alive: func() { watch.Reset(c.store.opts.StallTimeout) }}
+	defer opened.Close()
+	body := &meter{r: opened, p: p, progress: progress, alive: func() { watch.Reset(c.store.opts.StallTimeout) }}
 	if _, err := io.Copy(p, body); err != nil {
 		return err
 	}

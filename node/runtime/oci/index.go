@@ -29,7 +29,7 @@ type record struct {
 	Index digest.Digest `json:"index,omitempty"`
 	// References are full names. Empty once newer images took them all.
 	References []string `json:"references"`
-	// Origin is "registry" or "archive".
+	// Origin is "registry", "archive" or "machine".
 	Origin string    `json:"origin"`
 	Added  time.Time `json:"added"`
 }

@@ -70,6 +70,9 @@ func (s *Store) needed(images []record) (map[string]bool, error) {
 		for _, d := range p.blobs() {
 			needed[d.Encoded()] = true
 		}
+		if r.Index != "" {
+			needed[r.Index.Encoded()] = true // for peers; an older store has none
+		}
 		for _, c := range p.chain {
 			needed[shortName(c)] = true
 		}

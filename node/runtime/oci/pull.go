@@ -2,6 +2,7 @@ package oci
 
 import (
 	"context"
+	"io"
 	"sync"
 	"time"
 
@@ -56,17 +57,45 @@ func (s *Store) present(ctx context.Context, reference string) (runtime.Image, e
 }
 
 func (s *Store) pull(ctx context.Context, ref name.Reference, pull runtime.Pull) (runtime.Image, error) {
-	progress := oneAtATime(pull.Progress)
+	pull.Progress = oneAtATime(pull.Progress)
 	unlock, err := s.lock(ctx, storeLock, false)
 	if err != nil {
 		return runtime.Image{}, err
 	}
 	defer unlock()
-	c, err := s.connect(ctx, ref, pull.Auth)
-	if err != nil {
-		return runtime.Image{}, err
+	img, elsewhere := s.pullFromPeers(ctx, ref, pull)
+	if elsewhere == nil || ctx.Err() != nil || api.CodeOf(elsewhere) == api.CodeImageDiskFull {
+		return img, elsewhere
 	}
-	defer c.close()
+	r, err := s.connect(ctx, ref, pull.Auth)
+	if err != nil {
+		return runtime.Image{}, alsoFailed(err, elsewhere)
+	}
+	defer r.close()
+	img, err = s.pullFrom(ctx, connection{s, ref, r}, pull.Progress)
+	return img, alsoFailed(err, elsewhere)
+}
+
+// source is where an image comes from: a registry, or other machines.
+type source interface {
+	// manifest returns a manifest or index by tag or digest; by digest, it is checked.
+	manifest(ctx context.Context, id string) ([]byte, error)
+	// blob opens a blob where the partial ends; it resets one that cannot be continued.
+	blob(ctx context.Context, p *partial) (io.ReadCloser, error)
+	// failed types an error of the source.
+	failed(err error) error
+	// origin is the word for it in the index.
+	origin() string
+}
+
+// connection is an image on its way from a source into the store.
+type connection struct {
+	store *Store
+	ref   name.Reference
+	source
+}
+
+func (s *Store) pullFrom(ctx context.Context, c connection, progress runtime.Progress) (runtime.Image, error) {
 	rec, p, err := c.resolve(ctx, progress)
 	if err != nil {
 		return runtime.Image{}, err
@@ -74,19 +103,20 @@ func (s *Store) pull(ctx context.Context, ref name.Reference, pull runtime.Pull)
 	if err := c.fetchLayers(ctx, p, progress); err != nil {
 		return runtime.Image{}, err
 	}
-	rec.Origin, rec.Added = "registry", time.Now().UTC()
-	if err := s.changeIndex(ctx, func(f *indexFile) { f.add(rec, ref.Name()) }); err != nil {
+	rec.Origin, rec.Added = c.origin(), time.Now().UTC()
+	if err := s.changeIndex(ctx, func(f *indexFile) { f.add(rec, c.ref.Name()) }); err != nil {
 		return runtime.Image{}, err
 	}
-	return s.image(ref.String(), p), nil
+	return s.image(c.ref.String(), p), nil
 }
 
 // resolve follows the reference to this machine's manifest and fetches its config.
-func (c *connection) resolve(ctx context.Context, progress runtime.Progress) (record, parts, error) {
+func (c connection) resolve(ctx context.Context, progress runtime.Progress) (record, parts, error) {
 	var rec record
+	var index []byte
 	id := c.ref.Identifier()
 	for range maxNesting {
-		body, _, err := c.manifest(ctx, id)
+		body, err := c.manifest(ctx, id)
 		if err != nil {
 			return rec, parts{}, err
 		}
@@ -97,10 +127,13 @@ func (c *connection) resolve(ctx context.Context, progress runtime.Progress) (re
 		if m.Config != nil {
 			rec.Digest = digest.FromBytes(body)
 			p, err := c.complete(ctx, body, m, progress)
+			if err == nil && index != nil {
+				_, err = c.store.putBlob(index) // so that a peer who asks by its digest can check the choice
+			}
 			return rec, p, err
 		}
 		if rec.Index == "" {
-			rec.Index = digest.FromBytes(body)
+			rec.Index, index = digest.FromBytes(body), body
 		}
 		chosen, err := c.store.choose(m.Manifests, c.ref.Name())
 		if err != nil {
@@ -112,7 +145,7 @@ func (c *connection) resolve(ctx context.Context, progress runtime.Progress) (re
 }
 
 // complete stores manifest and config. Nothing is written for an image that is refused.
-func (c *connection) complete(ctx context.Context, body []byte, m content, progress runtime.Progress) (parts, error) {
+func (c connection) complete(ctx context.Context, body []byte, m content, progress runtime.Progress) (parts, error) {
 	if err := m.check(c.ref.Name()); err != nil {
 		return parts{}, err
 	}
@@ -127,7 +160,7 @@ func (c *connection) complete(ctx context.Context, body []byte, m content, progr
 
 // fetchLayers downloads several layers at once and unpacks each as soon as it and those below it
 // are there.
-func (c *connection) fetchLayers(ctx context.Context, p parts, progress runtime.Progress) error {
+func (c connection) fetchLayers(ctx context.Context, p parts, progress runtime.Progress) error {
 	if err := c.store.needs(c.store.missingBytes(p.manifest.Layers)); err != nil {
 		return err
 	}

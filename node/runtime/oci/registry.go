@@ -22,16 +22,20 @@ import (
 // maxManifest is what registries themselves allow for a manifest.
 const maxManifest = 4 << 20
 
-// connection is an authenticated way to one repository.
-type connection struct {
+// registry is a source: an authenticated way to one repository.
+type registry struct {
 	store  *Store
 	ref    name.Reference
 	client *http.Client
 	close  func()
 }
 
+func (c *registry) origin() string { return "registry" }
+
+func (c *registry) failed(err error) error { return registryError(c.ref, err) }
+
 // connect finds out how the registry wants to be spoken to, and signs in.
-func (s *Store) connect(ctx context.Context, ref name.Reference, auth *runtime.RegistryAuth) (*connection, error) {
+func (s *Store) connect(ctx context.Context, ref name.Reference, auth *runtime.RegistryAuth) (*registry, error) {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.TLSClientConfig = &tls.Config{RootCAs: s.opts.RootCAs, MinVersion: tls.VersionTLS12}
 	base.ResponseHeaderTimeout = s.opts.StallTimeout
@@ -41,7 +45,7 @@ func (s *Store) connect(ctx context.Context, ref name.Reference, auth *runtime.R
 		base.CloseIdleConnections()
 		return nil, registryError(ref, err)
 	}
-	return &connection{store: s, ref: ref, client: &http.Client{Transport: rt}, close: base.CloseIdleConnections}, nil
+	return &registry{store: s, ref: ref, client: &http.Client{Transport: rt}, close: base.CloseIdleConnections}, nil
 }
 
 // authenticator turns the request's credentials into the registry client's. The user name
@@ -102,38 +106,60 @@ func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	return g.inner.RoundTrip(r)
 }
 
-// manifest fetches a manifest or index by tag or digest, and checks a digest.
-func (c *connection) manifest(ctx context.Context, id string) ([]byte, string, error) {
+// manifest implements source: it fetches by tag or digest, and checks a digest.
+func (c *registry) manifest(ctx context.Context, id string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.store.opts.StallTimeout)
 	defer cancel()
 	resp, err := c.get(ctx, http.MethodGet, c.url("manifests", id), map[string]string{"Accept": accepted})
 	if err != nil {
-		return nil, "", registryError(c.ref, err)
+		return nil, registryError(c.ref, err)
 	}
 	defer resp.Body.Close()
 	if err := transport.CheckError(resp, http.StatusOK); err != nil {
-		return nil, "", registryError(c.ref, err)
+		return nil, registryError(c.ref, err)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
 	if err != nil {
-		return nil, "", registryError(c.ref, err)
+		return nil, registryError(c.ref, err)
 	}
 	if len(body) > maxManifest {
-		return nil, "", api.Errorf(api.CodeImageMedia, "the manifest is larger than %s", size(maxManifest)).About(c.ref.Name())
+		return nil, api.Errorf(api.CodeImageMedia, "the manifest is larger than %s", size(maxManifest)).About(c.ref.Name())
 	}
-	if want, err := digest.Parse(id); err == nil && digest.FromBytes(body) != want {
-		p := partial{want: v1.Descriptor{Digest: want}}
-		return nil, "", p.mismatch("the manifest's bytes hash to %s", digest.FromBytes(body))
-	}
-	return body, resp.Header.Get("Content-Type"), nil
+	return body, checkManifest(body, id)
 }
 
-func (c *connection) url(kind, id string) string {
+// checkManifest holds a manifest against the digest it was asked for by.
+func checkManifest(body []byte, id string) error {
+	if want, err := digest.Parse(id); err == nil && digest.FromBytes(body) != want {
+		p := partial{want: v1.Descriptor{Digest: want}}
+		return p.mismatch("the manifest's bytes hash to %s", digest.FromBytes(body))
+	}
+	return nil
+}
+
+// blob implements source.
+func (c *registry) blob(ctx context.Context, p *partial) (io.ReadCloser, error) {
+	headers := map[string]string{}
+	if p.size > 0 {
+		headers["Range"] = fmt.Sprintf("bytes=%d-", p.size)
+	}
+	resp, err := c.get(ctx, http.MethodGet, c.url("blobs", string(p.want.Digest)), headers)
+	if err != nil {
+		return nil, err
+	}
+	if err := accept(resp, p); err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+func (c *registry) url(kind, id string) string {
 	repo := c.ref.Context()
 	return "https://" + repo.RegistryStr() + "/v2/" + repo.RepositoryStr() + "/" + kind + "/" + id
 }
 
-func (c *connection) get(ctx context.Context, method, url string, headers map[string]string) (*http.Response, error) {
+func (c *registry) get(ctx context.Context, method, url string, headers map[string]string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return nil, err
@@ -171,7 +197,7 @@ func (s *Store) Resolve(ctx context.Context, reference string, auth *runtime.Reg
 		return string(d), nil
 	}
 	// The header is optional in the protocol; the bytes tell as well.
-	body, _, err := c.manifest(ctx, ref.Identifier())
+	body, err := c.manifest(ctx, ref.Identifier())
 	return string(digest.FromBytes(body)), err
 }
 

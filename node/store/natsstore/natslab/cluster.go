@@ -183,13 +183,13 @@ func (c *Cluster) must(err error) {
 }
 
 // Refound founds a new generation's core on one machine, the only voter from then on, and has every
-// edge that runs follow it. The old cores must be down; the machine's own is retired.
+// edge that runs follow it. The old cores must be down, and are retired.
 func (c *Cluster) Refound(m *Machine) {
 	c.t.Helper()
-	c.must(natsstore.RetireCore(m.CoreConfig.StoreDir))
-	m.incarnation++
 	c.Voters = []*Machine{m}
 	for _, one := range c.Machines {
+		c.must(natsstore.RetireCore(one.CoreConfig.StoreDir))
+		one.incarnation++
 		one.CoreConfig.Generation++
 		one.EdgeConfig.Generation++
 	}

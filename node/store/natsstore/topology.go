@@ -176,7 +176,7 @@ func members(g groupReport, reporter string, names map[string]string) []Voter {
 		}
 		v.Answers = names[v.Peer] != ""
 		if v.Online = v.Answers; g.Leader == reporter {
-			v.Online = !p.Offline && p.Active < followerSilence
+			v.Online = !p.Offline && p.heard(v.Answers)
 		} else {
 			v.Current = v.Leads && v.Answers // only the leader knows who follows it
 		}
@@ -216,6 +216,11 @@ func copies(visits []visit[coreReport], names map[string]string) []Copies {
 	}
 	slices.SortFunc(out, func(a, b Copies) int { return strings.Compare(a.Stream, b.Stream) })
 	return out
+}
+
+// heard says that a leader hears from its follower. A new leader that never did says 0.
+func (p peerReport) heard(answers bool) bool {
+	return p.Active < followerSilence && (p.Active > 0 || p.Current || answers)
 }
 
 func (g groupReport) changing() bool {

@@ -198,3 +198,14 @@ func (c *Cluster) Refound(m *Machine) {
 	m.Core.Start()
 	c.reload(c.Machines, (*Machine).ReloadEdge)
 }
+
+// RotateRouteSecret gives every voter a new secret, and reloads one after the other.
+func (c *Cluster) RotateRouteSecret() {
+	c.t.Helper()
+	secret, err := natsstore.NewRouteSecret()
+	c.must(err)
+	for _, v := range c.Voters {
+		c.must(natsstore.InstallRouteSecret(v.path("route.secret"), secret))
+	}
+	c.reload(c.Voters, (*Machine).ReloadCore)
+}

@@ -33,7 +33,6 @@ const (
 // Numbers of JetStream's errors that mean something to a writer.
 const (
 	errWrongLast         = 10071 // a guard did not hold
-	errWrongLastID       = 10070
 	errWrongLastConstant = 10164 // a guard did not hold: another write of the subject is in flight
 	errDuplicateInBatch  = 10201 // the batch was committed before
 	errDuplicateInFlight = 10158 // the same ID is being written
@@ -174,28 +173,55 @@ func (s *Store) ack(ctx context.Context, m *nats.Msg) (pubAck, error) {
 // recognised before its guards are judged; a single message, on a stream of one replica, after.
 func (s *Store) settle(ctx context.Context, msgs []*nats.Msg) (pubAck, error) {
 	ack, err := s.publish(ctx, msgs)
-	retried := isAPIError(err, errDuplicateInBatch)
-	if !retried && !(len(msgs) == 1 && isAPIError(err, errWrongLast)) {
+	last := msgs[len(msgs)-1]
+	switch {
+	case isAPIError(err, errDuplicateInBatch):
+	case len(msgs) == 1 && isAPIError(err, errWrongLast):
+		_, seen := s.publish(ctx, []*nats.Msg{probe(last, headerBatchID, nuid.Next(), headerBatchSeq, "1", headerBatchCommit, "1")})
+		if isAPIError(seen, errWrongLast, errWrongLastConstant) {
+			return ack, err // the server never saw this ID: the guard's refusal stands
+		}
+		if !isAPIError(seen, errDuplicateInBatch) {
+			return ack, fmt.Errorf("%w: whether it was sent before is not known: %v", errSilent, seen)
+		}
+	default:
 		return ack, err
 	}
-	first, unknown := s.original(ctx, msgs[len(msgs)-1])
-	switch {
-	case unknown == nil:
+	first, unknown := s.original(ctx, last)
+	if unknown == nil {
 		return first, nil
-	case !retried && isAPIError(unknown, errWrongLastID):
-		return ack, err // the server never saw this ID: the guard's refusal stands
 	}
 	return first, fmt.Errorf("%w: it was sent before, and its revision is not known: %v", errSilent, unknown)
 }
 
-// original asks with which sequence a message was stored before, by sending its ID again. The
-// server recognises it and answers with the first sequence; should it not, the guard that no
-// message can satisfy keeps this one out. Of all guards only this one is judged after the ID.
+// impossible is a revision that no subject has.
+const impossible = "4611686018427387904"
+
+// probe is a message of the same ID that no state of the stream lets through.
+func probe(last *nats.Msg, headers ...string) *nats.Msg {
+	m := nats.NewMsg(last.Subject)
+	m.Header.Set(headerMsgID, last.Header.Get(headerMsgID))
+	m.Header.Set(headerExpect, impossible)
+	for i := 0; i < len(headers); i += 2 {
+		m.Header.Set(headers[i], headers[i+1])
+	}
+	return m
+}
+
+// original asks with which sequence a message was stored before, by sending its ID again. The ID must
+// be known to the server. A replicated stream recognises it before it judges the guard; a stream of
+// one replica judges that guard first, and only the one on the last ID afterwards.
+//
+// That guard must never reach a replicated stream with an ID that is not known: the leader does not
+// judge it before it replicates the message, every replica then takes its refusal for a failed
+// write, and the stream stands still on all of them until they are restarted (2.15.2).
 func (s *Store) original(ctx context.Context, last *nats.Msg) (pubAck, error) {
-	probe := nats.NewMsg(last.Subject)
-	probe.Header.Set(headerMsgID, last.Header.Get(headerMsgID))
-	probe.Header.Set(headerExpectID, "no message has this ID "+nuid.Next())
-	a, err := s.ack(ctx, probe)
+	a, err := s.ack(ctx, probe(last))
+	if isAPIError(err, errWrongLast, errWrongLastConstant) {
+		m := probe(last, headerExpectID, "no message has this ID "+nuid.Next())
+		m.Header.Del(headerExpect)
+		a, err = s.ack(ctx, m)
+	}
 	if err == nil && !a.Duplicate {
 		err = fmt.Errorf("the question was stored, at %d", a.Sequence)
 	}

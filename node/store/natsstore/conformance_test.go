@@ -24,6 +24,24 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, func(*testing.T) storetest.World { return world })
 }
 
+// TestConformanceOfThreeVoters runs the suite where every write is replicated: guards, retries and
+// refusals are judged by other code of the server there.
+func TestConformanceOfThreeVoters(t *testing.T) {
+	c := natslab.StartCluster(t, 3)
+	c.Promote(c.Machines[1])
+	c.Promote(c.Machines[2])
+	m := c.Machines[1]
+	s := m.Open()
+	ready(t, s)
+	world := storetest.World{
+		Facts: s.Facts(), View: s.View(), Log: s.Log(), Pass: time.Sleep,
+		Small:  func(t *testing.T) storetest.World { return small(t, m) },
+		Broken: func(t *testing.T, code api.Code) storetest.World { return broken(t, m, code) },
+	}
+	storetest.Run(t, func(*testing.T) storetest.World { return world })
+	mustPut(t, s, "after", "all of it") // a replicated stream can be stopped by what it is sent
+}
+
 // TestMirrorLog runs no suite: the ledger's mirror lags by design. It must show what the core has.
 func TestMirrorLog(t *testing.T) {
 	m := natslab.Start(t)

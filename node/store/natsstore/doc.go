@@ -27,8 +27,9 @@
 //
 //   - On a stream of one replica a single message's guard is judged before its ID: a retry of a
 //     committed write is told "wrong sequence". So a refusal of a single message is checked once
-//     more by its ID alone, under a guard that no message can satisfy and that is judged after it.
-//     Batches are recognised first.
+//     more by its ID, in a batch of one that no state lets through: in batches, IDs come first.
+//   - A guard on the last message's ID stops a replicated stream for good (Store.original tells how).
+//     Nothing may send one there.
 //   - A wildcard guard is not compared with writes in flight on replicated streams; with one
 //     replica there are none, and 200 races of 200 were decided rightly. Nothing here guards by one.
 //   - A batch on one replica is made whole again after a crash from a staging folder. Killing the

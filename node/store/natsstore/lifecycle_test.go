@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -140,3 +141,8 @@ func wantVoters(t *testing.T, s *natsstore.Store, n int) {
 		}
 	}
 }
+
+const (
+	pause  = syscall.SIGSTOP
+	resume = syscall.SIGCONT
+)

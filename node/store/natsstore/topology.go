@@ -16,7 +16,8 @@ import (
 // Topology is what the cores say of themselves at one moment. It is an observation: looked up when
 // something is decided or shown, never stored.
 type Topology struct {
-	// Leader is the voter that leads the group; "" without a quorum.
+	// Leader is the voter that leads the group; "" without a quorum, and where it does not answer us,
+	// since nobody else knows who follows it.
 	Leader string `json:"leader,omitempty"`
 	// Quorum is how many voters must be there for anything to be written.
 	Quorum int `json:"quorum"`
@@ -85,8 +86,9 @@ type coreReport struct {
 
 type metaReport struct {
 	groupReport
-	Size   int  `json:"cluster_size"`
-	Rescue bool `json:"rescue"`
+	Size         int  `json:"cluster_size"`
+	QuorumNeeded int  `json:"quorum_needed"`
+	Rescue       bool `json:"rescue"`
 }
 
 type groupReport struct {
@@ -142,10 +144,13 @@ func assemble(visits []visit[coreReport]) (Topology, bool) {
 	}
 	meta := visits[best].answer.Meta
 	t.Leader, t.Quorum = meta.Leader, meta.Size/2+1
+	if meta.Rescue {
+		t.Quorum = meta.QuorumNeeded
+	}
 	t.Voters = members(meta.groupReport, visits[best].server.Name, names)
 	t.Streams = copies(visits, names)
-	if online(t.Voters) < t.Quorum {
-		t.Leader = "" // it has not noticed yet, or is about to
+	if names[PeerID(t.Leader)] == "" || online(t.Voters) < t.Quorum {
+		t.Leader = "" // followers believe in a dead leader for up to nine seconds, and it in dead followers for ten
 	}
 	return t, true
 }
@@ -170,7 +175,11 @@ func members(g groupReport, reporter string, names map[string]string) []Voter {
 			v.Name = names[v.Peer] // the server puts a sentence where it knows no name
 		}
 		v.Answers = names[v.Peer] != ""
-		v.Online = !p.Offline && p.Active < followerSilence || g.Leader == "" && v.Answers
+		if v.Online = v.Answers; g.Leader == reporter {
+			v.Online = !p.Offline && p.heard(v.Answers)
+		} else {
+			v.Current = v.Leads && v.Answers // only the leader knows who follows it
+		}
 		out = append(out, v)
 	}
 	if self := PeerID(reporter); !slices.ContainsFunc(out, func(v Voter) bool { return v.Peer == self }) {
@@ -200,13 +209,18 @@ func copies(visits []visit[coreReport], names map[string]string) []Copies {
 	}
 	var out []Copies
 	for _, c := range best {
-		if online(c.Replicas) < len(c.Replicas)/2+1 {
+		if names[PeerID(c.Leader)] == "" || online(c.Replicas) < len(c.Replicas)/2+1 {
 			c.Leader = ""
 		}
 		out = append(out, c)
 	}
 	slices.SortFunc(out, func(a, b Copies) int { return strings.Compare(a.Stream, b.Stream) })
 	return out
+}
+
+// heard says that a leader hears from its follower. A new leader that never did says 0.
+func (p peerReport) heard(answers bool) bool {
+	return p.Active < followerSilence && (p.Active > 0 || p.Current || answers)
 }
 
 func (g groupReport) changing() bool {

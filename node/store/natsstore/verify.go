@@ -107,3 +107,53 @@ func sameDigest(core, edge Digest) error {
 	e := unsafe("the mirror", "its history", seen, want)
 	return e.WithHint("the mirror follows another history: rebuild it (EnsureMirrors after removing it)")
 }
+
+// NamedDigest is one copy's digest with whose it is: a machine's mirror, or a voter's core.
+type NamedDigest struct {
+	Name   string `json:"name"`
+	Digest Digest `json:"digest"`
+}
+
+// OddOnes compares the copies that reached the same revision of the same generation, and returns those
+// that disagree with most of their like. Where no side has more, all of them are odd: nobody can say
+// which is right. A copy alone at its revision is not judged: let it catch up, and ask again. It is pure.
+func OddOnes(copies []NamedDigest) []NamedDigest {
+	type place struct {
+		generation uint64
+		last       store.Revision
+	}
+	sides := map[place]map[Digest]int{}
+	for _, c := range copies {
+		at := place{c.Digest.Generation, c.Digest.Last}
+		if sides[at] == nil {
+			sides[at] = map[Digest]int{}
+		}
+		sides[at][c.Digest]++
+	}
+	var out []NamedDigest
+	for _, c := range copies {
+		like := sides[place{c.Digest.Generation, c.Digest.Last}]
+		if len(like) > 1 && c.Digest != majority(like) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// majority is the digest that more copies have than any other, or none.
+func majority(sides map[Digest]int) Digest {
+	var best Digest
+	most, tied := 0, false
+	for d, n := range sides {
+		switch {
+		case n > most:
+			best, most, tied = d, n, false
+		case n == most:
+			tied = true
+		}
+	}
+	if tied {
+		return Digest{}
+	}
+	return best
+}

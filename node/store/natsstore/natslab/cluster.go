@@ -183,13 +183,13 @@ func (c *Cluster) must(err error) {
 }
 
 // Refound founds a new generation's core on one machine, the only voter from then on, and has every
-// edge that runs follow it. The old cores must be down; the machine's own is retired.
+// edge that runs follow it. The old cores must be down, and are retired.
 func (c *Cluster) Refound(m *Machine) {
 	c.t.Helper()
-	c.must(natsstore.RetireCore(m.CoreConfig.StoreDir))
-	m.incarnation++
 	c.Voters = []*Machine{m}
 	for _, one := range c.Machines {
+		c.must(natsstore.RetireCore(one.CoreConfig.StoreDir))
+		one.incarnation++
 		one.CoreConfig.Generation++
 		one.EdgeConfig.Generation++
 	}
@@ -197,4 +197,15 @@ func (c *Cluster) Refound(m *Machine) {
 	m.Found()
 	m.Core.Start()
 	c.reload(c.Machines, (*Machine).ReloadEdge)
+}
+
+// RotateRouteSecret gives every voter a new secret, and reloads one after the other.
+func (c *Cluster) RotateRouteSecret() {
+	c.t.Helper()
+	secret, err := natsstore.NewRouteSecret()
+	c.must(err)
+	for _, v := range c.Voters {
+		c.must(natsstore.InstallRouteSecret(v.path("route.secret"), secret))
+	}
+	c.reload(c.Voters, (*Machine).ReloadCore)
 }

@@ -31,6 +31,7 @@ func TestFaults(t *testing.T) {
 		{"delay", delayIsCounted},
 		{"loss", lossLosesSome},
 		{"reboot", delaySurvivesReboot},
+		{"commands", commandsShowWhatIs},
 		{"refusals", faultRefusalsAreTyped},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -70,6 +71,9 @@ func partitionCutsBothWays(t *testing.T, lab *labtest.Lab) {
 	wantReach(t, lab, "m1 m3", "", "m3 m2", "", "m1 m2", everything, "client m3", everything)
 	if known := lab.Run("m1", "ip", "neigh"); strings.Contains(known, "10.90.0.3 dev eth0 lladdr") || strings.Contains(known, "::3 dev eth0 lladdr") {
 		t.Errorf("neighbours are still found through the partition:\n%s", known)
+	}
+	if got := lab.Dropped(); got < 4 {
+		t.Errorf("the partition counted %d packets", got)
 	}
 	if got := lab.Faults(); !slices.Equal(got, []string{"partition m1,m2 m3"}) {
 		t.Errorf("the lab shows %q", got)

@@ -14,8 +14,14 @@
 //     $PLOYZ_DEV_STATE, which must be on a real file system), and the lock under
 //     /run/ployz-dev/NAME.
 //
+// Its underlay can be made bad: Partition and BlockProtocol are rules of nftables at the bridge, Delay is
+// a process in the place of a cable. Both live in the lab's network namespace and cgroup tree, so that
+// they are observed there and end with them. PowerCut ends a machine, and with disk images also loses
+// what it had not synced to /var/lib/ployz.
+//
 // It needs root, systemd-nspawn (Debian: systemd-container), dbus, util-linux and iproute2, and a
-// mounted cgroup v2 tree with cgroup.kill (Linux 5.14). The host's PID 1 may be anything. Addresses
+// mounted cgroup v2 tree with cgroup.kill (Linux 5.14); for faults and NAT also nftables with the bridge
+// family, and for disk images e2fsprogs. The host's PID 1 may be anything. Addresses
 // are the same in every lab, as each lab has a network of its own; there is no way out of it.
 //
 // A lab must never touch the host's network, its mounts as others see them, or any process that

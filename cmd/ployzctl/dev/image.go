@@ -2,6 +2,7 @@ package dev
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -62,7 +63,7 @@ func (l *lab) stopDisk(mounts cgroupMounts, machine string) (release func() erro
 	}
 	if err := shutDown(root); err != nil {
 		root.Close()
-		return nil, fmt.Errorf("stopping the disk of %s: %w", machine, err)
+		return nil, errors.Join(fmt.Errorf("stopping the disk of %s: %w", machine, err), thaw(l.cgroup(mounts, machine)))
 	}
 	return func() error {
 		root.Close()
@@ -115,6 +116,11 @@ func freeze(folder string) error {
 		return strings.Contains(string(text), "frozen 1"), err
 	})
 	return nil
+}
+
+// thaw lets processes go on that nobody killed after all.
+func thaw(folder string) error {
+	return os.WriteFile(filepath.Join(folder, "cgroup.freeze"), []byte("0"), 0)
 }
 
 // shutDown stops a file system for good, with nothing of what it holds back written: ext4's own way to

@@ -150,3 +150,15 @@ func (l *Lab) Readdress(machine, address string) {
 	l.t.Helper()
 	l.must(dev.Readdress(l.t.Context(), l.Name, machine, address))
 }
+
+// Dropped counts the packets that partitions and blocks swallowed since they were made.
+func (l *Lab) Dropped() int {
+	l.t.Helper()
+	found, err := dev.Inspect(l.Name)
+	l.must(err)
+	dropped := 0
+	for _, f := range found.Faults {
+		dropped += f.Dropped
+	}
+	return dropped
+}

@@ -25,12 +25,14 @@ func TestFaults(t *testing.T) {
 		test func(*testing.T, *labtest.Lab)
 	}{
 		{"partition", partitionCutsBothWays},
+		{"partition under load", partitionSparesTheOthers},
 		{"one way", oneWayIsOneWay},
 		{"client", clientIsCutOff},
 		{"block", blockTakesOneProtocol},
 		{"delay", delayIsCounted},
 		{"loss", lossLosesSome},
 		{"reboot", delaySurvivesReboot},
+		{"commands", commandsShowWhatIs},
 		{"refusals", faultRefusalsAreTyped},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -71,8 +73,24 @@ func partitionCutsBothWays(t *testing.T, lab *labtest.Lab) {
 	if known := lab.Run("m1", "ip", "neigh"); strings.Contains(known, "10.90.0.3 dev eth0 lladdr") || strings.Contains(known, "::3 dev eth0 lladdr") {
 		t.Errorf("neighbours are still found through the partition:\n%s", known)
 	}
+	if got := lab.Dropped(); got < 4 {
+		t.Errorf("the partition counted %d packets", got)
+	}
 	if got := lab.Faults(); !slices.Equal(got, []string{"partition m1,m2 m3"}) {
 		t.Errorf("the lab shows %q", got)
+	}
+}
+
+// partitionSparesTheOthers: while m3 is cut off, m1 answers m2 every single time.
+func partitionSparesTheOthers(t *testing.T, lab *labtest.Lab) {
+	report := echoes(lab, func() {
+		lab.Partition("m1,m2", "m3")
+		wantReach(t, lab, "m3 m1", "")
+		lab.Heal()
+		lab.AwaitReach("m3", "m1")
+	})
+	if report.Failed() > 0 || report.Asked() < 20 {
+		t.Errorf("m2 asked m1 meanwhile:\n%s", report)
 	}
 }
 
@@ -140,7 +158,7 @@ func lossLosesSome(t *testing.T, lab *labtest.Lab) {
 	wantReach(t, lab, "m1 m2", "", "m3 m1", "", "m2 m3", everything)
 	// The next line takes the place of the last one, and a reordered one loses nothing.
 	lab.Delay("m1", wire.Line{Delay: 5 * time.Millisecond, Reorder: 0.5})
-	wantReach(t, lab, "m1 m2", everything)
+	lab.AwaitReach("m1", "m2")
 	// What TCP says arrives all the same, but takes its time.
 	lab.Delay("m1", wire.Line{Loss: 0.1})
 	report := echoes(lab, func() { time.Sleep(time.Second) })

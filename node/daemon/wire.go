@@ -46,6 +46,7 @@ type Daemon struct {
 	member  atomic.Pointer[Member]
 	store   atomic.Pointer[natsstore.Store]
 	adopted atomic.Pointer[adoption]
+	peering atomic.Pointer[Peering]
 }
 
 // Wire makes the parts that a machine has before it belongs to a cluster.
@@ -84,28 +85,34 @@ func (d *Daemon) Join(self machine.Identity) error {
 	if err != nil {
 		return err
 	}
-	m := d.memberOf(self, opened, box, fences)
+	peering, err := d.openPeering(self, opened.View())
+	if err != nil {
+		return err
+	}
+	m, local := d.memberOf(self, opened, box, fences, peering)
 	d.store.Store(opened)
 	d.member.Store(m)
-	return nil
+	d.peering.Store(peering)
+	return peering.Start(local, fences)
 }
 
-func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *agebox.Box, fences *coordination.Fences) *Member {
+func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *agebox.Box, fences *coordination.Fences, peering *Peering) (*Member, *deploy.Local) {
 	run := d.runtimeOf(self)
 	local := &deploy.Local{
 		Runtime: run, Images: d.images, Network: run.Network, Console: run, Fences: fences,
 		Subnet:  deploy.Subnet{V4: self.Subnet4, V6: self.Subnet6},
-		Machine: d.observe, Serving: d.serving,
+		Machine: d.observe, Serving: d.serving, Peers: peering.Neighbours.Holders,
 	}
 	facts := &checkedFacts{Facts: opened.Facts(), check: opened.CheckSettings}
-	kit := deploy.Kit{Facts: facts, Participants: oneMachine{self.Name, local}, Sealer: box, Now: time.Now}
+	kit := deploy.Kit{Facts: facts, Participants: peering.Fleet(local), Sealer: box, Now: time.Now}
 	kinds := DeployKinds(kit)
 	maps.Copy(kinds, ImageKinds(ImageKit{Facts: facts, Images: d.images, Pruner: pruner{d, facts}, Machine: self.Name}))
 	return &Member{
 		Machine: self.Name, Runner: d.runner(self.Name, facts, opened.Log()), Kinds: kinds,
 		Facts: facts, View: opened.View(), Ledger: opened.MirrorLog(), Dead: d.dead(self.Name),
 		Instances: run, Console: run, Images: d.images, Missing: d.images.Missing,
-	}
+		Elsewhere: peering.Neighbours,
+	}, local
 }
 
 func (d *Daemon) runtimeOf(self machine.Identity) *runc.Runtime {
@@ -184,6 +191,9 @@ func (d *Daemon) storeConfig(self machine.Identity) natsstore.Config {
 
 // Close ends what the daemon holds open. Nothing that serves is among it.
 func (d *Daemon) Close() error {
+	if peering := d.peering.Load(); peering != nil {
+		peering.Close()
+	}
 	if opened := d.store.Load(); opened != nil {
 		opened.Close()
 	}

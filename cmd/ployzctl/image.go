@@ -22,21 +22,24 @@ func (a *app) imageCommand() *cobra.Command {
 }
 
 func (a *app) imageLs() *cobra.Command {
-	return &cobra.Command{
-		Use: "ls", Short: "List the machine's images", Args: cobra.NoArgs,
+	var machine string
+	cmd := &cobra.Command{
+		Use: "ls", Short: "List the machine's images, or another's", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			list, err := c.Images(cmd.Context())
+			list, err := c.ImagesOf(cmd.Context(), machine)
 			if err != nil {
 				return err
 			}
 			return a.answer(list, func() error { return a.showImages(list) })
 		},
 	}
+	cmd.Flags().StringVar(&machine, "machine", "", "whose images, by the machine's name")
+	return cmd
 }
 
 func (a *app) showImages(list []api.ImageEntry) error {

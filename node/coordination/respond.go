@@ -65,6 +65,8 @@ func (r *Responder) Receive(ctx context.Context, sealed []byte, reply func([]byt
 	switch e.Command.Verb {
 	case Ping:
 		out.answer(json.RawMessage(`{}`), nil)
+	case passVerb:
+		out.answer(nil, refused("a pass is no command"))
 	case cancel:
 		out.answer(nil, r.cancel(e))
 	default:

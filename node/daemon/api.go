@@ -75,6 +75,8 @@ type Member struct {
 	Instances Instances
 	Console   runtime.Console
 	Images    Images
+	// Elsewhere reaches the other machines; nil is a cluster of one.
+	Elsewhere Elsewhere
 	// Missing returns those of the blobs that the image store lacks.
 	Missing func(digests []string) ([]string, error)
 }

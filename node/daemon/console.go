@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -27,15 +28,17 @@ func logs(r *http.Request, m *Member, out *lines) error {
 			return err
 		}
 	}
-	seen := false
-	err = m.Console.Logs(r.Context(), query, func(line runtime.LogLine) error {
-		seen = true
-		return out.write(api.LogLine{
-			Time: line.Time, Namespace: line.Namespace, Service: line.Service, Instance: line.Instance,
-			Stream: line.Stream, Message: line.Message,
-		})
-	})
+	sources, err := logSources(r, m, query)
 	if err != nil {
+		return err
+	}
+	seen := false
+	emit, flush := lastLines(query.Lines, func(line api.LogLine) error { seen = true; return out.write(line) })
+	if query.Follow || len(sources) == 1 {
+		emit = func(line api.LogLine) error { seen = true; return out.write(line) }
+	}
+	merged := merge{sources: sources, follow: query.Follow && len(sources) > 1}
+	if err := errors.Join(merged.run(r.Context(), emit), flush()); err != nil {
 		return err
 	}
 	if !seen && unknown != nil {
@@ -97,8 +100,34 @@ func knownPlace(ctx context.Context, m *Member, q runtime.LogQuery) error {
 	return nil
 }
 
-// stats answers GET /v1/stats?namespace=&service= with the machine's running instances.
+// statsAnswer is what GET /v1/stats answers.
+type statsAnswer struct {
+	Instances []api.InstanceStats `json:"instances"`
+	// Uncertain says which machines' part is missing.
+	Uncertain string `json:"uncertain,omitempty"`
+}
+
+// stats answers GET /v1/stats?namespace=&service= with the cluster's running instances.
 func stats(r *http.Request, m *Member) (any, error) {
+	all, err := statsHere(r, m)
+	if err != nil {
+		return nil, err
+	}
+	machines, err := m.others(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	answers, errs := everywhere(r.Context(), machines, func(ctx context.Context, machine string) (statsAnswer, error) {
+		return askJSON[statsAnswer](ctx, m, machine, Ask{Method: http.MethodGet, Path: "/v1/stats", Query: r.URL.Query(), Caller: caller(r)})
+	})
+	for _, a := range answers {
+		all = append(all, a.Instances...)
+	}
+	return statsAnswer{all, missing(machines, errs)}, nil
+}
+
+// statsHere are the counters of this machine's running instances.
+func statsHere(r *http.Request, m *Member) ([]api.InstanceStats, error) {
 	list, err := m.Instances.List(r.Context())
 	if err != nil {
 		return nil, err
@@ -121,5 +150,5 @@ func stats(r *http.Request, m *Member) (any, error) {
 			PIDs: s.PIDs, ReadBytes: s.ReadBytes, WriteBytes: s.WriteBytes, RxBytes: s.RxBytes, TxBytes: s.TxBytes,
 		})
 	}
-	return map[string][]api.InstanceStats{"instances": all}, nil
+	return all, nil
 }

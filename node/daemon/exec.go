@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -30,6 +31,15 @@ func (a *API) exec(w http.ResponseWriter, r *http.Request) {
 		writeError(w, api.Errorf(api.CodeBadRequest, "there is no command").About("args"))
 		return
 	}
+	elsewhere, err := locate(r.Context(), m, r.PathValue("id"))
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	if elsewhere != "" {
+		a.execElsewhere(w, r, m, elsewhere, req)
+		return
+	}
 	a.Log.Info("exec", "instance", r.PathValue("id"), "caller", caller(r), "command", req.Args[0])
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -37,12 +47,63 @@ func (a *API) exec(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer conn.Close()
-	head := "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + api.ExecProtocol + "\r\n\r\n"
-	if _, err := io.WriteString(conn, head); err != nil {
+	if _, err := io.WriteString(conn, switching); err != nil {
 		return // the client is gone
 	}
 	s := session{conn: conn, in: buffered.Reader, resize: make(chan runtime.Size, 1)}
 	s.run(context.WithoutCancel(r.Context()), m.Console, r.PathValue("id"), req)
+}
+
+// switching takes a connection out of HTTP.
+const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + api.ExecProtocol + "\r\n\r\n"
+
+// execElsewhere joins the client's connection to that of the machine where the instance is. Frames pass
+// as they are; when one side goes, so does the other.
+func (a *API) execElsewhere(w http.ResponseWriter, r *http.Request, m *Member, machine string, req api.ExecRequest) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		writeError(w, api.Errorf(api.CodeInternal, "encoding the command: %w", err))
+		return
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer stop()
+	resp, err := m.Elsewhere.Do(ctx, machine, Ask{
+		Method: http.MethodPost, Path: r.URL.Path, Body: bytes.NewReader(body), Caller: caller(r),
+		Header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {api.ExecProtocol}},
+	})
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	defer resp.Body.Close()
+	far, switched := resp.Body.(io.ReadWriteCloser)
+	if !switched {
+		writeError(w, api.Errorf(api.CodeMachineSilent, "it did not take the command: %s", resp.Status).About(machine))
+		return
+	}
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		writeError(w, api.Errorf(api.CodeInternal, "taking the connection over: %w", err))
+		return
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, switching); err != nil {
+		return // the client is gone
+	}
+	joinStreams(conn, buffered.Reader, far)
+}
+
+// joinStreams copies both ways until the far side ends; a client that is gone ends it.
+func joinStreams(near net.Conn, in io.Reader, far io.ReadWriteCloser) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		io.Copy(far, in) // how it ended shows at the other side
+		far.Close()
+	}()
+	io.Copy(near, far)
+	near.Close()
+	<-done
 }
 
 // session is one exec on its connection.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"encoding/json"
 	"net/http"
 	"sync"
 	"time"
@@ -9,7 +10,14 @@ import (
 	"github.com/ployz/ployz/node/runtime"
 )
 
+// listImages answers GET /v1/images?machine=; without a machine it is this one.
 func listImages(r *http.Request, m *Member) (any, error) {
+	if name := r.URL.Query().Get("machine"); name != "" && name != m.Machine {
+		if m.Elsewhere == nil {
+			return nil, api.Errorf(api.CodeNotFound, "the cluster has no machine of that name").About(name).WithHint("list them: ployzctl machine ls")
+		}
+		return askJSON[json.RawMessage](r.Context(), m, name, Ask{Method: http.MethodGet, Path: "/v1/images", Caller: caller(r)})
+	}
 	list, err := m.Images.List(r.Context())
 	if err != nil {
 		return nil, err

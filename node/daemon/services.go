@@ -26,20 +26,22 @@ type listing struct {
 	m                  *Member
 	reads              *reads
 	namespace, service string
-	here               map[string]runtime.Observation
-	uncertain          string
+	// seen is what runs, by machine and instance; a machine that did not answer has no entry.
+	seen      map[string]map[string]runtime.Observation
+	uncertain string
 }
 
 func (l *listing) list(ctx context.Context) (api.ServiceList, error) {
 	l.observe(ctx)
 	commits, err := l.commits(ctx)
-	if store.IsUnavailable(err) && l.here != nil {
+	if store.IsUnavailable(err) && l.seen[l.m.Machine] != nil {
 		l.uncertain = "neither the store nor the machine's mirror answers; this is what runs on the machine"
 		return api.ServiceList{Services: l.running(), Uncertain: l.uncertain}, nil
 	}
 	if err != nil {
 		return api.ServiceList{}, err
 	}
+	l.observeOthers(ctx, commits)
 	list := []api.ServiceStatus{}
 	for _, commit := range commits {
 		list = append(list, l.services(commit)...)
@@ -56,15 +58,48 @@ func (l *listing) list(ctx context.Context) (api.ServiceList, error) {
 
 // observe looks at the machine's instances. When that fails their state is unknown, and said to be.
 func (l *listing) observe(ctx context.Context) {
+	l.seen = map[string]map[string]runtime.Observation{}
 	list, err := l.m.Instances.List(ctx)
 	if err != nil {
 		l.uncertain = "the machine's instances could not be observed: " + err.Error()
 		return
 	}
-	l.here = map[string]runtime.Observation{}
-	for _, o := range list {
-		l.here[o.ID] = o
+	l.seen[l.m.Machine] = byID(list)
+}
+
+// observeOthers looks at the other machines that the commits name.
+func (l *listing) observeOthers(ctx context.Context, commits []api.Commit) {
+	if l.m.Elsewhere == nil {
+		return
 	}
+	named := map[string]bool{}
+	for _, commit := range commits {
+		for _, slot := range commit.Slots {
+			if slot.Machine != l.m.Machine {
+				named[slot.Machine] = true
+			}
+		}
+	}
+	machines := slices.Sorted(maps.Keys(named))
+	lists, errs := everywhere(ctx, machines, func(ctx context.Context, machine string) ([]runtime.Observation, error) {
+		return instancesAt(ctx, l.m, machine)
+	})
+	for i, name := range machines {
+		if errs[i] == nil {
+			l.seen[name] = byID(lists[i])
+		}
+	}
+	if why := missing(machines, errs); why != "" {
+		l.uncertain = why
+	}
+}
+
+func byID(list []runtime.Observation) map[string]runtime.Observation {
+	found := map[string]runtime.Observation{}
+	for _, o := range list {
+		found[o.ID] = o
+	}
+	return found
 }
 
 func (l *listing) commits(ctx context.Context) ([]api.Commit, error) {
@@ -114,10 +149,11 @@ func (l *listing) instance(slot api.Slot) api.InstanceStatus {
 		ID: slot.Instance, Slot: slot.Name, Machine: slot.Machine, Unit: unitOf(slot.Instance),
 		Addresses: []netip.Addr{slot.V4, slot.V6}, Revision: slot.Revision, State: api.InstanceUnknown,
 	}
-	if slot.Machine != l.m.Machine || l.here == nil {
+	there := l.seen[slot.Machine]
+	if there == nil {
 		return in
 	}
-	o, found := l.here[slot.Instance]
+	o, found := there[slot.Instance]
 	if !found {
 		in.State = api.InstanceGone
 		return in
@@ -142,8 +178,9 @@ func observed(in *api.InstanceStatus, o runtime.Observation) {
 // running lists what runs here without knowing what was committed. Nothing is called ready.
 func (l *listing) running() []api.ServiceStatus {
 	byName := map[string]*api.ServiceStatus{}
-	for _, id := range slices.Sorted(maps.Keys(l.here)) {
-		o := l.here[id]
+	here := l.seen[l.m.Machine]
+	for _, id := range slices.Sorted(maps.Keys(here)) {
+		o := here[id]
 		if l.namespace != "" && o.Spec.Namespace != l.namespace || l.service != "" && o.Spec.Service != l.service {
 			continue
 		}

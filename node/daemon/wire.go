@@ -47,12 +47,12 @@ type Daemon struct {
 	background context.Context
 	stop       context.CancelFunc
 	following  atomic.Pointer[membership]
-	bus        atomic.Pointer[bus]
 	surface    *API
 
 	member  atomic.Pointer[Member]
 	store   atomic.Pointer[natsstore.Store]
 	adopted atomic.Pointer[adoption]
+	peering atomic.Pointer[Peering]
 }
 
 // Wire makes the parts that a machine has before it belongs to a cluster.
@@ -92,18 +92,21 @@ func (d *Daemon) Join(self machine.Identity) error {
 	if err != nil {
 		return err
 	}
-	m := d.memberOf(self, opened, box, fences)
-	b, err := d.openBus(self, fences, opened.View(), d.verbs())
+	peering, err := d.openPeering(self, opened.View())
 	if err != nil {
 		return err
 	}
+	m, local := d.memberOf(self, opened, box, fences, peering)
 	d.store.Store(opened)
-	d.bus.Store(b)
 	d.member.Store(m)
+	d.peering.Store(peering)
+	if err := peering.Start(local, fences, d.verbs()); err != nil {
+		return err
+	}
 	return d.follow(self, opened)
 }
 
-// follow begins to keep mesh and store configured as the facts say, and opens the overlay's surfaces.
+// follow begins to keep mesh and store configured as the facts say, and opens the threshold for joining machines.
 func (d *Daemon) follow(self machine.Identity, opened *natsstore.Store) error {
 	f := newMembership(d, opened.View())
 	if !d.following.CompareAndSwap(nil, f) {
@@ -114,15 +117,15 @@ func (d *Daemon) follow(self machine.Identity, opened *natsstore.Store) error {
 	return nil
 }
 
-func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *agebox.Box, fences *coordination.Fences) *Member {
+func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *agebox.Box, fences *coordination.Fences, peering *Peering) (*Member, *deploy.Local) {
 	run := d.runtimeOf(self)
 	local := &deploy.Local{
 		Runtime: run, Images: d.images, Network: run.Network, Console: run, Fences: fences,
 		Subnet:  deploy.Subnet{V4: self.Subnet4, V6: self.Subnet6},
-		Machine: d.observe, Serving: d.serving,
+		Machine: d.observe, Serving: d.serving, Peers: peering.Neighbours.Holders,
 	}
 	facts := &checkedFacts{Facts: opened.Facts(), check: opened.CheckSettings}
-	kit := deploy.Kit{Facts: facts, Participants: oneMachine{self.Name, local}, Sealer: box, Now: time.Now}
+	kit := deploy.Kit{Facts: facts, Participants: peering.Fleet(local), Sealer: box, Now: time.Now}
 	kinds := DeployKinds(kit)
 	d.machineKinds(d.machineKit(self, facts), kinds)
 	maps.Copy(kinds, ImageKinds(ImageKit{Facts: facts, Images: d.images, Pruner: pruner{d, facts}, Machine: self.Name}))
@@ -130,7 +133,8 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 		Machine: self.Name, Runner: d.runner(self.Name, facts, opened.Log()), Kinds: kinds,
 		Facts: facts, View: opened.View(), Ledger: opened.MirrorLog(), Dead: d.dead(self.Name),
 		Instances: run, Console: run, Images: d.images, Missing: d.images.Missing, Seen: d.seenMachines(self),
-	}
+		Elsewhere: peering.Neighbours,
+	}, local
 }
 
 func (d *Daemon) runtimeOf(self machine.Identity) *runc.Runtime {
@@ -218,8 +222,8 @@ func (d *Daemon) storeConfig(self machine.Identity) natsstore.Config {
 // Close ends what the daemon holds open. Nothing that serves is among it.
 func (d *Daemon) Close() error {
 	d.stop()
-	if b := d.bus.Load(); b != nil {
-		b.close()
+	if peering := d.peering.Load(); peering != nil {
+		peering.Close()
 	}
 	if opened := d.store.Load(); opened != nil {
 		opened.Close()

@@ -3,52 +3,12 @@ package daemon
 import (
 	"context"
 	"encoding/json"
-	"path/filepath"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/coordination"
-	"github.com/ployz/ployz/node/coordination/natsbus"
 	"github.com/ployz/ployz/node/machine"
-	"github.com/ployz/ployz/node/store"
-	"github.com/ployz/ployz/node/store/natsstore"
 	"github.com/ployz/ployz/node/store/natsstore/natsconf"
 )
-
-// bus is this machine's way to the other daemons, and theirs to it.
-type bus struct {
-	wire     *natsbus.Wire
-	calls    *coordination.Calls
-	listener *natsbus.Listener
-	verbs    map[string]coordination.Verb
-}
-
-// openBus dials the cores as a coordinator, and listens for commands on the machine's own edge.
-func (d *Daemon) openBus(self machine.Identity, fences *coordination.Fences, members store.View, verbs map[string]coordination.Verb) (*bus, error) {
-	seed := func(role natsconf.Role) string { return natsstore.SeedFile(d.keys(), role) }
-	wire, err := natsbus.Dial(natsbus.Core{
-		URLs: coreURLs(self), Seed: seed(natsconf.RoleCoordinatorBus), Inbox: natsconf.Inbox(self.ID), Commands: natsconf.CommandSubject,
-	})
-	if err != nil {
-		return nil, err
-	}
-	replies, err := coordination.OpenReplies(filepath.Join(d.State, "replies"))
-	if err != nil {
-		return nil, err
-	}
-	responder := &coordination.Responder{
-		Machine: self.ID, Verify: natsbus.Verifier(busKeys(members)), Fences: fences, Replies: replies, Verbs: verbs, Log: d.Log,
-	}
-	listener, err := natsbus.Listen(natsbus.Edge{
-		URL: "nats://" + natsconf.EdgeListen.String(), Seed: seed(natsconf.RoleLocalBus),
-		Inbox: natsconf.Inbox(self.ID), Commands: natsconf.CommandSubject(self.ID),
-	}, responder.Receive)
-	if err != nil {
-		wire.Close()
-		return nil, err
-	}
-	calls := &coordination.Calls{Machine: self.ID, Sign: natsbus.Signer(seed(natsconf.RoleCoordinatorBus)), Wire: wire}
-	return &bus{wire, calls, listener, verbs}, nil
-}
 
 func coreURLs(self machine.Identity) []string {
 	var urls []string
@@ -66,29 +26,10 @@ func (d *Daemon) useCores(self machine.Identity) error {
 			return err
 		}
 	}
-	if b := d.bus.Load(); b != nil {
+	if b := d.peering.Load(); b != nil {
 		return b.wire.UseCores(urls)
 	}
 	return nil
-}
-
-// busKeys finds the key by which a member commands, in the machine's own mirror: removed is refused.
-func busKeys(view store.View) func(context.Context, string) (string, error) {
-	return func(ctx context.Context, id string) (string, error) {
-		fact, err := view.Get(ctx, store.Machine(id))
-		if err != nil {
-			return "", err
-		}
-		var m machine.Member
-		if err := json.Unmarshal(fact.Value, &m); err != nil {
-			return "", api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
-		}
-		key := m.StoreKeys[string(natsconf.RoleCoordinatorBus)]
-		if key == "" {
-			return "", api.Errorf(api.CodeParticipantRefused, "machine %s does not coordinate", m.Name).About(m.Name)
-		}
-		return key, nil
-	}
 }
 
 // here does what a command says on this machine itself.
@@ -142,10 +83,4 @@ func verb[B any](acts bool, do func(ctx context.Context, body B) (any, error)) c
 		}
 		return text, nil
 	}}
-}
-
-// close ends both ways.
-func (b *bus) close() {
-	b.listener.Close()
-	b.wire.Close()
 }

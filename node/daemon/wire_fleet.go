@@ -51,15 +51,15 @@ func commandOf(act *operation.Act, verb string) coordination.Command {
 
 // command has a machine do something; this one does it by itself, without a bus between.
 func command[A any](ctx context.Context, d *Daemon, id string, cmd coordination.Command, body any) (A, error) {
-	b := d.bus.Load()
+	b := d.peering.Load()
 	if b == nil {
 		var none A
 		return none, machine.NotInitialised()
 	}
-	if id == b.calls.Machine {
+	if id == b.self.ID {
 		return here[A](ctx, b.verbs[cmd.Verb], cmd, body)
 	}
-	return call[A](ctx, b.calls, id, cmd, body)
+	return call[A](ctx, b.Calls, id, cmd, body)
 }
 
 // verbs are the commands that this machine obeys.

@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/ployz/ployz/node/api"
-	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/store"
@@ -127,20 +126,6 @@ func (c *checkedFacts) Commit(ctx context.Context, batch store.Batch) (store.Rev
 		c.ok.Store(true)
 	}
 	return c.Facts.Commit(ctx, batch)
-}
-
-// oneMachine is a cluster of this machine alone.
-type oneMachine struct {
-	name  string
-	local *deploy.Local
-}
-
-// Participant implements deploy.Participants.
-func (o oneMachine) Participant(_ context.Context, name string) (deploy.Participant, error) {
-	if name == o.name {
-		return o.local, nil
-	}
-	return nil, api.Errorf(api.CodeMachineSilent, "this version reaches no machine but %s", o.name).About(name)
 }
 
 // imageInUse says whether an instance of this machine was made from the image.

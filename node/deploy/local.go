@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,8 @@ type Local struct {
 	Machine func(ctx context.Context) (Observation, error)
 	// Serving asks the machine's gateway and resolver.
 	Serving func(ctx context.Context, namespace string) ([]Consumer, error)
+	// Peers finds machines that have a blob; nil is none.
+	Peers func(ctx context.Context, digest string) []runtime.Peer
 	// Steady is how long an instance without a probe must have been running to count as ready;
 	// 0 means 300 ms.
 	Steady time.Duration
@@ -53,10 +56,13 @@ func (l *Local) Resolve(ctx context.Context, reference string, auth *runtime.Reg
 	return Resolved{Digest: digest}, err
 }
 
-// EnsureImage implements Participant.
+// EnsureImage implements Participant: from a machine that has it, else from the registry.
 func (l *Local) EnsureImage(ctx context.Context, by Fenced, reference string, pull runtime.Pull) error {
 	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
 		return err
+	}
+	if _, digest, fixed := strings.Cut(reference, "@"); fixed && l.Peers != nil {
+		pull.Peers = l.Peers(ctx, digest)
 	}
 	_, err := l.Images.Ensure(ctx, reference, pull)
 	return err

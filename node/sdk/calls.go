@@ -211,6 +211,13 @@ func (c *Client) Images(ctx context.Context) ([]api.ImageEntry, error) {
 	return answer.Images, err
 }
 
+// ImagesOf lists another machine's images, by its name. Errors: deploy.machine-silent.
+func (c *Client) ImagesOf(ctx context.Context, machine string) ([]api.ImageEntry, error) {
+	var answer struct{ Images []api.ImageEntry }
+	err := c.call(ctx, http.MethodGet, "/v1/images", url.Values{"machine": {machine}}, nil, &answer)
+	return answer.Images, err
+}
+
 // MissingBlobs returns those of the digests that the machine lacks.
 func (c *Client) MissingBlobs(ctx context.Context, digests []string) ([]string, error) {
 	var answer api.MissingBlobs

@@ -53,6 +53,8 @@ type World struct {
 	// programs decides what an instance does, by image. Guarded by mu.
 	programs map[string]memruntime.Program
 	lag      bool // guarded by mu; the gateway never says that it has applied anything
+	// others are the participants of further machines, by name. Guarded by mu.
+	others map[string]deploy.Participant
 }
 
 // Start serves on socket until stop is called. dir is for what is on disk.
@@ -95,7 +97,7 @@ func (w *World) makeMember(fences *coordination.Fences) *daemon.Member {
 		Machine: w.observe, Serving: w.serving,
 	}
 	kit := deploy.Kit{
-		Facts: w.Store.Facts(), Participants: alone{local}, Sealer: plainSealer{}, Now: time.Now,
+		Facts: w.Store.Facts(), Participants: fleet{w, local}, Sealer: plainSealer{}, Now: time.Now,
 		Settle: time.Millisecond, ApplyDeadline: 300 * time.Millisecond,
 	}
 	leases := &coordination.Leases{Facts: w.Store.Facts()}
@@ -259,10 +261,20 @@ func (f *found) Plan() operation.Plan {
 	}
 }
 
-// alone is a cluster of one.
-type alone struct{ local *deploy.Local }
+// fleet is the first machine and those that were added.
+type fleet struct {
+	w     *World
+	local *deploy.Local
+}
 
-func (a alone) Participant(context.Context, string) (deploy.Participant, error) { return a.local, nil }
+func (f fleet) Participant(_ context.Context, name string) (deploy.Participant, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if p, ok := f.w.others[name]; ok {
+		return p, nil
+	}
+	return f.local, nil
+}
 
 // plainSealer wraps instead of encrypting.
 type plainSealer struct{}

@@ -1,0 +1,160 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
+	"github.com/ployz/ployz/node/coordination/natsbus"
+	"github.com/ployz/ployz/node/deploy"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/natsstore"
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
+)
+
+// Peering is what a machine needs to command others, to be commanded, and to show them its own part.
+type Peering struct {
+	Calls      *coordination.Calls
+	Neighbours *Neighbours
+
+	daemon *Daemon
+	self   machine.Identity
+	view   store.View
+	wire   *natsbus.Wire
+	verbs  map[string]coordination.Verb // those beside a deploy's
+	end    context.CancelFunc
+	served sync.WaitGroup
+}
+
+// openPeering makes a member's ways to the others. Nothing is listened on before Start.
+func (d *Daemon) openPeering(self machine.Identity, view store.View) (*Peering, error) {
+	seed := func(role natsconf.Role) string { return natsstore.SeedFile(d.keys(), role) }
+	wire, err := natsbus.Dial(natsbus.Core{
+		URLs: coreURLs(self), Seed: seed(natsconf.RoleCoordinatorBus),
+		Inbox: natsconf.Inbox(self.ID), Commands: natsconf.CommandSubject,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := &Peering{daemon: d, self: self, view: view, wire: wire}
+	p.Calls = &coordination.Calls{Machine: self.ID, Sign: natsbus.Signer(seed(natsconf.RoleCoordinatorBus)), Wire: wire}
+	p.Neighbours = &Neighbours{
+		ID: self.ID, Overlay: self.Overlay, Members: p.members,
+		Machine: natsbus.Signer(seed(natsconf.RoleEdgeBus)), Operator: natsbus.Signer(seed(natsconf.RoleCoordinatorBus)),
+	}
+	return p, nil
+}
+
+// Fleet is the cluster's machines as a deploy sees them.
+func (p *Peering) Fleet(local deploy.Participant) *deploy.Fleet {
+	return &deploy.Fleet{Self: p.self.Name, Local: local, Caller: p.Calls, Members: p.members}
+}
+
+// Start answers from now on, until Close: commands on the machine's own edge, as local and the verbs do, and peers
+// on the overlay address. Neither needs anybody to be there yet.
+func (p *Peering) Start(local deploy.Participant, fences *coordination.Fences, verbs map[string]coordination.Verb) error {
+	replies, err := coordination.OpenReplies(filepath.Join(p.daemon.State, "replies"))
+	if err != nil {
+		return err
+	}
+	p.verbs = verbs
+	all := deploy.Serve(local)
+	maps.Copy(all, verbs)
+	responder := &coordination.Responder{
+		Machine: p.self.ID, Verify: p.verify(natsconf.RoleCoordinatorBus), Fences: fences, Replies: replies,
+		Verbs: all, Log: p.daemon.Log,
+	}
+	edge, err := natsbus.Listen(natsbus.Edge{
+		URL: "nats://" + natsconf.EdgeListen.String(), Seed: natsstore.SeedFile(p.daemon.keys(), natsconf.RoleLocalBus),
+		Inbox: natsconf.Inbox(p.self.ID), Commands: natsconf.CommandSubject(p.self.ID),
+	}, responder.Receive)
+	if err != nil {
+		return err
+	}
+	listener, err := listenOverlay(netip.AddrPortFrom(p.self.Overlay, PeerPort))
+	if err != nil {
+		edge.Close()
+		return err
+	}
+	ctx, end := context.WithCancel(context.Background())
+	p.end = end
+	p.served.Go(func() { <-ctx.Done(); edge.Close() })
+	p.served.Go(func() { p.servePeers(ctx, listener) })
+	return nil
+}
+
+// listenOverlay listens also before ployz-net has given the machine the address.
+func listenOverlay(address netip.AddrPort) (net.Listener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
+		var set error
+		err := conn.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_FREEBIND, 1) })
+		return errors.Join(err, set)
+	}}
+	listener, err := config.Listen(context.Background(), "tcp6", address.String())
+	if err != nil {
+		return nil, api.Errorf(api.CodePortTaken, "listening for peers: %w", err).About(address.String())
+	}
+	return listener, nil
+}
+
+func (p *Peering) servePeers(ctx context.Context, listener net.Listener) {
+	surface := &PeerSurface{
+		ID: p.self.ID, Members: p.members, Member: p.daemon.member.Load, Blobs: p.daemon.images, Log: p.daemon.Log,
+		Machine: p.verify(natsconf.RoleEdgeBus), Operator: p.verify(natsconf.RoleCoordinatorBus),
+	}
+	if err := surface.Serve(ctx, listener); err != nil && ctx.Err() == nil {
+		p.daemon.Log.Error("other machines are not answered any more", "error", err)
+	}
+}
+
+// Close stops answering, ends the commands under way, and drops the connections to the others.
+func (p *Peering) Close() {
+	if p.end != nil {
+		p.end()
+	}
+	p.served.Wait()
+	p.wire.Close()
+	p.Neighbours.Close()
+}
+
+// members reads the memberships from the machine's own mirror, which knows them also when cut off.
+func (p *Peering) members(ctx context.Context) ([]machine.Member, error) {
+	return machine.Members(ctx, onlyReads{p.view})
+}
+
+// onlyReads is a view where facts are asked for.
+type onlyReads struct{ store.View }
+
+// Commit implements store.Facts: a view is not written to.
+func (onlyReads) Commit(context.Context, store.Batch) (store.Revision, error) {
+	return 0, api.Errorf(api.CodeInternal, "a write to a view")
+}
+
+// verify checks signatures against the key that a machine has for the role, as its membership says now.
+func (p *Peering) verify(role natsconf.Role) coordination.Verify {
+	return natsbus.Verifier(func(ctx context.Context, id string) (string, error) {
+		fact, err := p.view.Get(ctx, store.Machine(id))
+		if err != nil {
+			return "", err
+		}
+		var member machine.Member
+		if err := json.Unmarshal(fact.Value, &member); err != nil {
+			return "", api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
+		}
+		if member.StoreKeys[string(role)] == "" {
+			return "", api.Errorf(api.CodePermission, "the machine has no %s key", role).About(id)
+		}
+		return member.StoreKeys[string(role)], nil
+	})
+}

@@ -18,6 +18,8 @@ const (
 	holdFor = 28 * time.Second
 	// askEvery is how often the core is asked meanwhile, each time for as long.
 	askEvery = 200 * time.Millisecond
+	// passWithin is how long one attempt to make the consumer may take.
+	passWithin = 2 * time.Second
 )
 
 // relay hands the requests of this edge's mirrors on to the core once the core can answer.
@@ -27,11 +29,13 @@ const (
 // minutes; after every boot of a lone machine its view would be half a minute stale. So mirrors
 // ask under a prefix of our own, and the request is held here instead of being lost.
 type relay struct {
-	s  *server.Server
-	nc *nats.Conn
+	s   *server.Server
+	nc  *nats.Conn
+	key *inner
 
-	mu   sync.Mutex
-	held map[string]context.CancelFunc // by stream: a newer request replaces the older; guarded by mu
+	mu      sync.Mutex
+	held    map[string]context.CancelFunc // by stream: a newer request replaces the older; guarded by mu
+	deliver map[string]string             // by stream: where its mirror wants its messages; guarded by mu
 }
 
 func startRelay(s *server.Server, key *inner) error {
@@ -39,9 +43,14 @@ func startRelay(s *server.Server, key *inner) error {
 	if err != nil {
 		return err
 	}
-	r := &relay{s: s, nc: nc, held: map[string]context.CancelFunc{}}
-	_, err = nc.Subscribe(natsconf.MirrorAPI+".>", r.take)
-	return err
+	r := &relay{s: s, nc: nc, key: key, held: map[string]context.CancelFunc{}, deliver: map[string]string{}}
+	if _, err = nc.Subscribe(natsconf.MirrorAPI+".>", r.take); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() { s.WaitForShutdown(); close(ended) }()
+	go r.watch(ended)
+	return nil
 }
 
 // take gets PREFIX.CONSUMER.CREATE.STREAM[.NAME...].
@@ -59,6 +68,9 @@ func (r *relay) take(m *nats.Msg) {
 		before()
 	}
 	r.held[stream] = cancel
+	if subject := deliverSubject(m.Data); subject != "" {
+		r.deliver[stream] = subject
+	}
 	r.mu.Unlock()
 	go func() {
 		defer cancel()
@@ -66,14 +78,19 @@ func (r *relay) take(m *nats.Msg) {
 	}()
 }
 
+// deliverSubject is where the consumer that is asked for shall deliver.
+func deliverSubject(request []byte) string {
+	var r server.CreateConsumerRequest
+	if json.Unmarshal(request, &r) != nil {
+		return ""
+	}
+	return r.Config.DeliverSubject
+}
+
 func (r *relay) hold(ctx context.Context, stream, rest string, m *nats.Msg) {
 	core := "$JS." + natsconf.CoreDomain + ".API."
 	for ctx.Err() == nil {
-		if r.answers(ctx, core+"STREAM.INFO."+stream) {
-			out := &nats.Msg{Subject: core + rest, Reply: m.Reply, Header: m.Header, Data: m.Data}
-			if err := r.nc.PublishMsg(out); err != nil {
-				r.s.Warnf("Relay: %v", err)
-			}
+		if r.answers(ctx, core+"STREAM.INFO."+stream) && r.pass(ctx, core+rest, m) {
 			return
 		}
 		select {
@@ -81,6 +98,25 @@ func (r *relay) hold(ctx context.Context, stream, rest string, m *nats.Msg) {
 		case <-time.After(askEvery):
 		}
 	}
+}
+
+// pass asks the core in the mirror's place, and hands the answer back once there is one. What is lost
+// between two leaders is asked again: to make a consumer that is there already is nothing.
+func (r *relay) pass(ctx context.Context, subject string, m *nats.Msg) bool {
+	ctx, cancel := context.WithTimeout(ctx, passWithin)
+	defer cancel()
+	answer, err := r.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Header: m.Header, Data: m.Data})
+	if err != nil {
+		return false
+	}
+	var reply server.ApiResponse
+	if json.Unmarshal(answer.Data, &reply) == nil && reply.Error != nil && reply.Error.Code == 503 {
+		return false // not yet
+	}
+	if err := r.nc.Publish(m.Reply, answer.Data); err != nil {
+		r.s.Warnf("Relay: %v", err)
+	}
+	return true
 }
 
 // answers says whether the core knows the stream and has a leader for it.

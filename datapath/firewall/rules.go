@@ -100,6 +100,10 @@ func input(c Config) chain {
 	return ch
 }
 
+// ThresholdPort is where a machine answers those who are about to become members: they have no machine's
+// source address yet, and WireGuard alone says that they may speak.
+const ThresholdPort = 7481
+
 // machines: what other machines themselves say is welcome, by their sources, which WireGuard vouches for; their workloads are
 // guests as this machine's are. Nothing of it is tracked, so an answer is what does not open a connection:
 // this machine may call workloads elsewhere by TCP, not by UDP.
@@ -109,6 +113,7 @@ func machines(ch *chain, c Config) {
 			ch.add("", iif(name), family(own.Addr().Is4()), gatewayOfAny(own), accept())
 		}
 		ch.add("", iif(name), protocol("tcp"), opensNothing(), accept())
+		ch.add("", iif(name), protocol("tcp"), dport(ThresholdPort), accept())
 	}
 }
 

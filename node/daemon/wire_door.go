@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"time"
 
+	"github.com/ployz/ployz/datapath/firewall"
 	"github.com/ployz/ployz/datapath/link"
 	"github.com/ployz/ployz/datapath/overlay"
 	"github.com/ployz/ployz/node/api"
@@ -22,9 +23,6 @@ import (
 // joinInterface is the WireGuard device by which a machine reaches the one that invited it, until it has
 // peers of its own.
 const joinInterface = "ployz-join"
-
-// thresholdPort is where a machine's daemon answers those that it invited, on its overlay address.
-const thresholdPort = 7481
 
 // knockTime is how long one endpoint of the inviting machine is tried.
 const knockTime = 4 * time.Second
@@ -53,7 +51,7 @@ func (d *door) open(ctx context.Context) (*sdk.Client, error) {
 	if err := d.makeDevice(ctx); err != nil {
 		return nil, api.Errorf(api.CodeNetworkFailed, "making the joining device: %w", err).About(joinInterface)
 	}
-	client, err := sdk.Open("tcp://" + netip.AddrPortFrom(d.token.Overlay, thresholdPort).String())
+	client, err := sdk.Open("tcp://" + netip.AddrPortFrom(d.token.Overlay, firewall.ThresholdPort).String())
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ployz/ployz/datapath/firewall"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/mesh"
@@ -229,7 +230,7 @@ func (m *membership) invited(from netip.Addr) (string, bool) {
 
 // serveThreshold answers those that this machine invited, on its overlay address.
 func (m *membership) serveThreshold(ctx context.Context, a *API, self machine.Identity) {
-	at := netip.AddrPortFrom(self.Overlay, thresholdPort)
+	at := netip.AddrPortFrom(self.Overlay, firewall.ThresholdPort)
 	for ctx.Err() == nil {
 		l, err := net.Listen("tcp", at.String())
 		if err == nil {

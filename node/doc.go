@@ -14,7 +14,7 @@
 //
 //	api           what every surface speaks: requests, events, outcomes, errors, the table of codes
 //	store         facts and the ledger: the contract and the whole key schema
-//	coordination  leases with fences, and the fences that each machine remembers
+//	coordination  leases with fences, and commands to machines, which hold them against those
 //	operation     the form in which everything that changes the cluster is written and run
 //	machine       what a membership is, and the operations on it
 //	mesh          which peers a machine's overlay has, and where it looks for them

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -37,6 +38,9 @@ type Responder struct {
 
 	mu      sync.Mutex
 	flights map[*flight]bool // guarded by mu
+	// newest is when the latest command of each step was sealed, for as long as an earlier one
+	// could still arrive. Guarded by mu.
+	newest map[string]time.Time
 }
 
 // flight is a command that is being worked on.
@@ -116,6 +120,9 @@ func (r *Responder) board(e envelope, acts bool, end context.CancelCauseFunc) (f
 		if err := r.Fences.Admit(e.Command.Scope, e.Command.Fence); err != nil {
 			return nil, false, err
 		}
+		if err := r.inOrderLocked(e); err != nil {
+			return nil, false, err
+		}
 		f.name = replyName(e.Command)
 		if under := r.sameLocked(f.name); under != nil {
 			return under, false, nil
@@ -132,6 +139,24 @@ func (r *Responder) board(e envelope, acts bool, end context.CancelCauseFunc) (f
 	}
 	r.flights[f] = true
 	return f, true, nil
+}
+
+// inOrderLocked refuses a command of a step, of which a later one came first: what an undo has undone must not be
+// done by a straggler, or by somebody who kept a copy.
+func (r *Responder) inOrderLocked(e envelope) error {
+	step := e.Command.Operation + "\n" + e.Command.Step + "\n" + e.Command.Scope
+	if e.Issued.Before(r.newest[step]) {
+		return refused("a later command of the same step came first")
+	}
+	if r.newest == nil {
+		r.newest = map[string]time.Time{}
+	}
+	if len(r.newest) > mostReplies {
+		over := r.now().Add(-lifetime - 2*skew)
+		maps.DeleteFunc(r.newest, func(_ string, issued time.Time) bool { return issued.Before(over) })
+	}
+	r.newest[step] = e.Issued
+	return nil
 }
 
 func (r *Responder) sameLocked(name string) *flight {

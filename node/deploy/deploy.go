@@ -75,45 +75,48 @@ func (c *change) resolveImage(ctx context.Context, service *api.Service) error {
 			names = append(names, m.member.Name)
 		}
 	}
-	digest, err := c.firstDigest(ctx, names, *service)
-	if err != nil {
-		return err
+	if len(names) == 0 {
+		return nil // the silence is refused elsewhere
 	}
-	service.Digest = digest
-	found, errs := c.resolveOn(ctx, names, *service)
+	found, errs := c.resolveOn(ctx, names[:1], *service)
+	if errs[0] == nil {
+		service.Digest = found[0].Digest
+		c.lacks(names[0], found[0])
+		names = names[1:]
+	} else if service.Digest = c.digestOf(ctx, names[1:], *service); service.Digest == "" {
+		return errs[0]
+	}
+	found, errs = c.resolveOn(ctx, names, *service)
 	for i, name := range names {
 		if errs[i] != nil {
 			return errs[i]
 		}
-		if found[i].Present {
-			continue
-		}
-		if c.absent[name] == nil {
-			c.absent[name] = map[string]bool{}
-		}
-		c.absent[name][found[i].Digest] = true
+		c.lacks(name, found[i])
 	}
 	return nil
 }
 
-// firstDigest is what the first machine that knows the image says it is. One that was pushed to a single machine is
-// in no registry, so that the others do not know it by its name: they will get it from there.
-func (c *change) firstDigest(ctx context.Context, names []string, s api.Service) (string, error) {
-	if len(names) == 0 {
-		return "", nil // the silence is refused elsewhere
-	}
-	found, errs := c.resolveOn(ctx, names[:1], s)
-	if errs[0] == nil {
-		return found[0].Digest, nil
-	}
-	first := errs[0]
-	found, errs = c.resolveOn(ctx, names[1:], s)
+// digestOf is what the first machine that knows the image says it is, or "". One that was pushed to a single machine
+// is in no registry, so that the others do not know it by its name: they will get it from there.
+func (c *change) digestOf(ctx context.Context, names []string, s api.Service) string {
+	found, errs := c.resolveOn(ctx, names, s)
 	for i, err := range errs {
 		if err == nil {
-			return found[i].Digest, nil
+			return found[i].Digest
 		}
 	}
-	return "", first
+	return ""
+}
+
+// lacks notes an image that a machine will have to fetch.
+func (c *change) lacks(machineName string, found Resolved) {
+	if found.Present {
+		return
+	}
+	if c.absent[machineName] == nil {
+		c.absent[machineName] = map[string]bool{}
+	}
+	c.absent[machineName][found.Digest] = true
 }
 
 // resolveOn asks machines at once: by digest once there is one, so that all get the same also while a tag moves.

@@ -2,6 +2,7 @@ package coordinationtest
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,6 +106,35 @@ func overtaken(t *testing.T, b *bench) {
 		t.Errorf("it answered %s", body)
 	}
 	want(t, (<-step).err, api.CodeCancelled)
+}
+
+// straggler has a step's command arrive after its undo.
+func straggler(t *testing.T, b *bench) {
+	var kept []byte
+	b.calls.Wire = bent{b.Wire, func(machine string, sealed []byte) (string, []byte) {
+		if kept == nil {
+			kept, sealed = sealed, nil
+		}
+		return machine, sealed
+	}}
+	_, err := b.call(t, command("test.act", "do"))
+	want(t, err, api.CodeParticipantRefused) // it was held back
+	_, err = b.call(t, command("test.act", "undo"))
+	must(t, err)
+	late, err := b.Wire.Send(within(t), b.B, "test.act", kept)
+	must(t, err)
+	defer late.Close()
+	for {
+		text, err := late.Next(within(t))
+		must(t, err)
+		if strings.Contains(string(text), `"kind":"answer"`) {
+			if !strings.Contains(string(text), string(api.CodeParticipantRefused)) {
+				t.Errorf("it is answered %s", text)
+			}
+			break
+		}
+	}
+	b.wantActed(t, 1)
 }
 
 func takenOver(t *testing.T, b *bench) {

@@ -60,6 +60,7 @@ func Run(t *testing.T, open func(t *testing.T) Bus) {
 		"replies outlive a restart":             restarted,
 		"a repeat joins what is under way":      joined,
 		"an undo does not overtake its step":    overtaken,
+		"a straggler does not act":              straggler,
 		"a new coordinator ends the old one's":  takenOver,
 		"steps of one operation go on together": together,
 		"a command without a scope cannot act":  scopeless,

@@ -40,7 +40,7 @@ func newLab(t *testing.T) *lab {
 }
 
 // dial connects a machine's coordinator to the core of m1.
-func dial(t *testing.T, core, self *natslab.Machine) *natsbus.Wire {
+func dial(t testing.TB, core, self *natslab.Machine) *natsbus.Wire {
 	t.Helper()
 	wire, err := natsbus.Dial(natsbus.Core{
 		URLs: core.Config().CoreURLs, Seed: self.Seed(natsconf.RoleCoordinatorBus),
@@ -61,7 +61,7 @@ func (l *lab) machine(id string) *natslab.Machine {
 }
 
 // listen listens on a machine's edge until stop, and waits until the core knows of it.
-func (l *lab) listen(t *testing.T, id string, receive coordination.Receive) (stop func()) {
+func (l *lab) listen(t testing.TB, id string, receive coordination.Receive) (stop func()) {
 	t.Helper()
 	m := l.machine(id)
 	listener, err := natsbus.Listen(natsbus.Edge{
@@ -78,7 +78,7 @@ func (l *lab) listen(t *testing.T, id string, receive coordination.Receive) (sto
 }
 
 // await waits until somebody, or nobody, listens for the machine.
-func (l *lab) await(t *testing.T, id string, listens bool) {
+func (l *lab) await(t testing.TB, id string, listens bool) {
 	t.Helper()
 	for deadline := time.Now().Add(natslab.Patience); l.heard(t, id) != listens; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -88,7 +88,7 @@ func (l *lab) await(t *testing.T, id string, listens bool) {
 }
 
 // heard asks whether anybody takes what is sent to the machine. What is sent is no command.
-func (l *lab) heard(t *testing.T, id string) bool {
+func (l *lab) heard(t testing.TB, id string) bool {
 	t.Helper()
 	c, err := l.wire.Send(t.Context(), id, "nothing", nil)
 	if err != nil {
@@ -115,8 +115,9 @@ func TestBus(t *testing.T) {
 	l := newLab(t)
 	coordinationtest.Run(t, func(t *testing.T) coordinationtest.Bus {
 		return coordinationtest.Bus{
-			A: "m1", B: "m2", Wire: l.wire, Listen: l.listen,
-			Sign: natsbus.Signer(l.m1.Seed(natsconf.RoleCoordinatorBus)), Verify: l.verify(),
+			A: "m1", B: "m2", Wire: l.wire,
+			Listen: func(t *testing.T, id string, receive coordination.Receive) func() { return l.listen(t, id, receive) },
+			Sign:   natsbus.Signer(l.m1.Seed(natsconf.RoleCoordinatorBus)), Verify: l.verify(),
 		}
 	})
 	t.Run("both directions", l.bothDirections)
@@ -124,7 +125,7 @@ func TestBus(t *testing.T) {
 	t.Run("cut off", l.cutOff)
 }
 
-func (l *lab) responder(t *testing.T, id string) *coordination.Responder {
+func (l *lab) responder(t testing.TB, id string) *coordination.Responder {
 	t.Helper()
 	fences, err := coordination.OpenFences(filepath.Join(t.TempDir(), "fences.json"))
 	if err != nil {
@@ -244,5 +245,23 @@ func TestNoCore(t *testing.T) {
 	_, err = calls.Call(t.Context(), "m2", coordination.Command{Verb: "x.y", Body: json.RawMessage(`1`)}, nil)
 	if api.CodeOf(err) != api.CodeParticipantAbsent {
 		t.Errorf("got %v", err)
+	}
+}
+
+// BenchmarkCall is a small command from m1 to m2: sealed, sent over core and leaf, checked, answered.
+func BenchmarkCall(b *testing.B) {
+	m2 := natslab.NewLeaf(b, "m2")
+	m1 := natslab.New(b, natslab.Knows(m2))
+	m1.Found()
+	m1.Core.Start()
+	m1.Edge.Start()
+	m2.Join(m1)
+	l := &lab{m1, m2, dial(b, m1, m1)}
+	defer l.listen(b, "m2", l.responder(b, "m2").Receive)()
+	calls := coordination.Calls{Machine: "m1", Sign: natsbus.Signer(m1.Seed(natsconf.RoleCoordinatorBus)), Wire: l.wire}
+	for b.Loop() {
+		if _, err := calls.Call(b.Context(), "m2", coordination.Command{Verb: coordination.Ping}, nil); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -331,3 +331,35 @@ func TestAbsentIsNoFailure(t *testing.T) {
 	}
 	must(t, c.run(machine.NewAdmit(c.kit(), c.admission(3, c.invite(t, 9)))))
 }
+
+// TestNoSubnetLeft: a range of four subnets holds three machines, since the first is nobody's.
+func TestNoSubnetLeft(t *testing.T) {
+	small := request
+	small.CIDR = "10.101.0.0/22"
+	c := foundAs(t, small)
+	c.admit(t, 3)
+	out := c.run(machine.NewAdmit(c.kit(), c.admission(4, c.invite(t, 9))))
+	if out.Outcome != api.Refused || out.Error.Code != api.CodeMachineNoSubnet {
+		t.Errorf("got %s: %v", out.Outcome, out.Error)
+	}
+}
+
+// TestNobodyRemovesItself: the last machine stays, and another must coordinate.
+func TestNobodyRemovesItself(t *testing.T) {
+	c := found(t)
+	c.admit(t, 2)
+	out := c.run(machine.NewRemove(c.kit(), api.MachineRemoveRequest{Machine: "m1"}))
+	if out.Outcome != api.Refused || out.Error.Code != api.CodeMachineLast {
+		t.Errorf("by itself: %s %v", out.Outcome, out.Error)
+	}
+}
+
+// TestNotFollowed: a machine that is there and does not take a change over is named, with the change committed.
+func TestNotFollowed(t *testing.T) {
+	c := found(t)
+	c.fleet.behind = api.Errorf(api.CodeMachineNotFollowed, "its mirror is at 3, before 9").About("m1")
+	out := c.run(machine.NewInvite(c.kit(), api.TokenRequest{Key: meshKey(9)}))
+	if out.Outcome != api.CommittedLeftovers || len(out.Leftovers) != 1 || !strings.Contains(out.Leftovers[0].Problem, "before 9") {
+		t.Errorf("got %s: %v %v", out.Outcome, out.Error, out.Leftovers)
+	}
+}

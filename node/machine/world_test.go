@@ -41,6 +41,7 @@ type fleet struct {
 	left     []string
 	revoked  []string
 	absent   map[string]bool
+	behind   error
 }
 
 func (f *fleet) Follow(_ context.Context, id string, revision store.Revision) error {
@@ -48,6 +49,9 @@ func (f *fleet) Follow(_ context.Context, id string, revision store.Revision) er
 	defer f.mu.Unlock()
 	if f.absent[id] {
 		return api.Errorf(api.CodeParticipantAbsent, "nobody there").About(id)
+	}
+	if f.behind != nil {
+		return f.behind
 	}
 	f.followed[id] = max(f.followed[id], revision)
 	return nil
@@ -110,12 +114,17 @@ type cluster struct {
 
 func found(t *testing.T) *cluster {
 	t.Helper()
+	return foundAs(t, request)
+}
+
+func foundAs(t *testing.T, r api.InitRequest) *cluster {
+	t.Helper()
 	clock := optest.NewClock()
 	c := &cluster{
 		store: memstore.New(memstore.Config{Clock: clock.Now}), clock: clock, seats: &seats{voting: []string{"m1"}},
 		fleet: &fleet{followed: map[string]store.Revision{}, absent: map[string]bool{}}, holds: map[string][]string{},
 	}
-	must(t, c.run(machine.NewInit(newHost(), c.store.Facts(), request)))
+	must(t, c.run(machine.NewInit(newHost(), c.store.Facts(), r)))
 	return c
 }
 

@@ -367,7 +367,10 @@ func (a *app) statsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.answer(list, func() error { return a.showStats(list) })
+			if list.Uncertain != "" {
+				a.note("uncertain: %s", list.Uncertain)
+			}
+			return a.answer(list.Instances, func() error { return a.showStats(list.Instances) })
 		},
 	}
 }

@@ -94,6 +94,13 @@ type InstanceStats struct {
 	TxBytes     int64 `json:"txBytes"`
 }
 
+// StatsList is the answer to `stats`.
+type StatsList struct {
+	Instances []InstanceStats `json:"instances"`
+	// Uncertain says which machines did not answer; "" when all did.
+	Uncertain string `json:"uncertain,omitempty"`
+}
+
 // ImageEntry is one line of `image ls`.
 type ImageEntry struct {
 	References []string  `json:"references"`

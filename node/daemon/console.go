@@ -100,13 +100,6 @@ func knownPlace(ctx context.Context, m *Member, q runtime.LogQuery) error {
 	return nil
 }
 
-// statsAnswer is what GET /v1/stats answers.
-type statsAnswer struct {
-	Instances []api.InstanceStats `json:"instances"`
-	// Uncertain says which machines' part is missing.
-	Uncertain string `json:"uncertain,omitempty"`
-}
-
 // stats answers GET /v1/stats?namespace=&service= with the cluster's running instances.
 func stats(r *http.Request, m *Member) (any, error) {
 	all, err := statsHere(r, m)
@@ -117,13 +110,13 @@ func stats(r *http.Request, m *Member) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answers, errs := everywhere(r.Context(), machines, func(ctx context.Context, machine string) (statsAnswer, error) {
-		return askJSON[statsAnswer](ctx, m, machine, Ask{Method: http.MethodGet, Path: "/v1/stats", Query: r.URL.Query(), Caller: caller(r)})
+	answers, errs := everywhere(r.Context(), machines, func(ctx context.Context, machine string) (api.StatsList, error) {
+		return askJSON[api.StatsList](ctx, m, machine, Ask{Method: http.MethodGet, Path: "/v1/stats", Query: r.URL.Query(), Caller: caller(r)})
 	})
 	for _, a := range answers {
 		all = append(all, a.Instances...)
 	}
-	return statsAnswer{all, missing(machines, errs)}, nil
+	return api.StatsList{Instances: all, Uncertain: missing(machines, errs)}, nil
 }
 
 // statsHere are the counters of this machine's running instances.

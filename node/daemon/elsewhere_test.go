@@ -72,12 +72,12 @@ func TestServicesEverywhere(t *testing.T) {
 func TestStatsEverywhere(t *testing.T) {
 	_, second, c := two(t)
 	stats, err := c.Stats(t.Context(), "shop", "")
-	if err != nil || len(stats) != 2 {
+	if err != nil || len(stats.Instances) != 2 || stats.Uncertain != "" {
 		t.Errorf("%+v %v", stats, err)
 	}
 	second.Stop()
 	stats, err = c.Stats(t.Context(), "shop", "")
-	if err != nil || len(stats) != 1 {
+	if err != nil || len(stats.Instances) != 1 || !strings.Contains(stats.Uncertain, "m2") {
 		t.Errorf("with m2 away: %+v %v", stats, err)
 	}
 }

@@ -92,6 +92,9 @@ func (d *Daemon) Join(self machine.Identity) error {
 	if err != nil {
 		return err
 	}
+	if before := d.peering.Swap(nil); before != nil { // joined again, as by a repeated init
+		before.Close()
+	}
 	peering, err := d.openPeering(self, opened.View())
 	if err != nil {
 		return err

@@ -196,12 +196,11 @@ func (c *Client) Logs(ctx context.Context, q LogQuery, each func(api.LogLine) er
 	})
 }
 
-// Stats reads the counters of the machine's running instances.
-func (c *Client) Stats(ctx context.Context, namespace, service string) ([]api.InstanceStats, error) {
-	var answer struct{ Instances []api.InstanceStats }
-	query := url.Values{"namespace": {namespace}, "service": {service}}
-	err := c.call(ctx, http.MethodGet, "/v1/stats", query, nil, &answer)
-	return answer.Instances, err
+// Stats reads the counters of the cluster's running instances, as far as machines answer.
+func (c *Client) Stats(ctx context.Context, namespace, service string) (api.StatsList, error) {
+	var list api.StatsList
+	err := c.call(ctx, http.MethodGet, "/v1/stats", url.Values{"namespace": {namespace}, "service": {service}}, nil, &list)
+	return list, err
 }
 
 // Images lists the machine's images.

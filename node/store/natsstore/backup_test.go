@@ -17,6 +17,7 @@ import (
 // TestBackupAndRestore takes a backup from an edge whose core is gone, refuses it in every damaged
 // form, and restores it as a new generation, with an interruption.
 func TestBackupAndRestore(t *testing.T) {
+	t.Parallel()
 	c := natslab.StartCluster(t, 1)
 	m := c.Machines[0]
 	s := m.Open()

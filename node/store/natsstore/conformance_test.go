@@ -27,6 +27,7 @@ func TestConformance(t *testing.T) {
 // TestConformanceOfThreeVoters runs the suite where every write is replicated: guards, retries and
 // refusals are judged by other code of the server there.
 func TestConformanceOfThreeVoters(t *testing.T) {
+	t.Parallel()
 	c := natslab.StartCluster(t, 3)
 	c.Promote(c.Machines[1])
 	c.Promote(c.Machines[2])

@@ -31,7 +31,7 @@ const batchSize = 4
 
 func (w *writer) run(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; n++ {
-		b := store.Batch{ID: fmt.Sprint("w-", n), Puts: []store.Put{put("x", fmt.Sprint(n)), put("y", fmt.Sprint(n))}}
+		b := store.Batch{ID: fmt.Sprintf("w-%p-%d", w, n), Puts: []store.Put{put("x", fmt.Sprint(n)), put("y", fmt.Sprint(n))}}
 		for i := range batchSize {
 			b.Puts = append(b.Puts, put(store.Key(fmt.Sprintf("log.%06d.%d", n, i)), "v"))
 		}

@@ -70,6 +70,7 @@ func eventually(t *testing.T, what string, do func() error) {
 // TestVotersComeAndGo goes 1→2→3→2→1 under a writer, always removing the one that leads, while every
 // edge keeps its process and its mirror.
 func TestVotersComeAndGo(t *testing.T) {
+	t.Parallel()
 	c := natslab.StartCluster(t, 3)
 	s := c.Open(c.Machines[0])
 	ready(t, s)

@@ -47,8 +47,14 @@ func (d *disk) mount() { d.t.Helper(); d.sh("mount", "-o", "loop", d.image, d.di
 // back; the machine then comes up with that.
 func (d *disk) cut(p *natslab.Server) {
 	d.t.Helper()
-	after := d.image + ".after"
 	p.Kill()
+	d.swap()
+}
+
+// swap is cut once the process is dead.
+func (d *disk) swap() {
+	d.t.Helper()
+	after := d.image + ".after"
 	d.sh("cp", "--sparse=never", d.image, after)
 	d.sh("umount", d.dir)
 	if err := os.Rename(after, d.image); err != nil {
@@ -82,4 +88,36 @@ func TestPowerCut(t *testing.T) {
 	}
 	w.judge(t, facts)
 	m.Core.Kill() // or the file system stays busy
+}
+
+// TestPowerCutOfAllVoters cuts the power of three voters at once, under a writer.
+func TestPowerCutOfAllVoters(t *testing.T) {
+	testenv.Require(t, testenv.Long)
+	disks := []*disk{newDisk(t), newDisk(t), newDisk(t)}
+	next := 0
+	c := natslab.StartCluster(t, 3, func(m *natslab.Machine) {
+		natslab.StoreIn(disks[next].dir)(m)
+		next++
+	})
+	c.Promote(c.Machines[1])
+	c.Promote(c.Machines[2])
+	s := c.Open(c.Machines[0])
+	ready(t, s)
+	w := startWriter(t, s)
+	for range 3 {
+		w.await(t, 60)
+		for _, m := range c.Machines {
+			m.Core.Kill()
+		}
+		for i, m := range c.Machines {
+			disks[i].swap()
+			m.Core.Start()
+		}
+		w.await(t, 5)
+	}
+	wantVoters(t, s, 3)
+	w.finish(t, s)
+	for _, m := range c.Machines {
+		m.Core.Kill()
+	}
 }

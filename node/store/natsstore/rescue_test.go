@@ -16,6 +16,7 @@ import (
 // time: it goes on with all that was acknowledged. The lost ones come back with their old disks and
 // find themselves outside.
 func TestRescue(t *testing.T) {
+	t.Parallel()
 	for name, lose := range map[string]int{"one of two": 1, "two of three": 2} {
 		t.Run(name, func(t *testing.T) { t.Parallel(); rescue(t, lose) })
 	}
@@ -82,6 +83,7 @@ func refusedWithoutQuorum(t *testing.T, s *natsstore.Store, lost []string) {
 // TestSurvivorBehindAMirror leaves a voter that was down when the last facts were written, and a
 // mirror that has them: the store is formed anew from the mirror, and everybody follows.
 func TestSurvivorBehindAMirror(t *testing.T) {
+	t.Parallel()
 	c := natslab.StartCluster(t, 3)
 	c.Promote(c.Machines[1])
 	c.Promote(c.Machines[2])

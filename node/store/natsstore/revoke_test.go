@@ -17,6 +17,7 @@ import (
 // TestRevoke takes a machine's keys away on two voters: its client goes with the reload, its leaves
 // do not, and only with the kick do they stay away. Others are not touched, and readmission works.
 func TestRevoke(t *testing.T) {
+	t.Parallel()
 	c := natslab.StartCluster(t, 3)
 	c.Promote(c.Machines[1])
 	m1, m2, m3 := c.Machines[0], c.Machines[1], c.Machines[2]

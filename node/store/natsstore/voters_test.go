@@ -10,67 +10,50 @@ import (
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/nodetest/testenv"
+	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/natsstore"
 	"github.com/ployz/ployz/node/store/natsstore/natslab"
 )
 
-// TestDeadVoter kills the voter of three that leads. While it is off, no other may be removed; it
-// itself may, though it does not answer, and its machine comes back under a new incarnation.
-func TestDeadVoter(t *testing.T) {
-	c := natslab.StartCluster(t, 3)
-	c.Promote(c.Machines[1])
-	c.Promote(c.Machines[2])
-	dead := c.Machines[0]
-	s := c.Open(c.Machines[1])
-	ready(t, s)
-	w := startWriter(t, s)
-	w.step(t, "the leader is killed", dead.Core.Kill)
-	other := natsstore.PeerID(c.Machines[1].CoreConfig.Name)
-	if err := s.RemoveVoter(within(t, natslab.Patience), other); api.CodeOf(err) != api.CodeStoreWouldLoseQuorum {
-		t.Errorf("removing one that is needed: %v", err)
-	}
-	w.step(t, "the dead one is removed", func() {
-		if err := s.RemoveVoter(within(t, natslab.Patience), natsstore.PeerID(dead.CoreConfig.Name)); err != nil {
-			t.Fatal(err)
-		}
-		c.Forget(dead)
-	})
-	wantVoters(t, s, 2)
-	w.step(t, "its machine joined again", func() { c.Promote(dead) })
-	wantVoters(t, s, 3)
-	w.finish(t, s)
+// three is a cluster whose three machines are all voters, that several tests share: each leaves it whole.
+type three struct {
+	c *natslab.Cluster
+	s *natsstore.Store
 }
 
-// TestRouteSecretRotates changes the voters' secret under a writer.
-func TestRouteSecretRotates(t *testing.T) {
+// TestThreeVoters is the life of a whole group, but for its members' coming and going.
+func TestThreeVoters(t *testing.T) {
 	c := natslab.StartCluster(t, 3)
 	c.Promote(c.Machines[1])
 	c.Promote(c.Machines[2])
-	s := c.Open(c.Machines[0])
-	ready(t, s)
-	w := startWriter(t, s)
+	f := three{c, c.Open(c.Machines[0])}
+	ready(t, f.s)
+	t.Run("the route secret changes", f.rotate)
+	t.Run("a stale leader acknowledges nothing", f.staleLeader)
+	t.Run("mirrors follow the leader", f.mirrors)
+	t.Run("a dead voter is removed", f.deadVoter)
+}
+
+// rotate changes the voters' secret under a writer.
+func (f three) rotate(t *testing.T) {
+	w := startWriter(t, f.s)
 	w.step(t, "the secret is changed", func() {
-		c.RotateRouteSecret()
-		wantVoters(t, s, 3)
+		f.c.RotateRouteSecret()
+		settled(t, f.s, 3)
 	})
-	w.finish(t, s)
+	w.finish(t, f.s)
 }
 
-// TestStaleLeader pauses the leader of three until another leads and has written, and asks it then: it
-// may answer a read with what it knew, but its compare-and-set is never acknowledged.
-func TestStaleLeader(t *testing.T) {
-	c := natslab.StartCluster(t, 3)
-	c.Promote(c.Machines[1])
-	c.Promote(c.Machines[2])
-	leader := leaderOf(t, c, c.Open(c.Machines[0]))
-	s := c.Open(leader)
+// staleLeader pauses the leader until another leads and has written, and asks it then: it may answer a
+// read with what it knew, but its compare-and-set is never acknowledged.
+func (f three) staleLeader(t *testing.T) {
+	leader := leaderOf(t, f.c, f.s)
 	old := leader.Open() // knows no other core
-	ready(t, s)
 	ready(t, old)
-	seen := mustPut(t, s, "k", "1")
+	seen := mustPut(t, f.s, "k", "1")
 	mustPut(t, old, "other", "1") // vouches for a quorum
 	leader.Core.Signal(pause)
-	eventuallyPut(t, s, "k", "2")
+	eventuallyPut(t, f.s, "k", "2")
 	leader.Core.Signal(resume)
 	b := batch("stale", put("k", "stale"))
 	b.Puts[0].Expect = &seen
@@ -80,12 +63,80 @@ func TestStaleLeader(t *testing.T) {
 		}
 	}
 	eventually(t, "the new value", func() error {
-		f, err := s.Facts().Get(within(t, natslab.Patience), "k")
-		if err == nil && string(f.Value) != "2" {
-			err = fmt.Errorf("%s", f.Value)
+		fact, err := f.s.Facts().Get(within(t, natslab.Patience), "k")
+		if err == nil && string(fact.Value) != "2" {
+			err = fmt.Errorf("%s", fact.Value)
 		}
 		return err
 	})
+	settled(t, f.s, 3)
+}
+
+// viewWithin bounds how long a view may be stale once another voter leads and has written. By itself
+// nats-server takes up to twenty seconds.
+const viewWithin = 8 * time.Second
+
+// mirrors stops the voter that leads, kills the next, and wants every view to follow.
+func (f three) mirrors(t *testing.T) {
+	for what, end := range map[string]func(*natslab.Server){"stopped": (*natslab.Server).Stop, "killed": (*natslab.Server).Kill} {
+		leader := leaderOf(t, f.c, f.s)
+		end(leader.Core)
+		leader.Core.Start()
+		eventuallyPut(t, f.s, "k", what)
+		start := time.Now()
+		var fact store.Fact
+		eventually(t, "the last revision", func() (err error) {
+			fact, err = f.s.Facts().Get(within(t, natslab.Patience), "k")
+			return err
+		})
+		for _, m := range f.c.Machines {
+			if err := f.c.Open(m).AwaitMirror(within(t, natslab.Patience), fact.Revision); err != nil {
+				t.Fatal(err)
+			}
+		}
+		took := time.Since(start)
+		t.Logf("the leader was %s: every view is fresh %s after the first write", what, took.Round(time.Millisecond))
+		if took > viewWithin {
+			t.Errorf("it may take %s", viewWithin)
+		}
+		settled(t, f.s, 3)
+	}
+}
+
+// deadVoter kills the voter that leads. While it is off, no other may be removed; it itself may, though it
+// does not answer, and its machine comes back under a new incarnation.
+func (f three) deadVoter(t *testing.T) {
+	dead := leaderOf(t, f.c, f.s)
+	w := startWriter(t, f.s)
+	w.step(t, "the leader is killed", func() {
+		dead.Core.Kill()
+		eventually(t, "another leader", func() error {
+			topology, err := f.s.Topology(within(t, natslab.Patience))
+			if err == nil && !topology.HasQuorum() {
+				err = fmt.Errorf("%q", topology.Statement())
+			}
+			return err
+		})
+	})
+	for _, v := range f.c.Voters {
+		if v == dead {
+			continue
+		}
+		err := f.s.RemoveVoter(within(t, natslab.Patience), natsstore.PeerID(v.CoreConfig.Name))
+		if api.CodeOf(err) != api.CodeStoreWouldLoseQuorum {
+			t.Errorf("removing one that is needed: %v", err)
+		}
+	}
+	w.step(t, "the dead one is removed", func() {
+		if err := f.s.RemoveVoter(within(t, natslab.Patience), natsstore.PeerID(dead.CoreConfig.Name)); err != nil {
+			t.Fatal(err)
+		}
+		f.c.Forget(dead)
+	})
+	wantVoters(t, f.s, 2)
+	w.step(t, "its machine joined again", func() { f.c.Promote(dead) })
+	wantVoters(t, f.s, 3)
+	w.finish(t, f.s)
 }
 
 // TestChaosOfVoters lets voters come, go, die and stall at random under a writer, for as long as

@@ -8,6 +8,8 @@ package natslab
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -41,7 +43,8 @@ func buildProgram() (string, error) {
 	if path := os.Getenv("PLOYZ_NATS"); path != "" {
 		return path, nil
 	}
-	path := filepath.Join(os.TempDir(), "ployz-natslab", "ployz-nats")
+	checkout := sha256.Sum256([]byte(testenv.Repo())) // another checkout's tests may run beside these
+	path := filepath.Join(os.TempDir(), fmt.Sprintf("ployz-natslab-%x", checkout[:6]), "ployz-nats")
 	cmd := exec.Command("go", "build", "-o", path, "./cmd/ployz-nats")
 	cmd.Dir = testenv.Repo()
 	cmd.Stderr = os.Stderr

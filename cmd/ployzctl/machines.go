@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -328,34 +327,4 @@ func (a *app) completeMachines(_ *cobra.Command, args []string, prefix string) (
 		}
 		return names, err
 	})
-}
-
-func (a *app) storeCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "store", Short: "The store of the cluster's facts", Args: cobra.NoArgs, RunE: needsCommand}
-	cmd.AddCommand(a.storeVoters())
-	return cmd
-}
-
-func (a *app) storeVoters() *cobra.Command {
-	var plan string
-	cmd := &cobra.Command{
-		Use:   "voters [N]",
-		Short: "Set how many machines vote in the store: 1, 2, 3 or 5",
-		Long: `Set how many machines vote in the store: 1, 2, 3 or 5. Without a number, what the number of machines asks
-for: one alone, two of two, three of three and more. Seats move one at a time, and each is verified before the next.`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var body api.VotersRequest
-			if len(args) == 1 {
-				n, err := strconv.Atoi(args[0])
-				if err != nil {
-					return api.Errorf(api.CodeUsage, "%q is not a number", args[0]).About("voters")
-				}
-				body.Count = n
-			}
-			return a.operate(cmd.Context(), request{kind: api.KindStoreVoters, body: body, plan: plan})
-		},
-	}
-	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this `DIGEST`")
-	return cmd
 }

@@ -152,3 +152,50 @@ type MachineSeen struct {
 	Version string   `json:"version,omitempty"`
 	Error   *Error   `json:"error,omitempty"`
 }
+
+// StoreReport is the answer of GET /v1/store: who votes, what may be lost next, and, where it was asked for,
+// every machine's copy.
+type StoreReport struct {
+	// Leader is the machine that leads; "" where nobody does, or it does not answer.
+	Leader string `json:"leader,omitempty"`
+	// Quorum is how many voters must be there for anything to be written; Writable says that they are.
+	Quorum   int          `json:"quorum"`
+	Writable bool         `json:"writable"`
+	Voters   []StoreVoter `json:"voters"`
+	// Statement says in plain words what may be lost next and still be fine.
+	Statement []string `json:"statement"`
+	// Copies are the machines' views, when they were to be verified; Odd names those that differ.
+	Copies []StoreCopy `json:"copies,omitempty"`
+	Odd    []string    `json:"odd,omitempty"`
+}
+
+// StoreVoter is one machine's core.
+type StoreVoter struct {
+	Machine string `json:"machine"`
+	Server  string `json:"server"`
+	// State is "up", "behind" or "silent".
+	State string `json:"state"`
+	Lag   uint64 `json:"lag,omitempty"`
+}
+
+// StoreCopy sums up one machine's copy of the facts.
+type StoreCopy struct {
+	Name  string `json:"name"`
+	Last  uint64 `json:"last,omitempty"`
+	Facts int    `json:"facts,omitempty"`
+	Sum   string `json:"sum,omitempty"`
+	Error *Error `json:"error,omitempty"`
+}
+
+// BackupManifest says what a backup of the store holds.
+type BackupManifest struct {
+	Cluster    string    `json:"cluster"`
+	Generation uint64    `json:"generation"`
+	Machine    string    `json:"machine"`
+	Taken      time.Time `json:"taken"`
+	Facts      uint64    `json:"facts"`
+	Entries    uint64    `json:"entries"`
+	Revision   uint64    `json:"revision"`
+	// Digest is of the whole file: kept elsewhere, it tells a file that was changed on purpose.
+	Digest string `json:"digest"`
+}

@@ -75,6 +75,8 @@ type Member struct {
 	Instances Instances
 	Console   runtime.Console
 	Images    Images
+	// Store shows the store itself.
+	Store StoreSurface
 	// Elsewhere reaches the other machines; nil is a cluster of one.
 	Elsewhere Elsewhere
 	// Missing returns those of the blobs that the image store lacks.
@@ -99,6 +101,8 @@ func (a *API) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/events", a.stream(watchEvents))
 
 	mux.HandleFunc("GET /v1/machines", a.member(listMachines))
+	mux.HandleFunc("GET /v1/store", a.member(storeReport))
+	mux.HandleFunc("GET /v1/store/backup", a.backupStore)
 	mux.HandleFunc("GET /v1/services", a.member(listServices))
 	mux.HandleFunc("GET /v1/namespaces/{ns}/history", a.member(history))
 	mux.HandleFunc("GET /v1/namespaces/{ns}/commits/{n}", a.member(showCommit))

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -10,6 +11,8 @@ import (
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/natsstore"
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
 )
 
 // Commands about memberships.
@@ -40,9 +43,28 @@ func (f fleet) Leave(ctx context.Context, act *operation.Act, gone machine.Membe
 	return err
 }
 
-// Revoke implements machine.Fleet.
+// Revoke implements machine.Fleet. A voter that cannot be asked still honours the keys, and is named.
 func (f fleet) Revoke(ctx context.Context, gone machine.Member) error {
+	done, err := f.daemon.store.Load().Revoke(ctx, natsstore.Revocation{
+		Machine: gone.ID, Overlay: gone.Overlay, Keys: storeKeys(gone),
+	})
+	if err != nil {
+		return err
+	}
+	if len(done.Unreachable) > 0 {
+		return api.Errorf(api.CodeParticipantAbsent, "voters that still honour its keys: %s", strings.Join(done.Unreachable, ", ")).
+			About(gone.Name).WithHint("once they are back: ployzctl machine remove %s", gone.Name)
+	}
 	return nil
+}
+
+// storeKeys are the public keys by which the cores know a machine.
+func storeKeys(m machine.Member) natsconf.PublicKeys {
+	keys := natsconf.PublicKeys{}
+	for role, key := range m.StoreKeys {
+		keys[natsconf.Role(role)] = key
+	}
+	return keys.Shared()
 }
 
 func commandOf(act *operation.Act, verb string) coordination.Command {
@@ -75,6 +97,7 @@ func (d *Daemon) verbs() map[string]coordination.Verb {
 		verbLeave:  verb(true, func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, d.leave(ctx) }),
 		verbSeat:   verb(true, func(ctx context.Context, b seatBody) (any, error) { return d.seat(ctx, b) }),
 		verbVoters: verb(true, func(ctx context.Context, b votersBody) (any, error) { return struct{}{}, d.useVoters(ctx, b.Voters) }),
+		verbDigest: verb(false, func(ctx context.Context, _ struct{}) (any, error) { return d.store.Load().EdgeDigest(ctx) }),
 		verbSecret: verb(false, func(_ context.Context, b secretBody) (any, error) { return d.sealSecret(b) }),
 		verbUnseat: verb(true, func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, d.unseat(ctx) }),
 	}

@@ -234,11 +234,7 @@ func (h *host) storeMachines(self machine.Identity, keys natsconf.PublicKeys) []
 		if m.ID == self.ID {
 			continue
 		}
-		shared := natsconf.PublicKeys{}
-		for role, key := range m.StoreKeys {
-			shared[natsconf.Role(role)] = key
-		}
-		list = append(list, natsconf.Machine{ID: m.ID, Keys: shared.Shared()})
+		list = append(list, natsconf.Machine{ID: m.ID, Keys: storeKeys(m)})
 	}
 	return list
 }

@@ -36,6 +36,28 @@ func (c *Client) Machines(ctx context.Context) ([]api.MachineEntry, error) {
 	return answer.Machines, err
 }
 
+// Store reports who votes in the store and what may be lost next; verify has every machine sum up its copy.
+func (c *Client) Store(ctx context.Context, verify bool) (r api.StoreReport, err error) {
+	return r, c.call(ctx, http.MethodGet, "/v1/store", url.Values{"verify": {strconv.FormatBool(verify)}}, nil, &r)
+}
+
+// Backup writes the machine's copy of the store to a file, and says what is in it.
+func (c *Client) Backup(ctx context.Context, to io.Writer) (m api.BackupManifest, err error) {
+	resp, err := c.send(ctx, http.MethodGet, "/v1/store/backup", nil, nil)
+	if err != nil {
+		return m, err
+	}
+	defer resp.Body.Close()
+	if err := json.Unmarshal([]byte(resp.Header.Get("Ployz-Manifest")), &m); err != nil {
+		return m, c.broken(err)
+	}
+	_, err = io.Copy(to, resp.Body)
+	if err != nil {
+		return m, c.broken(err)
+	}
+	return m, nil
+}
+
 // Preview plans an operation without doing any of it. Unmet requirements are in the plan; an error is
 // what could not even be planned.
 func (c *Client) Preview(ctx context.Context, kind string, request any) (plan api.Plan, err error) {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -87,7 +88,7 @@ type Core struct {
 // Wire is a coordinator's access to the bus. It reconnects by itself.
 type Wire struct {
 	core Core
-	link *link
+	link atomic.Pointer[link]
 }
 
 var _ coordination.Wire = (*Wire)(nil)
@@ -95,29 +96,43 @@ var _ coordination.Wire = (*Wire)(nil)
 // Dial prepares the connection and returns at once, also when no core answers yet: commands then end in
 // participant.absent.
 func Dial(core Core) (*Wire, error) {
-	l, err := dial("core", core.URLs, core.Seed, core.Inbox, corePing)
-	if err != nil {
+	w := &Wire{core: core}
+	if err := w.Move(core.URLs); err != nil {
 		return nil, err
 	}
-	return &Wire{core: core, link: l}, nil
+	return w, nil
+}
+
+// Move goes to other cores, as when the voters have changed. Open conversations end with coordination.ErrDropped.
+func (w *Wire) Move(urls []string) error {
+	l, err := dial("core", urls, w.core.Seed, w.core.Inbox, corePing)
+	if err != nil {
+		return err
+	}
+	if before := w.link.Swap(l); before != nil {
+		before.nc.Close()
+		before.drop()
+	}
+	return nil
 }
 
 // Connected reports whether a core takes commands at this moment.
-func (w *Wire) Connected() bool { return w.link.nc.IsConnected() }
+func (w *Wire) Connected() bool { return w.link.Load().nc.IsConnected() }
 
 // Close ends the connection; open conversations end with coordination.ErrDropped.
-func (w *Wire) Close() { w.link.nc.Close() }
+func (w *Wire) Close() { w.link.Load().nc.Close() }
 
 // errAway says that no core could be given the command.
 var errAway = errors.New("no store core is connected")
 
 // Send implements coordination.Wire.
 func (w *Wire) Send(_ context.Context, machine, verb string, sealed []byte) (coordination.Conversation, error) {
-	nc := w.link.nc
+	l := w.link.Load()
+	nc := l.nc
 	if !nc.IsConnected() {
 		return nil, errors.Join(errAway, nc.LastError())
 	}
-	dropped := w.link.connected()
+	dropped := l.connected()
 	replies, err := nc.SubscribeSync(nc.NewInbox())
 	if err != nil {
 		return nil, err

@@ -86,7 +86,7 @@ func (n *Neighbours) Do(ctx context.Context, name string, ask Ask) (*http.Respon
 
 func (n *Neighbours) ask(ctx context.Context, m machine.Member, ask Ask, sign coordination.Sign) (*http.Response, error) {
 	if sign == nil {
-		return nil, api.Errorf(api.CodePermission, "this machine may not operate the cluster").WithHint("ask on a machine that may")
+		return nil, mayNotOperate()
 	}
 	target := url.URL{Scheme: "http", Host: n.address(m).String(), Path: ask.Path, RawQuery: ask.Query.Encode()}
 	req, err := http.NewRequestWithContext(ctx, ask.Method, target.String(), ask.Body)
@@ -111,6 +111,10 @@ func (n *Neighbours) ask(ctx context.Context, m machine.Member, ask Ask, sign co
 		return nil, refusal(m.Name, resp)
 	}
 	return resp, nil
+}
+
+func mayNotOperate() error {
+	return api.Errorf(api.CodePermission, "this machine may not operate the cluster").WithHint("ask on a machine that may")
 }
 
 func (n *Neighbours) address(m machine.Member) netip.AddrPort {

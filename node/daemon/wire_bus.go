@@ -27,7 +27,7 @@ func (d *Daemon) useCores(self machine.Identity) error {
 		}
 	}
 	if b := d.peering.Load(); b != nil {
-		return b.wire.UseCores(urls)
+		return b.MoveTo(self)
 	}
 	return nil
 }

@@ -31,15 +31,23 @@ type Peering struct {
 	daemon *Daemon
 	self   machine.Identity
 	view   store.View
-	wire   *natsbus.Wire
+	wire   *natsbus.Wire                // nil where this machine may not operate the cluster
 	verbs  map[string]coordination.Verb // those beside a deploy's
 	end    context.CancelFunc
 	served sync.WaitGroup
 }
 
-// openPeering makes a member's ways to the others. Nothing is listened on before Start.
+// openPeering makes a member's ways to the others. Nothing is listened on before Start. A machine without
+// a coordinator's key is commanded and fetches images, and no more.
 func (d *Daemon) openPeering(self machine.Identity, view store.View) (*Peering, error) {
 	seed := func(role natsconf.Role) string { return natsstore.SeedFile(d.keys(), role) }
+	p := &Peering{daemon: d, self: self, view: view}
+	p.Neighbours = &Neighbours{ID: self.ID, Overlay: self.Overlay, Members: p.members, Machine: natsbus.Signer(seed(natsconf.RoleEdgeBus))}
+	if !exists(seed(natsconf.RoleCoordinatorBus)) {
+		p.Calls = &coordination.Calls{Machine: self.ID, Sign: nowhere{}.sign, Wire: nowhere{}}
+		return p, nil
+	}
+	p.Neighbours.Operator = natsbus.Signer(seed(natsconf.RoleCoordinatorBus))
 	wire, err := natsbus.Dial(natsbus.Core{
 		URLs: coreURLs(self), Seed: seed(natsconf.RoleCoordinatorBus),
 		Inbox: natsconf.Inbox(self.ID), Commands: natsconf.CommandSubject,
@@ -47,13 +55,27 @@ func (d *Daemon) openPeering(self machine.Identity, view store.View) (*Peering, 
 	if err != nil {
 		return nil, err
 	}
-	p := &Peering{daemon: d, self: self, view: view, wire: wire}
-	p.Calls = &coordination.Calls{Machine: self.ID, Sign: natsbus.Signer(seed(natsconf.RoleCoordinatorBus)), Wire: wire}
-	p.Neighbours = &Neighbours{
-		ID: self.ID, Overlay: self.Overlay, Members: p.members,
-		Machine: natsbus.Signer(seed(natsconf.RoleEdgeBus)), Operator: natsbus.Signer(seed(natsconf.RoleCoordinatorBus)),
-	}
+	p.wire = wire
+	p.Calls = &coordination.Calls{Machine: self.ID, Sign: p.Neighbours.Operator, Wire: wire}
 	return p, nil
+}
+
+// MoveTo has commands go through other cores from now on: those of the identity, whose voters have changed.
+func (p *Peering) MoveTo(self machine.Identity) error {
+	if p.wire == nil {
+		return nil
+	}
+	return p.wire.Move(coreURLs(self))
+}
+
+// nowhere is the wire of a machine that may command nobody.
+type nowhere struct{}
+
+func (nowhere) sign([]byte) ([]byte, error) { return nil, nil }
+
+// Send implements coordination.Wire.
+func (nowhere) Send(context.Context, string, string, []byte) (coordination.Conversation, error) {
+	return nil, mayNotOperate()
 }
 
 // Fleet is the cluster's machines as a deploy sees them.
@@ -124,7 +146,9 @@ func (p *Peering) Close() {
 		p.end()
 	}
 	p.served.Wait()
-	p.wire.Close()
+	if p.wire != nil {
+		p.wire.Close()
+	}
 	p.Neighbours.Close()
 }
 

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
 	"github.com/ployz/ployz/node/coordination/natsbus"
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/nodetest/testenv"
@@ -69,6 +71,28 @@ func TestKeysOfMembers(t *testing.T) {
 	commit("leave", store.Put{Key: store.Machine("m1"), Remove: true})
 	if verified("m1", natsconf.RoleCoordinatorBus) {
 		t.Error("a machine that was removed may still command")
+	}
+}
+
+// TestMachineThatMayNotOperate commands nobody, and says why.
+func TestMachineThatMayNotOperate(t *testing.T) {
+	d := &Daemon{State: t.TempDir()}
+	if _, err := natsstore.EnsureKeys(d.keys(), []natsconf.Role{natsconf.RoleEdgeBus}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := d.openPeering(machine.Identity{ID: "m2", Name: "m2"}, memstore.New(memstore.Config{}).View())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.MoveTo(machine.Identity{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.Calls.Call(t.Context(), "m1", coordination.Command{Verb: coordination.Ping}, nil); api.CodeOf(err) != api.CodePermission {
+		t.Errorf("it commands: %v", err)
+	}
+	if p.Neighbours.Operator != nil || p.Neighbours.Machine == nil {
+		t.Error("it must fetch as a member, and not operate")
 	}
 }
 

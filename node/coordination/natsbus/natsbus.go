@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -96,10 +97,21 @@ var _ coordination.Wire = (*Wire)(nil)
 // participant.absent.
 func Dial(core Core) (*Wire, error) {
 	l, err := dial("core", core.URLs, core.Seed, core.Inbox, corePing)
-	if err != nil {
-		return nil, err
+	return &Wire{core, l}, err
+}
+
+// Move names the cores anew, as when the voters have changed. A connection to one that is none of them moves at
+// once, before that one ends: open conversations then end with coordination.ErrDropped. Any other stays.
+func (w *Wire) Move(urls []string) error {
+	nc := w.link.nc
+	at := nc.ConnectedUrl() // once the pool is set it says where the next connection goes
+	if err := nc.SetServerPool(urls); err != nil {
+		return err
 	}
-	return &Wire{core: core, link: l}, nil
+	if at != "" && !slices.Contains(urls, at) {
+		return nc.ForceReconnect()
+	}
+	return nil
 }
 
 // Connected reports whether a core takes commands at this moment.
@@ -113,11 +125,12 @@ var errAway = errors.New("no store core is connected")
 
 // Send implements coordination.Wire.
 func (w *Wire) Send(_ context.Context, machine, verb string, sealed []byte) (coordination.Conversation, error) {
-	nc := w.link.nc
+	l := w.link
+	nc := l.nc
 	if !nc.IsConnected() {
 		return nil, errors.Join(errAway, nc.LastError())
 	}
-	dropped := w.link.connected()
+	dropped := l.connected()
 	replies, err := nc.SubscribeSync(nc.NewInbox())
 	if err != nil {
 		return nil, err

@@ -123,6 +123,7 @@ func TestBus(t *testing.T) {
 	t.Run("both directions", l.bothDirections)
 	t.Run("subjects", l.subjects)
 	t.Run("cut off", l.cutOff)
+	t.Run("moved", l.moved)
 }
 
 func (l *lab) responder(t testing.TB, id string) *coordination.Responder {
@@ -229,6 +230,53 @@ func (l *lab) cutOff(t *testing.T) {
 	}
 	l.m2.Edge.Start()
 	l.await(t, "m2", true)
+}
+
+// moved has a coordinator follow the voters to where they are, with a command under way.
+func (l *lab) moved(t *testing.T) {
+	began := make(chan bool, 10)
+	r := l.responder(t, "m2")
+	r.Verbs = map[string]coordination.Verb{"test.wait": {Do: func(ctx context.Context, _ coordination.Command, _ func(json.RawMessage)) (json.RawMessage, error) {
+		began <- true
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}}
+	defer l.listen(t, "m2", r.Receive)()
+	wire := dial(t, l.m1, l.m1)
+	for deadline := time.Now().Add(natslab.Patience); !wire.Connected(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the core lets nobody in")
+		}
+	}
+	calls := coordination.Calls{Machine: "m1", Sign: natsbus.Signer(l.m1.Seed(natsconf.RoleCoordinatorBus)), Wire: wire}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := calls.Call(t.Context(), "m2", coordination.Command{Verb: "test.wait", Deadline: time.Now().Add(3 * time.Second)}, nil)
+		ended <- err
+	}()
+	<-began
+	if err := wire.Move([]string{"nats://127.0.0.1:1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; api.CodeOf(err) != api.CodeParticipantSilent {
+		t.Errorf("the one under way: %v", err)
+	}
+	ping := coordination.Command{Verb: coordination.Ping}
+	if _, err := calls.Call(t.Context(), "m2", ping, nil); api.CodeOf(err) != api.CodeParticipantAbsent {
+		t.Errorf("with no core there: %v", err)
+	}
+	if err := wire.Move(l.m1.Config().CoreURLs); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(natslab.Patience); ; time.Sleep(5 * time.Millisecond) {
+		_, err := calls.Call(t.Context(), "m2", ping, nil)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestNoCore: with no core to send to, nothing was sent, and it says so at once.

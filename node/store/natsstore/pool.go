@@ -9,10 +9,11 @@ func (s *Store) UseCores(urls []string) error {
 		return errNotConfigured
 	}
 	s.coreURLs.Store(&urls)
+	at := s.core.nc.ConnectedUrl() // once the pool is set it says where the next connection goes
 	if err := s.core.nc.SetServerPool(urls); err != nil {
 		return err
 	}
-	if at := s.core.nc.ConnectedUrl(); at != "" && !slices.Contains(urls, at) {
+	if at != "" && !slices.Contains(urls, at) {
 		return s.core.nc.ForceReconnect()
 	}
 	return nil

@@ -3,8 +3,10 @@ package natslab
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -108,12 +110,36 @@ func (s *Server) Ended() bool {
 	}
 }
 
-// Signal sends a signal.
+// Signal sends a signal. A stop has taken hold when it returns: until then the process may still answer.
 func (s *Server) Signal(sig syscall.Signal) {
 	s.t.Helper()
 	if err := s.cmd.Process.Signal(sig); err != nil {
 		s.t.Fatal(err)
 	}
+	for deadline := time.Now().Add(Patience); sig == syscall.SIGSTOP && !s.stopped(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatal("the server does not stop")
+		}
+	}
+}
+
+// stopped reports whether every thread of the process has stopped.
+func (s *Server) stopped() bool {
+	s.t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.PID()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, file := range threads {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // a thread that ended
+		}
+		if _, rest, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(rest, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // Kill is kill -9, and waits for the end.

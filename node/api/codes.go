@@ -147,6 +147,7 @@ const (
 	CodePublishedTaken   Code = "deploy.port-taken"
 	CodeSecretAbsent     Code = "deploy.secret-missing"
 	CodeConfigAbsent     Code = "deploy.config-missing"
+	CodeSecretSealed     Code = "deploy.secret-sealed"
 	CodeNotReady         Code = "deploy.not-ready"
 	CodeJobFailed        Code = "deploy.job-failed"
 	CodeNotApplied       Code = "deploy.route-not-applied"
@@ -300,6 +301,7 @@ func Codes() []CodeDoc {
 		{CodeHostnameTaken, "another namespace routes that hostname"},
 		{CodePublishedTaken, "a published port is held by something else on the machine"},
 		{CodeSecretAbsent, "a secret that the spec refers to does not exist"},
+		{CodeSecretSealed, "no machine that answers can open the secret; set it again"},
 		{CodeConfigAbsent, "a config that the spec refers to does not exist"},
 		{CodeNotReady, "an instance did not become ready in time; its last log lines are shown"},
 		{CodeJobFailed, "a one-shot job ended with a non-zero status; its last log lines are shown"},

@@ -32,6 +32,8 @@ type SealedSecret struct {
 	Sealed []byte `json:"sealed"`
 	// Fingerprint tells two values apart without revealing either.
 	Fingerprint string `json:"fingerprint"`
+	// For are the ids of the machines that it is sealed to, in order.
+	For []string `json:"for,omitempty"`
 }
 
 // Slot is one place of a service and the instance that fills it.

@@ -21,6 +21,6 @@ func (c *Clear) Inspect(ctx context.Context, before operation.Situation) error {
 		return err
 	}
 	c.next = c.present()
-	c.resolveImages(ctx)
+	c.complete(ctx)
 	return c.inspectClaims(ctx)
 }

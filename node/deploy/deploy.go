@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/store"
@@ -39,7 +40,7 @@ func (d *Deploy) Inspect(ctx context.Context, before operation.Situation) error 
 	if err := d.sealSecrets(ctx); err != nil {
 		return err
 	}
-	d.resolveImages(ctx)
+	d.complete(ctx)
 	return d.inspectClaims(ctx)
 }
 
@@ -51,6 +52,12 @@ func allOf(subject string, problems []*api.Error) error {
 	e := api.Errorf(api.CodeSpecInvalid, "%d things are wrong with the spec", len(problems)).About(subject)
 	e.Details = problems
 	return e
+}
+
+// complete makes the next release one that every machine can run: images by digest, secrets that all can open.
+func (c *change) complete(ctx context.Context) {
+	c.resolveImages(ctx)
+	c.reseal(ctx)
 }
 
 // resolveImages turns every reference into a digest and notes which machines lack it. All services
@@ -195,15 +202,15 @@ func (d *Deploy) sealed(ctx context.Context, name string, secret api.Secret) (ap
 
 // seal encrypts a value to every machine of the cluster.
 func (c *change) seal(name string, value []byte) (api.SealedSecret, error) {
-	var recipients []string
-	for _, m := range c.machines {
-		recipients = append(recipients, m.member.Recipient)
+	return c.kit.seal(c.members(), c.ns, name, value)
+}
+
+func (c *change) members() []machine.Member {
+	list := make([]machine.Member, len(c.machines))
+	for i, m := range c.machines {
+		list[i] = m.member
 	}
-	sealed, err := c.kit.Sealer.Seal(value, recipients)
-	if err != nil {
-		return api.SealedSecret{}, err
-	}
-	return api.SealedSecret{Sealed: sealed, Fingerprint: c.kit.Sealer.Fingerprint(c.ns, name, value)}, nil
+	return list
 }
 
 func nameOr(name, fallback string) string {

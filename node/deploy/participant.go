@@ -88,6 +88,9 @@ type Participants interface {
 type Sealer interface {
 	// Seal encrypts a value to the given recipients.
 	Seal(value []byte, recipients []string) ([]byte, error)
+	// Reseal opens what was sealed to at least one machine that is still there, and seals it to the given
+	// recipients. Errors: deploy.secret-sealed when no machine that answers can open it.
+	Reseal(ctx context.Context, sealed []byte, recipients []string) ([]byte, error)
 	// Fingerprint tells values apart without revealing them: equal for equal values of the same
 	// namespace and name.
 	Fingerprint(namespace, name string, value []byte) string

@@ -27,6 +27,10 @@ func (hashSealer) Seal(value []byte, _ []string) ([]byte, error) {
 	return sum[:], nil
 }
 
+func (hashSealer) Reseal(_ context.Context, sealed []byte, _ []string) ([]byte, error) {
+	return sealed, nil
+}
+
 func (hashSealer) Fingerprint(ns, name string, value []byte) string {
 	sum := sha256.Sum256(slices.Concat([]byte(ns+name), value))
 	return hex.EncodeToString(sum[:4])

@@ -31,6 +31,6 @@ func (r *Restart) Inspect(ctx context.Context, before operation.Situation) error
 	}
 	r.next.restarts[r.service]++
 	r.jobs = r.next.spec.Services[r.service].Job != nil // a job that is restarted runs again
-	r.resolveImages(ctx)
+	r.complete(ctx)
 	return r.inspectClaims(ctx)
 }

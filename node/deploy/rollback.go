@@ -41,6 +41,6 @@ func (r *Rollback) Inspect(ctx context.Context, before operation.Situation) erro
 	}
 	r.next = releaseOf(commit)
 	r.next.of = target
-	r.resolveImages(ctx)
+	r.complete(ctx)
 	return r.inspectClaims(ctx)
 }

@@ -47,7 +47,7 @@ func (r *Run) Inspect(ctx context.Context, before operation.Situation) error {
 	r.next = r.present()
 	r.service = r.once(r.next.spec.Services[r.request.Service])
 	r.next.spec.Services = map[string]api.Service{r.request.Service: r.service}
-	r.resolveImages(ctx)
+	r.complete(ctx)
 	return nil
 }
 

@@ -37,6 +37,6 @@ func (s *Scale) Inspect(ctx context.Context, before operation.Situation) error {
 	}
 	service.Placement.Replicas, service.Placement.Zero = s.replicas, s.replicas == 0
 	s.next.spec.Services[s.service] = service
-	s.resolveImages(ctx)
+	s.complete(ctx)
 	return s.inspectClaims(ctx)
 }

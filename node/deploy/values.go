@@ -113,12 +113,7 @@ func (s *SetValue) seal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var recipients []string
-	for _, m := range members {
-		recipients = append(recipients, m.Recipient)
-	}
-	sealed, err := s.kit.Sealer.Seal(s.value, recipients)
-	s.sealed = api.SealedSecret{Sealed: sealed, Fingerprint: s.kit.Sealer.Fingerprint(s.ns, s.name, s.value)}
+	s.sealed, err = s.kit.seal(members, s.ns, s.name, s.value)
 	return err
 }
 

@@ -110,6 +110,10 @@ func (plainSealer) Seal(value []byte, recipients []string) ([]byte, error) {
 	return fmt.Appendf(nil, "sealed(%s) to %v", value, recipients), nil
 }
 
+func (plainSealer) Reseal(_ context.Context, sealed []byte, _ []string) ([]byte, error) {
+	return sealed, nil
+}
+
 func (plainSealer) Fingerprint(ns, name string, value []byte) string {
 	return fmt.Sprintf("print-of-%s", value)
 }

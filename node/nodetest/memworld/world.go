@@ -283,6 +283,10 @@ func (plainSealer) Seal(value []byte, _ []string) ([]byte, error) {
 	return bytes.Join([][]byte{[]byte("sealed"), value}, []byte(" ")), nil
 }
 
+func (plainSealer) Reseal(_ context.Context, sealed []byte, _ []string) ([]byte, error) {
+	return sealed, nil
+}
+
 func (plainSealer) Fingerprint(_, _ string, value []byte) string {
 	return fmt.Sprintf("%08x", len(value))
 }

@@ -115,6 +115,12 @@ type VotersRequest struct {
 	Count int `json:"count,omitempty"`
 }
 
+// RecoverRequest gives machines up that the store cannot be written without.
+type RecoverRequest struct {
+	// Abandon names them. They must not answer, and must not come back.
+	Abandon []string `json:"abandon"`
+}
+
 // MachineEntry is one line of `machine ls`: intent, and what the machine that answers sees of it now.
 type MachineEntry struct {
 	ID        string            `json:"id"`

@@ -29,6 +29,7 @@ const (
 	KindMachineWithdraw = "machine.withdraw" // AdmitRequest, likewise
 	KindMachineSet      = "machine.set"      // MachineSetRequest
 	KindMachineRemove   = "machine.remove"   // MachineRemoveRequest
+	KindStoreRecover    = "store.recover"    // RecoverRequest
 	KindStoreVoters     = "store.voters"     // VotersRequest
 )
 

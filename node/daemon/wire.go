@@ -185,7 +185,8 @@ func (d *Daemon) newAPI() *API {
 			api.KindMachineInit: KindOf(func(r api.InitRequest) operation.Operation {
 				return machine.NewInit(d.host, foundingFacts{d.founded.Facts(), d}, d.withDefaults(r))
 			}, nil),
-			api.KindMachineJoin: KindOf(d.newJoin, redactJoin),
+			api.KindMachineJoin:  KindOf(d.newJoin, redactJoin),
+			api.KindStoreRecover: KindOf(d.newRecover, nil),
 		},
 		Member: d.member.Load, Log: d.Log,
 	}

@@ -98,6 +98,10 @@ func (d *Daemon) verbs() map[string]coordination.Verb {
 		verbSeat:   verb(true, func(ctx context.Context, b seatBody) (any, error) { return d.seat(ctx, b) }),
 		verbVoters: verb(true, func(ctx context.Context, b votersBody) (any, error) { return struct{}{}, d.useVoters(ctx, b.Voters) }),
 		verbDigest: verb(false, func(ctx context.Context, _ struct{}) (any, error) { return d.store.Load().EdgeDigest(ctx) }),
+		verbFence: verb(true, func(ctx context.Context, b fenceBody) (any, error) {
+			return struct{}{}, d.following.Load().fence(ctx, b)
+		}),
+		verbRekey:  verb(true, func(ctx context.Context, b rekeyBody) (any, error) { return struct{}{}, d.rekey(ctx, b) }),
 		verbReseal: verb(false, func(ctx context.Context, b resealBody) (any, error) { return d.reseal(ctx, b) }),
 		verbSecret: verb(false, func(_ context.Context, b secretBody) (any, error) { return d.sealSecret(b) }),
 		verbUnseat: verb(true, func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, d.unseat(ctx) }),

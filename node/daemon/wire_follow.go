@@ -35,6 +35,7 @@ type membership struct {
 
 	mu     sync.Mutex // held while the roster is read and put in place
 	roster machine.Roster
+	fenced []string  // ids of members that are given up, before the facts say so
 	since  time.Time // when somebody was first seen gone whose peer is still there; zero for nobody
 	search map[mesh.Key]mesh.Rotation
 }
@@ -153,7 +154,9 @@ func (m *membership) parting(now machine.Roster, letGo bool) machine.Roster {
 
 // put makes mesh and store be as a roster says; what is as it should be is not touched.
 func (m *membership) put(ctx context.Context, self machine.Identity, r machine.Roster) error {
-	peers, err := peersOf(self, r)
+	let := r
+	let.Members = slices.DeleteFunc(slices.Clone(r.Members), func(x machine.Member) bool { return slices.Contains(m.fenced, x.ID) })
+	peers, err := peersOf(self, let)
 	if err != nil {
 		return err
 	}

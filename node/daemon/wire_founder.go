@@ -24,7 +24,7 @@ type founder struct{ daemon *Daemon }
 // commits nothing but its own note, since the cluster's facts were written by those who admitted it.
 func (f founder) runner(op operation.Operation) *operation.Runner {
 	facts := f.daemon.founded.Facts()
-	if op.Kind() == api.KindMachineInit {
+	if op.Kind() != api.KindMachineJoin {
 		facts = foundingFacts{Facts: facts, daemon: f.daemon}
 	}
 	return f.daemon.runner(hostName(), facts, f.daemon.founded.Log())

@@ -1,0 +1,210 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
+	"github.com/ployz/ployz/node/deploy/agebox"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/natsstore"
+	"github.com/ployz/ployz/units"
+)
+
+// Commands of a rescue.
+const (
+	verbFence  = "machine.fence"
+	verbRekey  = "store.rekey"
+	rescueHint = "ployzctl store status; ployzctl store verify"
+)
+
+type fenceBody struct {
+	Gone   []string `json:"gone"`
+	Fenced bool     `json:"fenced"`
+}
+
+// rekeyBody is a new secret for the voters, sealed to the one that gets it.
+type rekeyBody struct {
+	Secret []byte `json:"secret"`
+}
+
+// newRecover gives machines up; it is coordinated on the journal, since the store cannot be written.
+func (d *Daemon) newRecover(r api.RecoverRequest) operation.Operation {
+	p := d.peering.Load()
+	if p == nil {
+		return refusedOperation{api.KindStoreRecover, machine.NotInitialised()}
+	}
+	facts := foundingFacts{d.founded.Facts(), d}
+	kit := d.machineKit(p.self, facts)
+	return machine.NewRecover(kit, p.view, rescuer{d}, r)
+}
+
+// refusedOperation is one that this machine cannot even begin.
+type refusedOperation struct {
+	kind string
+	err  error
+}
+
+// Kind implements operation.Operation.
+func (r refusedOperation) Kind() string { return r.kind }
+
+// Scope implements operation.Operation.
+func (r refusedOperation) Scope() string { return "cluster" }
+
+// Inspect implements operation.Operation.
+func (r refusedOperation) Inspect(context.Context, operation.Situation) error { return r.err }
+
+// Plan implements operation.Operation.
+func (r refusedOperation) Plan() operation.Plan { return operation.Plan{} }
+
+// rescuer is machine.Rescuer on the real store.
+type rescuer struct{ daemon *Daemon }
+
+// Check implements machine.Rescuer.
+func (r rescuer) Check(ctx context.Context, abandoned, rest []machine.Member) ([]*api.Error, error) {
+	t, err := r.daemon.store.Load().Topology(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var unmet []*api.Error
+	add := func(format string, args ...any) {
+		unmet = append(unmet, api.Errorf(api.CodeStoreNotRescuable, format, args...).About("store").WithHint(rescueHint))
+	}
+	if t.HasQuorum() {
+		add("a majority of the voters is there: machine remove --lost does what is needed")
+	}
+	for _, m := range abandoned {
+		if v, votes := voterOf(t, m.ID); votes && v.Answers {
+			add("%s answers: it is not gone", m.Name)
+		}
+	}
+	for _, m := range rest {
+		if v, votes := voterOf(t, m.ID); !votes || !v.Answers {
+			add("%s does not answer either: bring it back, or abandon it too", m.Name)
+		}
+	}
+	return append(unmet, r.ahead(ctx, rest)...), nil
+}
+
+// ahead refuses while a machine that answers holds facts that no voter that is left holds: they would be lost, and
+// its mirror would mix two histories.
+func (r rescuer) ahead(ctx context.Context, rest []machine.Member) []*api.Error {
+	members, err := r.daemon.peering.Load().members(ctx)
+	if err != nil {
+		return []*api.Error{api.AsError(err)}
+	}
+	var most, held store.Revision
+	var who string
+	for _, m := range members {
+		d, err := command[natsstore.Digest](ctx, r.daemon, m.ID, coordination.Command{Verb: verbDigest}, struct{}{})
+		if err != nil {
+			continue // it is gone, or about to be
+		}
+		if slices.ContainsFunc(rest, func(x machine.Member) bool { return x.ID == m.ID }) {
+			held = max(held, d.Last)
+		}
+		if d.Last > most {
+			most, who = d.Last, m.Name
+		}
+	}
+	if most > held {
+		return []*api.Error{api.Errorf(api.CodeStoreNotRescuable, "%s holds facts up to %d, and the voters that are left only up to %d", who, most, held).
+			About("store").WithHint("back up what %s holds first: ployzctl --host ssh://root@%s store backup FILE", who, who)}
+	}
+	return nil
+}
+
+// Fence implements machine.Rescuer.
+func (r rescuer) Fence(ctx context.Context, act *operation.Act, on machine.Member, gone []machine.Member, fenced bool) error {
+	body := fenceBody{Fenced: fenced}
+	for _, m := range gone {
+		body.Gone = append(body.Gone, m.ID)
+	}
+	_, err := command[struct{}](ctx, r.daemon, on.ID, local(act, verbFence), body)
+	if code := api.CodeOf(err); code == api.CodeParticipantAbsent {
+		act.Note(on.Name + " is not there; it follows once it is back")
+		return nil
+	}
+	return err
+}
+
+// local is a command whose fence is of this machine's own journal, where the lease is: it is under a scope of
+// its own, so that it is never compared with the store's.
+func local(act *operation.Act, verb string) coordination.Command {
+	cmd := commandOf(act, verb)
+	cmd.Scope = "recover/" + act.Operation
+	return cmd
+}
+
+// Rescue implements machine.Rescuer.
+func (r rescuer) Rescue(ctx context.Context, act *operation.Act, gone, rest []machine.Member) error {
+	secret, err := natsstore.NewRouteSecret()
+	if err != nil {
+		return err
+	}
+	box, err := agebox.Open(r.daemon.keys())
+	if err != nil {
+		return err
+	}
+	for _, m := range rest {
+		sealed, err := box.Seal(secret, []string{m.Recipient})
+		if err == nil {
+			_, err = command[struct{}](ctx, r.daemon, m.ID, local(act, verbRekey), rekeyBody{sealed})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	t, err := r.daemon.store.Load().Topology(ctx)
+	if err != nil {
+		return err
+	}
+	var servers []string
+	for _, m := range gone {
+		if v, votes := voterOf(t, m.ID); votes {
+			servers = append(servers, v.Name)
+		}
+	}
+	// A survivor that was restarted knows the others by their peer ids only.
+	for _, v := range t.Voters {
+		if !slices.ContainsFunc(rest, func(m machine.Member) bool { return strings.HasPrefix(v.Name, m.ID+"-") }) && !slices.Contains(servers, v.Name) {
+			servers = append(servers, v.Called())
+		}
+	}
+	if err := r.daemon.store.Load().Rescue(ctx, servers); err != nil {
+		return err
+	}
+	return r.daemon.useCores(machine.Identity{Voters: overlays(rest)})
+}
+
+// rekey takes the voters' new secret over, for routes to come; those that are there stay.
+func (d *Daemon) rekey(ctx context.Context, b rekeyBody) error {
+	secret, err := agebox.Unseal(d.keys(), b.Secret)
+	if err != nil {
+		return err
+	}
+	if err := natsstore.InstallRouteSecret(d.host.routeSecret(), secret); err != nil {
+		return err
+	}
+	if err := d.units.Reload(ctx, units.NATSCoreService); err != nil {
+		return fmt.Errorf("the core's new secret: %w", err)
+	}
+	return nil
+}
+
+// fence leaves peers out of the mesh whatever the facts say, until they say it too.
+func (m *membership) fence(ctx context.Context, b fenceBody) error {
+	m.mu.Lock()
+	if b.Fenced {
+		m.fenced = b.Gone
+	} else {
+		m.fenced = nil
+	}
+	m.mu.Unlock()
+	return m.update(ctx, true)
+}

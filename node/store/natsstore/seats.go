@@ -257,7 +257,8 @@ func (t Topology) successor(peerID string) string {
 }
 
 // RemoveVoter takes a voter out of the group: it moves the leadership off it, scales the streams to the
-// voters that stay, moves the copies off it, and removes it, each verified before the next. It works
+// voters that stay, moves the copies off it, and removes it, each verified before the next; one that is off is
+// removed first, and the streams follow. It works
 // also where the voter leads and is the one that we are connected to, and where it is off for good
 // while the others are a quorum. A voter that is no member is nothing to do. The voter goes by its
 // peer id, since names may be forgotten. Stop and wipe its core afterwards (RetireCore).
@@ -277,10 +278,27 @@ func (s *Store) RemoveVoter(ctx context.Context, peerID string) error {
 		e.Details = reasons
 		return &e
 	}
+	if !v.Online {
+		// A copy on a voter that is off may be the one that scaling keeps, and would be waited for. Once
+		// the voter is no member, the streams drop its copies by themselves.
+		if err := s.expel(ctx, v.Peer); err != nil {
+			return err
+		}
+		return s.fit(ctx, t)
+	}
 	if err := s.empty(ctx, t, v); err != nil {
 		return err
 	}
-	return s.expel(ctx, peerID)
+	return s.expel(ctx, v.Peer)
+}
+
+// fit gives the streams no more copies than one voter less than there were can hold.
+func (s *Store) fit(ctx context.Context, before Topology) error {
+	stay := len(before.Voters) - 1
+	if !slices.ContainsFunc(before.Streams, func(c Copies) bool { return c.Want > stay }) {
+		return nil
+	}
+	return s.Scale(ctx, stay)
 }
 
 // empty leaves a voter without copies and without leadership. The leadership goes first: a stream's
@@ -290,10 +308,8 @@ func (s *Store) empty(ctx context.Context, t Topology, v Voter) error {
 	if err := s.StepDown(ctx, v.Peer); err != nil {
 		return err
 	}
-	if stay := len(t.Voters) - 1; slices.ContainsFunc(t.Streams, func(c Copies) bool { return c.Want > stay }) {
-		if err := s.Scale(ctx, stay); err != nil {
-			return err
-		}
+	if err := s.fit(ctx, t); err != nil {
+		return err
 	}
 	if err := s.Evacuate(ctx, v.Peer); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -57,4 +58,13 @@ func TestJoinTakesNoStaleFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("no marker", "core", "neither founded nor joined")
+}
+
+// TestJournalKeepsTheRouteSecret prints what nats-server prints when a route is taken away.
+func TestJournalKeepsTheRouteSecret(t *testing.T) {
+	var out bytes.Buffer
+	newJournal(&out).Noticef("Removed route %v", "nats-route://voter:SUAISECRET@127.0.0.1:45685")
+	if got := out.String(); strings.Contains(got, "SUAI") || !strings.Contains(got, "Removed route nats-route://voter:[REDACTED]@127.0.0.1:45685\n") {
+		t.Errorf("%q", got)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"sync"
 )
 
@@ -22,12 +23,15 @@ func newJournal(out io.Writer) *journal {
 func (j *journal) write(priority int, word, format string, args []any) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.plain {
-		fmt.Fprintf(j.out, word+": "+format+"\n", args...)
-		return
+	start := word + ": "
+	if !j.plain {
+		start = fmt.Sprintf("<%d>", priority)
 	}
-	fmt.Fprintf(j.out, "<%d>"+format+"\n", append([]any{priority}, args...)...)
+	fmt.Fprintf(j.out, "%s%s\n", start, routeSecret.ReplaceAllString(fmt.Sprintf(format, args...), "${1}[REDACTED]@"))
 }
+
+// routeSecret is the voters' secret as nats-server prints it with the address of a route.
+var routeSecret = regexp.MustCompile(`(//[a-z]+:)[^@/ "]+@`)
 
 // Noticef is the ordinary line.
 func (j *journal) Noticef(format string, v ...any) { j.write(6, "info", format, v) }

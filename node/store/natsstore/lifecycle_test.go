@@ -79,6 +79,9 @@ func TestVotersComeAndGo(t *testing.T) {
 	for _, m := range c.Machines[1:] {
 		w.step(t, fmt.Sprintf("%d voters, %s joined", len(c.Voters)+1, m.ID), func() { c.Promote(m) })
 		wantVoters(t, s, len(c.Voters))
+		if leader := leaderOf(t, c, s); leader != c.Machines[0] {
+			t.Errorf("the leadership went to %s: a newcomer disturbed the group", leader.ID)
+		}
 	}
 	if c.Machines[0].Core.PID() != core {
 		t.Error("the first core was restarted")

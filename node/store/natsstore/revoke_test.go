@@ -2,6 +2,7 @@ package natsstore_test
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ import (
 // do not, and only with the kick do they stay away. Others are not touched, and readmission works.
 func TestRevoke(t *testing.T) {
 	t.Parallel()
-	c := natslab.StartCluster(t, 3)
+	c := natslab.StartCluster(t, 3, natslab.OnIPv6)
 	c.Promote(c.Machines[1])
 	m1, m2, m3 := c.Machines[0], c.Machines[1], c.Machines[2]
 	s, theirs := c.Open(m1), c.Open(m3)
@@ -55,6 +56,11 @@ func TestRevoke(t *testing.T) {
 	// Now the cores honour the keys again, and a revocation must say so.
 	if _, err := revoke(t, s, revocation); api.CodeOf(err) != api.CodeStoreStillHonoured {
 		t.Errorf("without a reload: %v", err)
+	}
+	// A leaf under another name is found by its address, which here is everybody's.
+	disguised := natsstore.Revocation{Machine: "somebody", Overlay: netip.IPv6Loopback()}
+	if result, err := revoke(t, s, disguised); api.CodeOf(err) != api.CodeStoreStillHonoured || result.Kicked < 6 {
+		t.Errorf("by address: %+v, %v", result, err)
 	}
 }
 

@@ -73,11 +73,11 @@ func (k kept) mark(group string, voters []Voter) {
 	}
 }
 
-// settleWithin is how long Settled looks again.
-const settleWithin = 3 * time.Second
+// settleWithin is how long Settled looks again: for as long as an election may take.
+const settleWithin = 10 * time.Second
 
-// Settled is the topology for a decision: it looks again for a few seconds while a copy is on its way or
-// a write behind, and counts as current what was so at one of the looks. Errors: as Topology.
+// Settled is the topology for a decision: it looks again for up to ten seconds while there is no
+// leader, or a copy is on its way or a write behind; and it counts as current what was so at one of the looks. Errors: as Topology.
 func (s *Store) Settled(ctx context.Context) (Topology, error) {
 	seen := kept{}
 	var t Topology
@@ -256,8 +256,9 @@ func (t Topology) successor(peerID string) string {
 	return ""
 }
 
-// RemoveVoter takes a voter out of the group: it scales the streams to the voters that stay, moves
-// the copies and the leadership off it, and removes it, each verified before the next. It works
+// RemoveVoter takes a voter out of the group: it moves the leadership off it, scales the streams to the
+// voters that stay, moves the copies off it, and removes it, each verified before the next; one that is off is
+// removed first, and the streams follow. It works
 // also where the voter leads and is the one that we are connected to, and where it is off for good
 // while the others are a quorum. A voter that is no member is nothing to do. The voter goes by its
 // peer id, since names may be forgotten. Stop and wipe its core afterwards (RetireCore).
@@ -277,18 +278,38 @@ func (s *Store) RemoveVoter(ctx context.Context, peerID string) error {
 		e.Details = reasons
 		return &e
 	}
+	if !v.Online {
+		// A copy on a voter that is off may be the one that scaling keeps, and would be waited for. Once
+		// the voter is no member, the streams drop its copies by themselves.
+		if err := s.expel(ctx, v.Peer); err != nil {
+			return err
+		}
+		return s.fit(ctx, t)
+	}
 	if err := s.empty(ctx, t, v); err != nil {
 		return err
 	}
-	return s.expel(ctx, peerID)
+	return s.expel(ctx, v.Peer)
 }
 
-// empty leaves a voter without copies and without leadership.
+// fit gives the streams no more copies than one voter less than there were can hold.
+func (s *Store) fit(ctx context.Context, before Topology) error {
+	stay := len(before.Voters) - 1
+	if !slices.ContainsFunc(before.Streams, func(c Copies) bool { return c.Want > stay }) {
+		return nil
+	}
+	return s.Scale(ctx, stay)
+}
+
+// empty leaves a voter without copies and without leadership. The leadership goes first: a stream's
+// leader keeps its own copy when copies are given up, and moving a lone copy afterwards can take minutes
+// under writes.
 func (s *Store) empty(ctx context.Context, t Topology, v Voter) error {
-	if stay := len(t.Voters) - 1; slices.ContainsFunc(t.Streams, func(c Copies) bool { return c.Want > stay }) {
-		if err := s.Scale(ctx, stay); err != nil {
-			return err
-		}
+	if err := s.StepDown(ctx, v.Peer); err != nil {
+		return err
+	}
+	if err := s.fit(ctx, t); err != nil {
+		return err
 	}
 	if err := s.Evacuate(ctx, v.Peer); err != nil {
 		return err

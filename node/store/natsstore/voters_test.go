@@ -176,6 +176,7 @@ func TestChaosOfVoters(t *testing.T) {
 	for len(c.Voters) > 1 {
 		leader := leaderOf(t, c, s)
 		w.step(t, leader.ID+", that led, left", func() { c.Demote(leader) })
+		settled(t, s, len(c.Voters))
 	}
 	wantVoters(t, s, 1)
 	w.finish(t, s)

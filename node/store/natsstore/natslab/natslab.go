@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -199,17 +200,22 @@ func (m *Machine) must(err error) {
 	}
 }
 
-// FreePorts returns ports of 127.0.0.1 that nobody listens on at this moment.
+// FreePorts returns ports of 127.0.0.1 that nobody listens on at this moment. They are below those that the
+// kernel gives to outgoing connections, of which tests beside this one make many.
 func FreePorts(t testing.TB, n int) []uint16 {
 	t.Helper()
 	var out []uint16
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for try := 0; len(out) < n; try++ {
+		port := uint16(12000 + rand.IntN(20000))
+		l, err := net.Listen("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String())
 		if err != nil {
-			t.Fatal(err)
+			if try > 1000 {
+				t.Fatal(err)
+			}
+			continue
 		}
 		defer l.Close()
-		out = append(out, l.Addr().(*net.TCPAddr).AddrPort().Port())
+		out = append(out, port)
 	}
 	return out
 }

@@ -54,7 +54,7 @@ func (s seats) store() *natsstore.Store { return s.daemon.store.Load() }
 
 // Check implements machine.Seats.
 func (s seats) Check(ctx context.Context, gone machine.Member, lost bool) ([]*api.Error, error) {
-	t, err := s.store().Topology(ctx)
+	t, err := s.store().Settled(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func voterOf(t natsstore.Topology, id string) (natsstore.Voter, bool) {
 // Add implements machine.Seats. A core that the group has already is only waited for; another is begun anew,
 // since a removed core's name and folder must not come back.
 func (s seats) Add(ctx context.Context, act *operation.Act, m machine.Member, beside []machine.Member) error {
-	t, err := s.store().Topology(ctx)
+	t, err := s.store().Settled(ctx)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (s seats) begin(ctx context.Context, act *operation.Act, m machine.Member, 
 
 // Take implements machine.Seats.
 func (s seats) Take(ctx context.Context, act *operation.Act, m machine.Member, rest []machine.Member, lost bool) error {
-	t, err := s.store().Topology(ctx)
+	t, err := s.store().Settled(ctx)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,12 @@ func TestBreakOperations(t *testing.T) {
 				return machine.NewRemove(c.kit(), api.MachineRemoveRequest{Machine: "m2"})
 			})
 		},
+		api.KindStoreRecover: func(t *testing.T) *optest.World {
+			c := found(t)
+			c.admit(t, 4)
+			must(t, c.run(machine.NewVoters(c.kit(), api.VotersRequest{Count: 3})))
+			return c.world(func() operation.Operation { return c.recover("m2", "m3") })
+		},
 		api.KindMachineJoin: func(t *testing.T) *optest.World {
 			c := found(t)
 			h, door := newHost(), &memDoor{c: c, address: c.invite(t, 9)}
@@ -361,5 +367,34 @@ func TestNotFollowed(t *testing.T) {
 	out := c.run(machine.NewInvite(c.kit(), api.TokenRequest{Key: meshKey(9)}))
 	if out.Outcome != api.CommittedLeftovers || len(out.Leftovers) != 1 || !strings.Contains(out.Leftovers[0].Problem, "before 9") {
 		t.Errorf("got %s: %v %v", out.Outcome, out.Error, out.Leftovers)
+	}
+}
+
+// TestRecover: what is given up is fenced first, and nothing of it is left.
+func TestRecover(t *testing.T) {
+	c := found(t)
+	c.admit(t, 4)
+	must(t, c.run(machine.NewVoters(c.kit(), api.VotersRequest{Count: 3})))
+	for name, want := range map[string]struct {
+		abandon []string
+		code    api.Code
+	}{
+		"nobody":      {nil, api.CodeBadRequest},
+		"a stranger":  {[]string{"m9"}, api.CodeMachineAbsent},
+		"itself":      {[]string{"m1"}, api.CodeBadRequest},
+		"every voter": {[]string{"m2", "m3", "m1"}, api.CodeBadRequest},
+	} {
+		if out := c.run(c.recover(want.abandon...)); out.Outcome != api.Refused || out.Error.Code != want.code {
+			t.Errorf("%s: %s %v", name, out.Outcome, out.Error)
+		}
+	}
+	c.seats.problem = api.Errorf(api.CodeStoreNotRescuable, "a majority is there")
+	if out := c.run(c.recover("m2", "m3")); out.Outcome != api.Refused || out.Error.Code != api.CodeStoreNotRescuable {
+		t.Errorf("a majority is there: %s %v", out.Outcome, out.Error)
+	}
+	c.seats.problem = nil
+	must(t, c.run(c.recover("m2", "m3")))
+	if len(c.members(t)) != 2 || !slices.Equal(c.seats.voting, []string{"m1"}) || len(c.seats.fenced) != 4 {
+		t.Errorf("members %d, voting %v, fenced %v", len(c.members(t)), c.seats.voting, c.seats.fenced)
 	}
 }

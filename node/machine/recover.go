@@ -162,7 +162,9 @@ func (r *Recover) fences() []operation.Step {
 	var steps []operation.Step
 	for _, m := range r.rest {
 		set := func(fenced bool) func(context.Context, *operation.Act) error {
-			return func(ctx context.Context, act *operation.Act) error { return r.rescuer.Fence(ctx, act, m, r.gone, fenced) }
+			return func(ctx context.Context, act *operation.Act) error {
+				return r.rescuer.Fence(ctx, act, m, r.gone, fenced)
+			}
 		}
 		steps = append(steps, operation.Step{
 			Name: "fence them off on " + m.Name, Participant: m.Name, Clear: "systemctl restart ployzd", Do: set(true), Undo: set(false),

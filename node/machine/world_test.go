@@ -74,6 +74,7 @@ func (f *fleet) Revoke(_ context.Context, gone machine.Member) error {
 // seats is the store's core: who votes in it.
 type seats struct {
 	voting  []string
+	fenced  map[string]bool // "m1 without m2"
 	problem *api.Error
 }
 
@@ -103,6 +104,39 @@ func (s *seats) Take(_ context.Context, _ *operation.Act, m machine.Member, rest
 	return nil
 }
 
+// rescuer is the same core when most of it is gone.
+type rescuer struct{ *seats }
+
+func (r rescuer) Check(context.Context, []machine.Member, []machine.Member) ([]*api.Error, error) {
+	return r.seats.Check(context.Background(), machine.Member{}, true)
+}
+
+func (r rescuer) Fence(_ context.Context, _ *operation.Act, on machine.Member, gone []machine.Member, fenced bool) error {
+	for _, g := range gone {
+		if key := on.Name + " without " + g.Name; fenced {
+			r.fenced[key] = true
+		} else {
+			delete(r.fenced, key)
+		}
+	}
+	return nil
+}
+
+func (r rescuer) Rescue(_ context.Context, _ *operation.Act, gone, rest []machine.Member) error {
+	for _, g := range gone {
+		if !r.fenced[rest[0].Name+" without "+g.Name] {
+			return fmt.Errorf("%s is not fenced off", g.Name)
+		}
+		r.voting = slices.DeleteFunc(r.voting, func(name string) bool { return name == g.Name })
+	}
+	return nil
+}
+
+// recover gives machines up.
+func (c *cluster) recover(abandon ...string) *machine.Recover {
+	return machine.NewRecover(c.kit(), c.store.View(), rescuer{c.seats}, api.RecoverRequest{Abandon: abandon})
+}
+
 // cluster is a founded cluster in memory.
 type cluster struct {
 	store *memstore.Store
@@ -121,7 +155,7 @@ func foundAs(t *testing.T, r api.InitRequest) *cluster {
 	t.Helper()
 	clock := optest.NewClock()
 	c := &cluster{
-		store: memstore.New(memstore.Config{Clock: clock.Now}), clock: clock, seats: &seats{voting: []string{"m1"}},
+		store: memstore.New(memstore.Config{Clock: clock.Now}), clock: clock, seats: &seats{voting: []string{"m1"}, fenced: map[string]bool{}},
 		fleet: &fleet{followed: map[string]store.Revision{}, absent: map[string]bool{}}, holds: map[string][]string{},
 	}
 	must(t, c.run(machine.NewInit(newHost(), c.store.Facts(), r)))
@@ -205,7 +239,7 @@ func (c *cluster) members(t *testing.T) []machine.Member {
 
 func (c *cluster) snapshot() string {
 	lines := append(picture(c.store), "voting "+strings.Join(c.seats.voting, " "),
-		"left "+strings.Join(c.fleet.left, " "), "revoked "+strings.Join(c.fleet.revoked, " "))
+		fmt.Sprint("fenced ", c.seats.fenced), "left "+strings.Join(c.fleet.left, " "), "revoked "+strings.Join(c.fleet.revoked, " "))
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }

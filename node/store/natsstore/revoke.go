@@ -48,7 +48,7 @@ func (s *Store) Revoke(ctx context.Context, r Revocation) (Revoked, error) {
 	var failed error
 	var mu sync.Mutex
 	var all sync.WaitGroup
-	for _, url := range s.cfg.CoreURLs {
+	for _, url := range s.cores() {
 		all.Go(func() {
 			kicked, reached, err := s.revokeAt(ctx, url, r)
 			mu.Lock()

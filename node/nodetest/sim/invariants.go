@@ -52,6 +52,18 @@ func (w *world) known(ns string) bool {
 	return false
 }
 
+// unsettled says that a member has a role, or that something was begun and not ended on its scope.
+func (w *world) unsettled(name string) bool {
+	members, _ := w.members() // the mirror never fails
+	for _, m := range members {
+		if m.Name == name {
+			_, err := w.store.Facts().Get(context.Background(), store.Open("machine/"+name))
+			return m.Role != "" || err == nil
+		}
+	}
+	return false
+}
+
 // wantCommitted wants a calm cluster to do what is asked.
 func (w *world) wantCommitted(id string) {
 	for _, run := range w.witness.all() {

@@ -29,12 +29,12 @@ type mutant struct {
 
 func mutants() []mutant {
 	return []mutant{
-		{name: "a lease that is not checked", within: 100, wrapLease: func(l operation.Lease, f store.Facts) operation.Lease { return unchecked{l, f} }},
-		{name: "a lost answer taken for a failure", within: 100, wrapLease: func(l operation.Lease, _ store.Facts) operation.Lease { return deaf{l} }},
-		{name: "a skipped undo", within: 100, wrapPlan: withoutUndo},
-		{name: "a commit before ready", within: 100, wrapPlan: commitFirst},
-		{name: "participants without fences", within: 100, forgetful: true},
-		{name: "an admission without claims", within: 300, wrapPlan: withoutClaims},
+		{name: "a lease that is not checked", within: 50, pinned: 3, wrapLease: func(l operation.Lease, f store.Facts) operation.Lease { return unchecked{l, f} }},
+		{name: "a lost answer taken for a failure", within: 50, pinned: 12, wrapLease: func(l operation.Lease, _ store.Facts) operation.Lease { return deaf{l} }},
+		{name: "a skipped undo", within: 50, pinned: 0, wrapPlan: withoutUndo},
+		{name: "a commit before ready", within: 50, pinned: 0, wrapPlan: commitFirst},
+		{name: "participants without fences", within: 50, pinned: 2, forgetful: true},
+		{name: "an admission without claims", within: 50, pinned: 0, wrapPlan: withoutClaims},
 	}
 }
 

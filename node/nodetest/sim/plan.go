@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -48,11 +49,11 @@ func (f fault) String() string {
 
 // weather is how often small things go wrong, in parts of one.
 type weather struct {
-	lost, doubled, late         float64 // of messages between machines
-	rejected, unsent, unheard   float64 // of batches: refused, not sent, answer lost
-	postponed                   float64 // of batches: without an answer now, landing later
+	lost, doubled, late          float64 // of messages between machines
+	rejected, unsent, unheard    float64 // of batches: refused, not sent, answer lost
+	postponed                    float64 // of batches: without an answer now, landing later
 	refuses, neverReady, crashes float64 // of instances
-	slow                        float64 // of starts and stops
+	slow                         float64 // of starts and stops
 }
 
 // active is how long a run is disturbed.
@@ -63,13 +64,29 @@ func draw(seed uint64) plan {
 	r := rand.New(rand.NewPCG(seed, 0))
 	p := plan{seed: seed, machines: size(seed, r), weather: drawWeather(r)}
 	p.spare = 1 + r.IntN(3)
-	for range 4 + r.IntN(10) {
+	for range 3 + r.IntN(6) {
 		p.asks = append(p.asks, p.drawAsks(r)...)
 	}
 	for range r.IntN(7) {
 		p.faults = append(p.faults, p.drawFault(r))
 	}
+	if r.IntN(2) == 0 {
+		p.drawDuel(r)
+	}
 	return p
+}
+
+// drawDuel lets a coordinator sleep over its lease in the midst of a deploy, while another takes the scope: when it
+// wakes up, it believes what was true a minute ago.
+func (p *plan) drawDuel(r *rand.Rand) {
+	one, two := p.drawAsk(r), p.drawAsk(r)
+	one.at, one.kind, one.subject, one.patience = active, "deploy", namespaces[0], 0
+	two.at, two.kind, two.subject = active+time.Duration(31+r.IntN(20))*time.Second, namespaceKinds[r.IntN(len(namespaceKinds))], one.subject
+	p.asks = append(p.asks, one, two)
+	p.faults = append(p.faults, fault{
+		kind: "pause", machine: one.machine, at: one.at + time.Duration(r.Int64N(int64(100*time.Millisecond))),
+		lasts: time.Duration(32+r.IntN(30)) * time.Second,
+	})
 }
 
 // size is mostly small: what goes wrong between three machines is found there sooner.
@@ -127,10 +144,11 @@ func (p plan) drawAsks(r *rand.Rand) []ask {
 	return []ask{one, two}
 }
 
-// kinds are what is asked for, by how often.
-var kinds = []string{
-	"deploy", "deploy", "deploy", "deploy", "scale", "scale", "rollback", "restart", "rm", "clear", "set", "admit", "admit", "remove",
-}
+// What is asked for, by how often.
+var (
+	namespaceKinds = []string{"deploy", "deploy", "deploy", "deploy", "scale", "scale", "rollback", "restart", "rm", "clear"}
+	kinds          = append(slices.Clone(namespaceKinds), "set", "admit", "admit", "remove")
+)
 
 func (p plan) drawAsk(r *rand.Rand) ask {
 	a := ask{
@@ -153,10 +171,12 @@ var namespaces = []string{"shop", "blog"}
 
 var faultKinds = []string{"death", "death", "pause", "pause", "cut", "apart", "store away", "cut off"}
 
+// drawFault hits an operation under way, most of which take less than a tenth of a second.
 func (p plan) drawFault(r *rand.Rand) fault {
+	hit := p.asks[r.IntN(len(p.asks))]
 	f := fault{
-		kind: faultKinds[r.IntN(len(faultKinds))], machine: p.someMachine(r, coordinators), other: p.someMachine(r, p.machines),
-		at: time.Duration(r.Int64N(int64(active))), lasts: time.Duration(r.Int64N(int64(50 * time.Second))),
+		kind: faultKinds[r.IntN(len(faultKinds))], machine: hit.machine, other: p.someMachine(r, p.machines),
+		at: hit.at + time.Duration(r.Int64N(int64(150*time.Millisecond))), lasts: time.Duration(r.Int64N(int64(50 * time.Second))),
 	}
 	if r.IntN(3) == 0 {
 		f.machine = p.someMachine(r, p.machines)

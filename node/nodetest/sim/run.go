@@ -137,7 +137,7 @@ func (w *world) settle() {
 	}
 	var asks []ask
 	for _, name := range slices.Sorted(maps.Keys(w.machines)) {
-		if w.isMember(name) {
+		if w.unsettled(name) {
 			asks = append(asks, ask{kind: "set", subject: name}) // no role: everything takes everything
 		}
 	}

@@ -1,13 +1,16 @@
 package sim
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +22,7 @@ import (
 var (
 	oneSeed = flag.Int64("sim.seed", -1, "run this seed alone, and print its timeline")
 	from    = flag.Uint64("sim.from", 0, "the first seed")
+	part    = flag.String("sim.part", "", "of this process's own making")
 	count   = flag.Uint64("sim.count", 0, "how many seeds; 0 is what fits into CI")
 )
 
@@ -69,24 +73,56 @@ func seeds() uint64 {
 	return 2_000
 }
 
+// TestSim runs every seed of a range, on every core at once: each in a process of its own, since a process here
+// runs on one.
 func TestSim(t *testing.T) {
-	if *oneSeed >= 0 {
+	switch {
+	case *oneSeed >= 0:
 		v := live(t, uint64(*oneSeed), mutant{})
 		t.Log("\n" + strings.Join(v.timeline, "\n"))
 		report(t, v)
-		return
+	case *part != "":
+		runPart(t)
+	default:
+		runParts(t)
 	}
-	began, ended := time.Now(), map[api.Result]int{}
-	for seed := *from; seed < *from+seeds(); seed++ {
+}
+
+func runParts(t *testing.T) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(stop)
+	for i := range runtime.NumCPU() {
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.v", "-test.run=TestSim$", "-test.timeout=0",
+			fmt.Sprintf("-sim.part=%d/%d", i, runtime.NumCPU()), fmt.Sprintf("-sim.from=%d", *from), fmt.Sprintf("-sim.count=%d", seeds()))
+		all.Go(func() {
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%v\n%s", err, out)
+				return
+			}
+			t.Logf("%s", out)
+		})
+	}
+}
+
+// runPart runs those seeds of the range that are this process's, up to the first that fails.
+func runPart(t *testing.T) {
+	var i, of uint64
+	if _, err := fmt.Sscanf(*part, "%d/%d", &i, &of); err != nil {
+		t.Fatal(err)
+	}
+	began, runs, ended := time.Now(), 0, map[api.Result]int{}
+	for seed := *from + i; seed < *from+*count && !t.Failed(); seed += of {
 		v := live(t, seed, mutant{})
+		report(t, v)
+		runs++
 		for result, n := range v.outcomes {
 			ended[result] += n
 		}
-		if report(t, v); t.Failed() {
-			break
-		}
 	}
-	t.Logf("seeds %d to %d in %s; operations ended:", *from, *from+seeds()-1, time.Since(began).Round(time.Second))
+	t.Logf("%d runs, every %d. seed from %d, in %s; their operations ended:", runs, of, *from+i, time.Since(began).Round(time.Second))
 	for _, result := range slices.Sorted(maps.Keys(ended)) {
 		t.Logf("%8d %s", ended[result], result)
 	}

@@ -60,6 +60,7 @@ var owners = []struct {
 	{"golang.zx2c4.com/wireguard/ipc", []string{"cmd/ployz-wireguard"}},
 	{"golang.zx2c4.com/wireguard/tun", []string{"cmd/ployz-wireguard"}},
 	{"github.com/coreos/go-systemd/v22/dbus", []string{"node/services/systemd"}},
+	{"github.com/prometheus", []string{"metrics"}},
 }
 
 // madeForTests says that a folder is there for tests: a suite, a lab, a breaker.
@@ -100,6 +101,10 @@ func forbidden(f file, imported string) string {
 		return "only tests may import what is made for tests"
 	case under(f.dir, "datapath") && (from != "" || under(imported, "node")):
 		return "datapath has never heard of node"
+	case under(f.dir, "datapath") && under(imported, "metrics"):
+		return "datapath counts, and the mains tell"
+	case under(f.dir, "metrics") && !madeForTests(f.dir) && !under(imported, "metrics"):
+		return "metrics knows names and nobody's insides"
 	case root(f):
 		return ""
 	case from == "" && to == "" || f.dir == imported:
@@ -169,7 +174,7 @@ func TestImports(t *testing.T) {
 // ours reports whether an import, without the module's name, is of this module.
 func ours(imported string) bool {
 	switch first, _, _ := strings.Cut(imported, "/"); first {
-	case "node", "datapath", "units", "cmd", "examples", "packaging":
+	case "node", "datapath", "metrics", "units", "cmd", "examples", "packaging":
 		return true
 	}
 	return false
@@ -243,6 +248,11 @@ func TestTheRuleBites(t *testing.T) {
 		{"cmd/ployzd/main.go", "node/store/natsstore", false},
 		{"cmd/ployzd/main.go", "node/store/storetest", true},
 		{"datapath/dns/zone.go", "node/api", true},
+		{"datapath/dns/zone.go", "metrics", true},
+		{"node/daemon/api.go", "metrics", true},
+		{"node/daemon/wire_metrics.go", "metrics", false},
+		{"metrics/page.go", "node/api", true},
+		{"metrics/page.go", "datapath/gateway", true},
 		{"datapath/bridge/ensure.go", "datapath/link", false},
 		{"units/render.go", "node/api", true},
 	} {

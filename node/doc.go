@@ -29,8 +29,8 @@
 // # The import rule
 //
 // The kernel never imports a backend or datapath. A backend imports its own domain and api, and no
-// other domain or backend. datapath never imports node. Only the composition roots, node/daemon/wire*.go and the mains
-// under cmd, import backends. One package each owns netlink, nftables and the NATS client. Between
+// other domain or backend. datapath never imports node, and metrics neither. Only the composition roots,
+// node/daemon/wire*.go and the mains under cmd, import backends, and tell metrics what the parts counted. One package each owns netlink, nftables and the NATS client. Between
 // domains only the edges in arch_test.go are allowed, each with its reason: a new one is a line
 // that can be seen and argued about.
 package node

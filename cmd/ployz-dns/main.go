@@ -62,10 +62,13 @@ func run() error {
 	if p.Sockets, err = listen.Inherit(); err != nil {
 		return err
 	}
-	p.Source = newRoutingSource(edge, p.Server, log)
 	if *zone != "" {
 		p.Source = &zoneFile{*zone, p.Server}
+		return p.Run(context.Background())
 	}
+	source := newRoutingSource(edge, p.Server, log)
+	p.Source = source
+	p.Metrics = func(ctx context.Context) { source.metrics().Run(ctx, edge.place) }
 	return p.Run(context.Background())
 }
 

@@ -28,6 +28,9 @@ type Program struct {
 
 	Address    string // where no sockets were passed
 	StatusPath string // Unix socket
+
+	// Metrics tells the process's figures, until it stops reading queries; nil tells none.
+	Metrics func(ctx context.Context)
 }
 
 // Source is where zones come from.
@@ -64,6 +67,9 @@ func (p *Program) Run(ctx context.Context) error {
 		return err
 	}
 	defer status.Close()
+	if p.Metrics != nil {
+		go p.Metrics(serving)
+	}
 	if err := life.Ready("serving"); err != nil {
 		return err
 	}

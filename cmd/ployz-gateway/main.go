@@ -62,5 +62,6 @@ func run() error {
 	source := newRoutingSource(edge, *tlsDir, p.Server, log)
 	source.siblings = func() map[int]string { return siblings(p.StatusPath) }
 	p.Source = source
+	p.Metrics = func(ctx context.Context) { source.metrics().Run(ctx, edge.place) }
 	return p.Run(context.Background())
 }

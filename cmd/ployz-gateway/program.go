@@ -30,6 +30,9 @@ type Program struct {
 	HandOverDeadline time.Duration // of the drain after a hand-over
 	IdleGrace        time.Duration // see gateway.DrainOptions; for SIGTERM
 
+	// Metrics tells the process's figures, until it has handed over; nil tells none.
+	Metrics func(ctx context.Context)
+
 	succeeded atomic.Bool // a successor has taken over
 }
 
@@ -77,12 +80,18 @@ func (p *Program) Run(ctx context.Context) error {
 		return err
 	}
 	defer status.Close()
+	telling, silence := context.WithCancel(ctx)
+	defer silence()
+	if p.Metrics != nil {
+		go p.Metrics(telling)
+	}
 	if err := life.Ready("serving"); err != nil {
 		return err
 	}
 	ending := life.Wait(ctx)
 	if ending.HandedOver() {
 		p.succeeded.Store(true)
+		silence()
 		status.Close() // whoever kept a connection open is to ask the successor
 	}
 	return p.end(ending, served)

@@ -5,7 +5,7 @@
 // digest of the configuration for systemd and ployzd, seeds read from files, a reload that tells
 // whether it worked, a refusal to run with settings under which acknowledged facts get lost.
 //
-//	ployz-nats core|edge --config FILE [--seed ACCOUNT=FILE]... [--route-secret FILE] [--status FILE] [--check]
+//	ployz-nats core|edge --config FILE [--seed ACCOUNT=FILE]... [--route-secret FILE] [--status FILE] [--state DIR] [--check]
 //	ployz-nats found     --config FILE --route-secret FILE
 //	ployz-nats join      --config FILE --route-secret FILE
 //	ployz-nats reload    --config FILE --status FILE [--timeout 20s]
@@ -88,6 +88,7 @@ type settings struct {
 	seeds       seedFlags
 	routeSecret string
 	status      string
+	state       string
 	check       bool
 	timeout     time.Duration
 	inner       *inner // set by serve
@@ -101,6 +102,7 @@ func parseFlags(role string, args []string, stderr io.Writer) (settings, error) 
 	set.Var(f.seeds, "seed", "the seed file of the leaf remote of an account, as `ACCOUNT=FILE`; may be repeated")
 	set.StringVar(&f.routeSecret, "route-secret", "", "`file` with the secret that voters share")
 	set.StringVar(&f.status, "status", "", "`file` to which the running configuration's digest is written")
+	set.StringVar(&f.state, "state", "/var/lib/ployz", "`folder` of machine.json, which says where metrics are served")
 	set.BoolVar(&f.check, "check", false, "check the configuration, print its digest, and do not start")
 	set.DurationVar(&f.timeout, "timeout", 20*time.Second, "how long to wait")
 	if err := set.Parse(args); err != nil {

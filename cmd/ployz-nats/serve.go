@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -34,6 +35,9 @@ func serve(f settings) error {
 	}
 	st := &status{path: f.status}
 	st.started(f.role, s)
+	ctx, silence := context.WithCancel(context.Background())
+	defer silence()
+	go (&gauges{f.role, s, st}).tellMetrics(ctx, f.state)
 	notify("READY=1\nSTATUS=" + st.line())
 	for {
 		select {

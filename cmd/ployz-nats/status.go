@@ -24,6 +24,7 @@ type report struct {
 	ConfigDigest string    `json:"config_digest"`
 	Started      time.Time `json:"started"`
 	Reloads      int       `json:"reloads"`
+	Refused      int       `json:"refused,omitempty"` // of the reloads
 	ReloadError  string    `json:"reload_error,omitempty"`
 }
 
@@ -48,6 +49,7 @@ func (s *status) reloaded(srv *server.Server, err error) {
 	s.now.Reloads++
 	s.now.ReloadError, s.now.ConfigDigest = "", digest(srv)
 	if err != nil {
+		s.now.Refused++
 		s.now.ReloadError = err.Error()
 	}
 	s.writeLocked(srv)
@@ -60,6 +62,12 @@ func digest(srv *server.Server) string {
 		return ""
 	}
 	return v.ConfigDigest
+}
+
+func (s *status) report() report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
 }
 
 func (s *status) line() string {

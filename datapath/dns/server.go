@@ -68,6 +68,7 @@ func NewServer() *Server {
 		limiter:       newLimiter(),
 		started:       time.Now(),
 	}
+	s.count.forward = newForwardDurations()
 	s.state.uncertain = "no zone applied yet"
 	s.state.uncertainSince = s.started
 	s.view.Store(compile(Zone{}))
@@ -156,7 +157,10 @@ func (s *Server) later(q query, work func() []byte, send func([]byte)) {
 	}
 	s.working.Go(func() {
 		defer s.forwards.give(from)
-		send(work())
+		begun := time.Now()
+		reply := work()
+		s.count.forward.Add(time.Since(begun))
+		send(reply)
 	})
 }
 

@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/ployz/ployz/datapath/tally"
 )
 
 // States of a server.
@@ -62,6 +64,9 @@ type Counts struct {
 
 type counters struct {
 	local, forwarded, failed, refused, limited, malformed, dropped, unsent atomic.Int64
+
+	replies replies
+	forward *tally.Durations
 }
 
 func (c *counters) counts() Counts {

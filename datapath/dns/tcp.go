@@ -124,7 +124,9 @@ func (s *Server) sendTCP(c *tcpConn, reply []byte) {
 	}
 	if err != nil {
 		s.count.unsent.Add(1)
+		return
 	}
+	s.count.replies.sent(reply)
 }
 
 func (g *connections) add(c net.Conn, idle time.Duration) *tcpConn {

@@ -78,7 +78,9 @@ func (s *Server) readUDP(u *udpSocket) error {
 func (s *Server) sendUDP(u *udpSocket, reply, source []byte, to netip.AddrPort) {
 	if _, _, err := u.conn.WriteMsgUDPAddrPort(reply, source, to); err != nil {
 		s.count.unsent.Add(1)
+		return
 	}
+	s.count.replies.sent(reply)
 }
 
 // replySource turns the received packet information, in place, into what makes the reply come

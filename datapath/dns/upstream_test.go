@@ -408,6 +408,10 @@ func TestNeverToItself(t *testing.T) {
 	if r.Rcode != dns.RcodeServerFailure || s.Status().Counts.Forwarded != 1 {
 		t.Errorf("got %v after %d forwards", r, s.Status().Counts.Forwarded)
 	}
+	eventually(t, "the figures show it", func() bool {
+		f := s.Figures()
+		return f.Replies["SERVFAIL"] == 1 && f.Forward.Count == 1 && f.Failed == 1
+	})
 	wild := []Listening{{"udp", netip.MustParseAddrPort("[::]:53")}}
 	for a, want := range map[string]bool{"127.0.0.53:53": true, "127.0.0.1:54": false, "203.0.113.1:53": false} {
 		if got := isBound(wild, netip.MustParseAddrPort(a)); got != want {

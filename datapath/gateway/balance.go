@@ -40,6 +40,7 @@ func (b *balancer) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		last, tried = err, append(tried, u)
 		if isDialError(err) {
+			b.server.counts.connectFailures.Add(1)
 			u.noteFailure(time.Now())
 		}
 		if !repeatable(req, err) {

@@ -19,6 +19,7 @@ type tracked struct {
 	h2        atomic.Bool
 	once      sync.Once
 	closeErr  error
+	traffic   traffic
 }
 
 // Close closes the connection and frees its place.
@@ -53,6 +54,7 @@ type connSet struct {
 	mu    sync.Mutex
 	all   map[*tracked]struct{} // guarded by mu
 	slots chan struct{}         // one taken per connection; sending blocks at the limit
+	ended traffic               // of connections that are not in all any more
 }
 
 func newConnSet(limit int) *connSet {
@@ -90,6 +92,7 @@ func passing(err error) bool {
 func (s *connSet) remove(c *tracked) {
 	s.mu.Lock()
 	delete(s.all, c)
+	s.ended.add(&c.traffic)
 	s.mu.Unlock()
 	<-s.slots
 }

@@ -76,6 +76,8 @@ type responseWriter struct {
 	h2     bool
 	rc     *http.ResponseController
 	write  *watch
+	begun  time.Time
+	status int // the last that was sent, 0 for none yet
 }
 
 // Unwrap lets http.ResponseController reach Hijack and the deadlines.
@@ -111,6 +113,7 @@ func (w *responseWriter) WriteHeader(code int) {
 	if code >= 200 && s.draining.Load() && (!w.h2 || s.closed.Load()) {
 		w.Header().Set("Connection", "close")
 	}
+	w.status = code
 	w.ResponseWriter.WriteHeader(code)
 }
 
@@ -129,8 +132,10 @@ func (w *responseWriter) FlushError() error {
 	return err
 }
 
+// done is the end of the request, however it came.
 func (w *responseWriter) done() {
 	if w.write != nil {
 		w.write.end()
 	}
+	w.server.counts.answered(w.status, time.Since(w.begun))
 }

@@ -15,7 +15,7 @@ import (
 // ServeHTTP answers one request: route, redirect, refuse or proxy.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.counts.requests.Add(1)
-	out := &responseWriter{ResponseWriter: w, server: s, h2: r.ProtoMajor == 2}
+	out := &responseWriter{ResponseWriter: w, server: s, h2: r.ProtoMajor == 2, begun: time.Now()}
 	defer out.done()
 	if why, cut := r.Header[http.CanonicalHeaderKey(s.marker)]; cut {
 		s.refuse(out, r, badFraming.with(strings.Join(why, "; ")))

@@ -355,4 +355,7 @@ func TestWebSocketCountsAndEnds(t *testing.T) {
 	}
 	c.Close()
 	eventually(t, "nothing in flight", func() bool { return f.upstreamStat("u").InFlight == 0 && f.Status().Connections == 0 })
+	if got := figuresOnce(t, f.Server, func(f Figures) bool { return f.Answered[1] == 1 }); got.Took.Count != 0 {
+		t.Errorf("an upgraded connection is in the durations: %+v", got.Took)
+	}
 }

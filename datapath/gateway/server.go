@@ -95,6 +95,7 @@ func (l Limits) withDefaults() Limits {
 func (s *Server) Start() error {
 	s.Limits = s.Limits.withDefaults()
 	s.started = time.Now()
+	s.counts.took = newRequestDurations()
 	s.conns = newConnSet(s.Limits.Connections)
 	s.ports = map[uint16]*port{}
 	s.marker = "X-Ployz-Cut-" + strings.ToLower(rand.Text())

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ployz/ployz/datapath/tally"
 )
 
 // Status is what a gateway process says about itself; the JSON of GET /status.
@@ -65,7 +67,10 @@ type PortStatus struct {
 
 // counters count since the start of the process.
 type counters struct {
-	requests, retries, clientGone, handshakeFailures, tcpConnections atomic.Uint64
+	requests, retries, clientGone, handshakeFailures, tcpConnections, connectFailures atomic.Uint64
+
+	classes [6]atomic.Uint64 // answers by class of status
+	took    *tally.Durations
 
 	refusals sync.Map // reason → *atomic.Uint64
 }
@@ -85,6 +90,7 @@ func (c *counters) snapshot() map[string]uint64 {
 		"clientGone":        c.clientGone.Load(),
 		"handshakeFailures": c.handshakeFailures.Load(),
 		"tcpConnections":    c.tcpConnections.Load(),
+		"connectFailures":   c.connectFailures.Load(),
 	}
 	c.refusals.Range(func(k, v any) bool {
 		m["refused:"+k.(string)] = v.(*atomic.Uint64).Load()

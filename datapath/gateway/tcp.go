@@ -86,7 +86,7 @@ func (s *Server) serveTCP(c *tracked, n uint16) {
 		client.SetLinger(0)
 		return
 	}
-	pass(client, up)
+	pass(client, up, &c.traffic)
 }
 
 // dialTCP connects to an upstream of the port's route, trying others where one cannot be reached.
@@ -112,6 +112,7 @@ func (s *Server) dialTCP(n uint16) (*net.TCPConn, *upstream, *tcpRoute, error) {
 		}
 		u.inFlight.Add(-1)
 		u.noteFailure(time.Now())
+		s.counts.connectFailures.Add(1)
 		s.counts.retries.Add(1)
 		last, tried = err, append(tried, u)
 	}
@@ -119,23 +120,25 @@ func (s *Server) dialTCP(n uint16) (*net.TCPConn, *upstream, *tcpRoute, error) {
 }
 
 // pass copies both ways in the kernel (splice) until both sides have ended, passing on each
-// end by itself, and a reset as a reset.
-func pass(a, b *net.TCPConn) {
+// end by itself, and a reset as a reset. The client's bytes are counted at the end.
+func pass(client, up *net.TCPConn, t *traffic) {
 	var both sync.WaitGroup
-	both.Go(func() { passOne(a, b) })
-	passOne(b, a)
+	both.Go(func() { t.received.Add(passOne(client, up)) })
+	t.sent.Add(passOne(up, client))
 	both.Wait()
 }
 
-func passOne(from, to *net.TCPConn) {
-	if _, err := io.Copy(to, from); err != nil {
+func passOne(from, to *net.TCPConn) uint64 {
+	n, err := io.Copy(to, from)
+	if err != nil {
 		for _, c := range []*net.TCPConn{from, to} {
 			c.SetLinger(0)
 			c.Close()
 		}
-		return
+		return uint64(n)
 	}
 	to.CloseWrite()
+	return uint64(n)
 }
 
 // proxyV2Signature opens a PROXY header of version 2.

@@ -67,6 +67,10 @@ func TestTCPHalfClose(t *testing.T) {
 		c.Close()
 	}
 	eventually(t, "nothing in flight", func() bool { return f.upstreamStat("u").InFlight == 0 })
+	got := figuresOnce(t, f.Server, func(f Figures) bool { return f.Connections == 0 })
+	if got.ReceivedBytes != 8<<20 || got.SentBytes != 8*uint64(len("1048576 bytes")) || got.TCPConnections != 8 {
+		t.Errorf("%d bytes received, %d sent, %d connections", got.ReceivedBytes, got.SentBytes, got.TCPConnections)
+	}
 }
 
 func TestTCPResetWhereNobodyAnswers(t *testing.T) {

@@ -175,5 +175,7 @@ type running struct {
 	mu       sync.Mutex
 	byID     map[string]*stream // guarded by mu
 	stopping bool               // guarded by mu
+	now      int                // guarded by mu; those begun and not ended
+	endings  map[ending]uint64  // guarded by mu; how often since the daemon's start
 	all      sync.WaitGroup
 }

@@ -81,7 +81,7 @@ func (a *API) start(ctx context.Context, want asked, by string) *stream {
 		a.Log.Info("operation ended", "operation", out.Operation, "kind", out.Kind, "scope", out.Scope,
 			"caller", by, "outcome", out.Outcome, "took", out.Took, "error", errorText(out.Error))
 		s.end(out)
-		a.running.ended(id)
+		a.running.ended(id, out)
 	}()
 	return s
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -99,6 +100,7 @@ func (r *running) begin() error {
 			WithHint("repeat it once the daemon is back: systemctl status ployzd")
 	}
 	r.all.Add(1)
+	r.now++
 	return nil
 }
 
@@ -111,11 +113,29 @@ func (r *running) opened(id string, s *stream) {
 	r.byID[id] = s
 }
 
-func (r *running) ended(id string) {
+// ending is what endings of operations are counted by.
+type ending struct {
+	kind    string
+	outcome api.Result
+}
+
+func (r *running) ended(id string, out api.Outcome) {
 	r.mu.Lock()
 	delete(r.byID, id)
+	if r.endings == nil {
+		r.endings = map[ending]uint64{}
+	}
+	r.endings[ending{out.Kind, out.Outcome}]++
+	r.now--
 	r.mu.Unlock()
 	r.all.Done()
+}
+
+// figures are the number of operations now, and how those before ended.
+func (r *running) figures() (now int, endings map[ending]uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now, maps.Clone(r.endings)
 }
 
 func (r *running) find(id string) *stream {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ployz/ployz/metrics"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/coordination"
 	"github.com/ployz/ployz/node/deploy"
@@ -117,6 +118,9 @@ func (d *Daemon) follow(self machine.Identity, opened *natsstore.Store) error {
 	}
 	go f.run(d.background)
 	go f.serveThreshold(d.background, d.API(), self)
+	go d.metrics().Run(d.background, func() (metrics.Place, error) {
+		return metrics.Place{Overlay: self.Overlay, Cluster: self.Prefix}, nil
+	})
 	return nil
 }
 

@@ -105,3 +105,28 @@ func TestSilentMachineWithoutInstances(t *testing.T) {
 		t.Errorf("the preview does not say why not m2: %v", lines(plan))
 	}
 }
+
+// TestStopFirstOnAMachineThatIsGone: what a removed machine held cannot be stopped first, and need not be.
+func TestStopFirstOnAMachineThatIsGone(t *testing.T) {
+	l := newLab(t)
+	_, silent := l.second(t)
+	spec := shop("v1")
+	edit(&spec, "app", func(s *api.Service) { s.Update.Order = "stop-first" })
+	l.mustRun(t, deploy.NewDeploy(l.kit, spec, nil))
+	l.remove(t, store.Machine("m2"))
+	*silent = true
+	l.mustRun(t, deploy.NewClear(l.kit, "shop"))
+	for name, slot := range l.current(t, "shop").Slots {
+		if slot.Machine != "m1" {
+			t.Errorf("%s is on %s", name, slot.Machine)
+		}
+	}
+}
+
+// remove takes a fact away.
+func (l *lab) remove(t *testing.T, key store.Key) {
+	t.Helper()
+	if _, err := l.store.Facts().Commit(t.Context(), store.Batch{ID: "remove", Puts: []store.Put{{Key: key, Remove: true}}}); err != nil {
+		t.Fatal(err)
+	}
+}

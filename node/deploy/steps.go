@@ -79,7 +79,7 @@ func (c *change) layerPhases(l layout, layer []string) []operation.Phase {
 		if p.keep || !slices.Contains(layer, p.service) {
 			continue
 		}
-		if c.next.spec.Services[p.service].Update.Order == "stop-first" && p.old.Instance != "" {
+		if c.next.spec.Services[p.service].Update.Order == "stop-first" && p.old.Instance != "" && c.isMember(p.old.Machine) {
 			stop = append(stop, c.stopFirst(p))
 		}
 		start = append(start, c.launch(p))
@@ -107,6 +107,11 @@ func (l layout) jobList(when string) []place {
 		}
 	}
 	return jobs
+}
+
+// isMember says that a machine can be asked for anything: what a removed one held is gone with it.
+func (c *change) isMember(machineName string) bool {
+	return slices.ContainsFunc(c.machines, func(m candidate) bool { return m.member.Name == machineName })
 }
 
 func (c *change) stopFirst(p place) operation.Step {

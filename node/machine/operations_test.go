@@ -12,6 +12,7 @@ import (
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/operation/optest"
+	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/memstore"
 )
 
@@ -347,6 +348,21 @@ func TestNoSubnetLeft(t *testing.T) {
 	out := c.run(machine.NewAdmit(c.kit(), c.admission(4, c.invite(t, 9))))
 	if out.Outcome != api.Refused || out.Error.Code != api.CodeMachineNoSubnet {
 		t.Errorf("got %s: %v", out.Outcome, out.Error)
+	}
+}
+
+// TestRemoveAgain: whoever repeats a removal does not free what another machine has been given since.
+func TestRemoveAgain(t *testing.T) {
+	c := found(t)
+	c.admit(t, 2)
+	remove := func() { must(t, c.run(machine.NewRemove(c.kit(), api.MachineRemoveRequest{Machine: "m2"}))) }
+	remove()
+	must(t, c.run(machine.NewAdmit(c.kit(), c.admission(3, c.invite(t, 103)))))
+	remove()
+	for _, m := range c.members(t) {
+		if _, err := c.store.Facts().Get(t.Context(), store.MachineSubnet(m.Number)); err != nil {
+			t.Errorf("the claim of %s: %v", m.Name, err)
+		}
 	}
 }
 

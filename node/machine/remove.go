@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -88,12 +89,18 @@ func (r *Remove) keys() []store.Key {
 	}
 }
 
+// look notes the revisions that the commit expects. A name or subnet that another machine has claimed since, as
+// when the removal is repeated, is that one's: it is not noted, and not freed.
 func (r *Remove) look(ctx context.Context) error {
 	r.seen = map[store.Key]store.Revision{}
 	for _, key := range r.keys() {
 		fact, err := r.kit.Facts.Get(ctx, key)
 		if err != nil && !store.IsNotFound(err) {
 			return err
+		}
+		var c claim
+		if err == nil && json.Unmarshal(fact.Value, &c) == nil && c.Machine != "" && c.Machine != r.gone.ID {
+			continue
 		}
 		r.seen[key] = fact.Revision
 	}
@@ -153,7 +160,9 @@ func (r *Remove) batch(op string) ([]store.Put, error) {
 	p, err := put(store.Cluster(), c, r.seen[store.Cluster()])
 	list := []store.Put{p}
 	for _, key := range r.keys()[1:] {
-		list = append(list, store.Put{Key: key, Remove: true, Expect: store.Expect(r.seen[key])})
+		if seen, its := r.seen[key]; its {
+			list = append(list, store.Put{Key: key, Remove: true, Expect: store.Expect(seen)})
+		}
 	}
 	return list, err
 }

@@ -1,0 +1,98 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/deploy"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/store"
+)
+
+// meshKey is the public key of the machine, or of the token, with a number.
+func meshKey(n int) string {
+	key := bytes.Repeat([]byte{7}, 32)
+	binary.BigEndian.PutUint64(key, uint64(n))
+	return base64.StdEncoding.EncodeToString(key)
+}
+
+// machineKit is what the operations of node/machine get on this machine.
+func (d *daemon) machineKit() machine.Kit {
+	return machine.Kit{
+		Facts: d.facts, Fleet: peers{d}, Seats: seats{}, Machine: d.m.name, Version: "0.4.1", Now: time.Now,
+		SealShared: func(recipients []string) ([]byte, error) { return []byte(strings.Join(recipients, " ")), nil },
+		Holds: func(ctx context.Context, name string) ([]string, error) {
+			return deploy.HeldBy(ctx, d.facts, name)
+		},
+	}
+}
+
+// peers is the other daemons, as the operations on memberships reach them.
+type peers struct{ d *daemon }
+
+// Follow implements machine.Fleet: who is there has followed.
+func (p peers) Follow(_ context.Context, id string, _ store.Revision) error {
+	p.d.gate()
+	time.Sleep(p.d.w.dice.between(time.Millisecond, 3*time.Millisecond, p.d.w.network.name("follow "+p.d.m.name+id)))
+	p.d.gate()
+	to := p.d.w.machineByID(id)
+	if to == nil || to.present() == nil || p.d.w.network.apart(p.d.m.name, to.name) {
+		return api.Errorf(api.CodeParticipantAbsent, "nobody there").About(id)
+	}
+	return nil
+}
+
+// Revoke implements machine.Fleet.
+func (p peers) Revoke(context.Context, machine.Member) error { return nil }
+
+// Leave implements machine.Fleet: what serves there stops.
+func (p peers) Leave(context.Context, *operation.Act, machine.Member) error { return nil }
+
+// seats is a store's core that does what it is told.
+type seats struct{}
+
+// Check implements machine.Seats.
+func (seats) Check(context.Context, machine.Member, bool) ([]*api.Error, error) { return nil, nil }
+
+// Add implements machine.Seats.
+func (seats) Add(context.Context, *operation.Act, machine.Member, []machine.Member) error { return nil }
+
+// Take implements machine.Seats.
+func (seats) Take(context.Context, *operation.Act, machine.Member, []machine.Member, bool) error {
+	return nil
+}
+
+// admission is the request of a spare machine that has a token.
+func admission(name string, token machine.Token) api.AdmitRequest {
+	return api.AdmitRequest{
+		Name: name, MeshKey: meshKey(number(name)), Recipient: "age1" + name, StoreKeys: map[string]string{"edge": "U" + name},
+		Version: "0.4.1", Clock: time.Now(), Address: token.Address,
+	}
+}
+
+// number is the one in a machine's name.
+func number(name string) (n int) {
+	fmt.Sscanf(name, "m%d", &n) // names are machineName's
+	return n
+}
+
+// invite makes a token by hand: who invites is not what a run is about. One that a machine was admitted by may be
+// used again by that machine.
+func (w *world) invite(id string) (machine.Token, error) {
+	token := machine.Token{
+		Key: meshKey(1_000_000 + int(dice(0).roll(id)%1_000_000)), Machine: "m1", Expires: time.Now().Add(15 * time.Minute),
+		Address: w.machines["m1"].subnet.V6.Addr(),
+	}
+	a := token.Address.As16()
+	binary.BigEndian.PutUint64(a[8:], dice(0).roll(id))
+	token.Address = netip.AddrFrom16(a)
+	return token, w.write("invite-"+id, store.Token(machine.TokenHash(token.Key)), token)
+}

@@ -1,0 +1,161 @@
+package sim
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/nodetest/testenv"
+)
+
+var (
+	oneSeed = flag.Int64("sim.seed", -1, "run this seed alone, and print its timeline")
+	from    = flag.Uint64("sim.from", 0, "the first seed")
+	part    = flag.String("sim.part", "", "of this process's own making")
+	count   = flag.Uint64("sim.count", 0, "how many seeds; 0 is what fits into CI")
+)
+
+func TestMain(m *testing.M) {
+	runtime.GOMAXPROCS(1) // fewer orders in which things at the same instant can happen
+	os.Exit(m.Run())
+}
+
+// disk is a folder in memory, where there is one: the kernel syncs what it writes.
+func disk(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "ployz-sim")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// live runs one seed in a bubble of its own.
+func live(t *testing.T, seed uint64, m mutant) (v verdict) {
+	t.Helper()
+	dir := fmt.Sprintf("%s/%d", disk(t), seed)
+	defer os.RemoveAll(dir)
+	synctest.Test(t, func(t *testing.T) {
+		var err error
+		if v, err = run(draw(seed), m, dir); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	})
+	return v
+}
+
+// seeds is how many runs fit into CI, or into a long test.
+func seeds() uint64 {
+	switch {
+	case *count > 0:
+		return *count
+	case testenv.Long.Missing() == "":
+		return 20_000
+	case testing.Short():
+		return 100
+	}
+	return 2_000
+}
+
+// TestSim runs every seed of a range, on every core at once: each in a process of its own, since a process here
+// runs on one.
+func TestSim(t *testing.T) {
+	switch {
+	case *oneSeed >= 0:
+		v := live(t, uint64(*oneSeed), mutant{})
+		t.Log("\n" + strings.Join(v.timeline, "\n"))
+		report(t, v)
+	case *part != "":
+		runPart(t)
+	default:
+		runParts(t)
+	}
+}
+
+func runParts(t *testing.T) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(stop)
+	for i := range runtime.NumCPU() {
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.v", "-test.run=TestSim$", "-test.timeout=0",
+			fmt.Sprintf("-sim.part=%d/%d", i, runtime.NumCPU()), fmt.Sprintf("-sim.from=%d", *from), fmt.Sprintf("-sim.count=%d", seeds()))
+		all.Go(func() {
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%v\n%s", err, out)
+				return
+			}
+			t.Logf("%s", out)
+		})
+	}
+}
+
+// runPart runs those seeds of the range that are this process's, up to the first that fails.
+func runPart(t *testing.T) {
+	var i, of uint64
+	if _, err := fmt.Sscanf(*part, "%d/%d", &i, &of); err != nil {
+		t.Fatal(err)
+	}
+	began, runs, ended := time.Now(), 0, map[api.Result]int{}
+	for seed := *from + i; seed < *from+*count && !t.Failed(); seed += of {
+		v := live(t, seed, mutant{})
+		report(t, v)
+		runs++
+		for result, n := range v.outcomes {
+			ended[result] += n
+		}
+	}
+	t.Logf("%d runs, every %d. seed from %d, in %s; their operations ended:", runs, of, *from+i, time.Since(began).Round(time.Second))
+	for _, result := range slices.Sorted(maps.Keys(ended)) {
+		t.Logf("%8d %s", ended[result], result)
+	}
+}
+
+// report says what a run broke, and how to see it again.
+func report(t *testing.T, v verdict) {
+	t.Helper()
+	if len(v.broken) == 0 {
+		return
+	}
+	const shown = 150
+	lines := v.timeline[max(0, len(v.timeline)-shown):]
+	t.Errorf("seed %d, %d machines:\n%s\n\n%s\n\nagain: go test ./node/nodetest/sim -run 'TestSim$' -sim.seed=%d",
+		v.plan.seed, v.plan.machines, strings.Join(v.broken, "\n"), strings.Join(lines, "\n"), v.plan.seed)
+}
+
+// TestMutants wants every known fault to be found, by its pinned seed at once.
+func TestMutants(t *testing.T) {
+	for _, m := range mutants() {
+		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
+			if v := live(t, m.pinned, m); len(v.broken) > 0 {
+				t.Logf("seed %d: %s", m.pinned, v.broken[0])
+				return
+			}
+			t.Errorf("the pinned seed %d does not find it", m.pinned)
+			for seed := range m.within {
+				if v := live(t, seed, m); len(v.broken) > 0 {
+					t.Errorf("seed %d does: pin that: %s", seed, v.broken[0])
+					return
+				}
+			}
+			t.Errorf("none of %d seeds finds it", m.within)
+		})
+	}
+}

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/store"
@@ -21,14 +23,24 @@ import (
 // journal file; what is committed goes to the store that the operation itself has made.
 type founder struct{ daemon *Daemon }
 
-// runner runs an operation on the journal. A founding commits into the store that it made; who joins
-// commits nothing but its own note, since the cluster's facts were written by those who admitted it.
+// rescueTimeout bounds the commit of a recovery, which holds the core's election and its copying.
+const rescueTimeout = 2 * time.Minute
+
+// runner runs an operation on the journal. A founding commits into the store that it made, a recovery into the
+// one that it rescues; who joins commits nothing but its own note, since the cluster's facts were written by those
+// who admitted it.
 func (f founder) runner(op operation.Operation) *operation.Runner {
-	facts := f.daemon.founded.Facts()
-	if op.Kind() != api.KindMachineJoin {
-		facts = foundingFacts{Facts: facts, daemon: f.daemon}
+	facts, within := f.daemon.founded.Facts(), time.Duration(0)
+	founding := foundingFacts{Facts: facts, daemon: f.daemon}
+	switch o := op.(type) {
+	case *machine.Init:
+		facts = founding
+	case *machine.Recover:
+		facts, within = rescuingFacts{founding, o}, rescueTimeout
 	}
-	return f.daemon.runner(hostName(), facts, f.daemon.founded.Log())
+	runner := f.daemon.runner(hostName(), facts, f.daemon.founded.Log())
+	runner.CommitTimeout = within
+	return runner
 }
 
 // shut ends what an operation holds open.

@@ -39,8 +39,7 @@ func (d *Daemon) newRecover(r api.RecoverRequest) operation.Operation {
 	if p == nil {
 		return refusedOperation{api.KindStoreRecover, machine.NotInitialised()}
 	}
-	facts := foundingFacts{d.founded.Facts(), d}
-	kit := d.machineKit(p.self, facts)
+	kit := d.machineKit(p.self, foundingFacts{d.founded.Facts(), d})
 	return machine.NewRecover(kit, p.view, rescuer{d}, r)
 }
 
@@ -62,7 +61,7 @@ func (r refusedOperation) Inspect(context.Context, operation.Situation) error { 
 // Plan implements operation.Operation.
 func (r refusedOperation) Plan() operation.Plan { return operation.Plan{} }
 
-// rescuer is machine.Rescuer on the real store.
+// rescuer is machine.Rescuer on the real store and mesh.
 type rescuer struct{ daemon *Daemon }
 
 // Check implements machine.Rescuer.
@@ -141,45 +140,70 @@ func local(act *operation.Act, verb string) coordination.Command {
 	return cmd
 }
 
-// Rescue implements machine.Rescuer.
-func (r rescuer) Rescue(ctx context.Context, act *operation.Act, gone, rest []machine.Member) error {
+// rescuingFacts carries a recovery's commit out: it makes the core one that can be written, and then writes. What
+// goes wrong before the writing is no commit.
+type rescuingFacts struct {
+	foundingFacts
+	op *machine.Recover
+}
+
+// Commit implements store.Facts.
+func (f rescuingFacts) Commit(ctx context.Context, batch store.Batch) (store.Revision, error) {
+	if strings.HasSuffix(batch.ID, "-commit") {
+		gone, left := f.op.Given()
+		if err := f.daemon.rescue(ctx, batch.ID, gone, left); err != nil {
+			return 0, store.Unavailable("the rescue of the store", err)
+		}
+	}
+	return f.foundingFacts.Commit(ctx, batch)
+}
+
+// rescue gives the voters that are left a new secret, and takes the others out of the core.
+func (d *Daemon) rescue(ctx context.Context, id string, gone, left []machine.Member) error {
 	secret, err := natsstore.NewRouteSecret()
 	if err != nil {
 		return err
 	}
-	box, err := agebox.Open(r.daemon.keys())
+	box, err := agebox.Open(d.keys())
 	if err != nil {
 		return err
 	}
-	for _, m := range rest {
+	for _, m := range left {
 		sealed, err := box.Seal(secret, []string{m.Recipient})
-		if err == nil {
-			_, err = command[struct{}](ctx, r.daemon, m.ID, local(act, verbRekey), rekeyBody{sealed})
-		}
 		if err != nil {
 			return err
 		}
+		cmd := coordination.Command{Verb: verbRekey, Operation: id, Step: "rekey " + m.Name, Scope: "recover/" + id, Fence: 1}
+		if _, err := command[struct{}](ctx, d, m.ID, cmd, rekeyBody{sealed}); err != nil {
+			return err
+		}
 	}
-	t, err := r.daemon.store.Load().Topology(ctx)
+	t, err := d.store.Load().Topology(ctx)
 	if err != nil {
 		return err
 	}
 	var servers []string
-	for _, m := range gone {
-		if v, votes := voterOf(t, m.ID); votes {
-			servers = append(servers, v.Name)
-		}
-	}
-	// A survivor that was restarted knows the others by their peer ids only.
 	for _, v := range t.Voters {
-		if !slices.ContainsFunc(rest, func(m machine.Member) bool { return strings.HasPrefix(v.Name, m.ID+"-") }) && !slices.Contains(servers, v.Name) {
+		// A survivor that was restarted knows the others by their peer ids only.
+		if !slices.ContainsFunc(left, func(m machine.Member) bool { return strings.HasPrefix(v.Name, m.ID+"-") }) {
 			servers = append(servers, v.Called())
 		}
 	}
-	if err := r.daemon.store.Load().Rescue(ctx, servers); err != nil {
-		return err
+	if len(servers) == 0 {
+		return nil // an earlier try did it
 	}
-	return r.daemon.useCores(machine.Identity{Voters: overlays(rest)})
+	if err := d.store.Load().Rescue(ctx, servers); err != nil {
+		return fmt.Errorf("without %s: %w", names(gone), err)
+	}
+	return d.useCores(machine.Identity{Voters: overlays(left)})
+}
+
+func names(members []machine.Member) string {
+	list := make([]string, len(members))
+	for i, m := range members {
+		list[i] = m.Name
+	}
+	return strings.Join(list, ", ")
 }
 
 // rekey takes the voters' new secret over, for routes to come; those that are there stay.

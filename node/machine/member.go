@@ -24,8 +24,8 @@ type Cluster struct {
 	CIDR   netip.Prefix `json:"cidr"`
 	Prefix netip.Prefix `json:"prefix"`
 	Schema int          `json:"schema"`
-	// Gone is the machine that was removed last, so that a removal that was cut short can be ended.
-	Gone *Member `json:"gone,omitempty"`
+	// Gone are the machines that were removed last, so that a removal that was cut short can be ended.
+	Gone []Member `json:"gone,omitempty"`
 }
 
 // Member is one machine's membership, at store.Machine(ID).

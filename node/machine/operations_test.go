@@ -410,7 +410,7 @@ func TestRecover(t *testing.T) {
 	}
 	c.seats.problem = nil
 	must(t, c.run(c.recover("m2", "m3")))
-	if len(c.members(t)) != 2 || !slices.Equal(c.seats.voting, []string{"m1"}) || len(c.seats.fenced) != 4 {
-		t.Errorf("members %d, voting %v, fenced %v", len(c.members(t)), c.seats.voting, c.seats.fenced)
+	if len(c.members(t)) != 2 || len(c.seats.fenced) != 4 || !slices.Equal(c.fleet.revoked, []string{"m2", "m3"}) {
+		t.Errorf("members %d, fenced %v, revoked %v", len(c.members(t)), c.seats.fenced, c.fleet.revoked)
 	}
 }

@@ -11,20 +11,18 @@ import (
 	"github.com/ployz/ployz/node/store"
 )
 
-// Rescuer lets the store go on without voters that are gone for good. The store cannot be written until it has.
+// Rescuer lets the store go on without voters that are gone for good.
 type Rescuer interface {
 	// Check returns what stands in the way: a majority is there, an abandoned voter answers, another one does
 	// not, or a machine holds facts that no voter that is left holds.
 	Check(ctx context.Context, abandoned, rest []Member) ([]*api.Error, error)
 	// Fence has a machine that stays refuse those that are gone, whatever they say, or let them in again.
 	Fence(ctx context.Context, act *operation.Act, on Member, gone []Member, fenced bool) error
-	// Rescue gives the voters that are left a new secret, takes the others out of the core, and returns once
-	// it can be written.
-	Rescue(ctx context.Context, act *operation.Act, gone, rest []Member) error
 }
 
 // Recover gives machines up that the store cannot be written without. Lease and ledger are in this machine's own
-// journal until it can; its commit is the first thing that is written.
+// journal. The rescue of the core cannot be undone, so it is a part of the commit: whoever carries that out makes
+// the core one that can be written, by Given, and writes it.
 type Recover struct {
 	kit     Kit
 	view    Reader
@@ -83,6 +81,9 @@ func (r *Recover) split(members []Member) error {
 	for _, name := range r.request.Abandon {
 		m, err := Named(members, name)
 		if err != nil {
+			m, err = Named(r.cluster.Gone, name) // an earlier try committed
+		}
+		if err != nil {
 			return err
 		}
 		if m.Name == r.kit.Machine {
@@ -115,7 +116,10 @@ func (r *Recover) look(ctx context.Context) error {
 	r.seen = map[store.Key]store.Revision{}
 	for _, key := range r.keys() {
 		fact, err := r.view.Get(ctx, key)
-		if err != nil && !store.IsNotFound(err) {
+		if store.IsNotFound(err) {
+			continue // an earlier try freed it
+		}
+		if err != nil {
 			return err
 		}
 		r.seen[key] = fact.Revision
@@ -123,21 +127,15 @@ func (r *Recover) look(ctx context.Context) error {
 	return nil
 }
 
-// rescueTimeout bounds the election and the copying of a rescue.
-const rescueTimeout = 2 * time.Minute
+// Given are the machines that are given up, and the voters that stay. Known once the plan is made.
+func (r *Recover) Given() (gone, left []Member) { return r.gone, r.left }
 
 // Plan implements operation.Operation.
 func (r *Recover) Plan() operation.Plan {
 	return operation.Plan{
 		Requirements: metAll("the store can go on without them", r.problems),
 		Changes:      r.changes(),
-		Phases: []operation.Phase{
-			{Name: "fence", Steps: r.fences()},
-			{Name: "rescue", Steps: []operation.Step{{
-				Name: "rescue the store", Timeout: rescueTimeout, Clear: "ployzctl store recover --abandon " + strings.Join(r.request.Abandon, ","),
-				Do: func(ctx context.Context, act *operation.Act) error { return r.rescuer.Rescue(ctx, act, r.gone, r.left) },
-			}}},
-		},
+		Phases:       []operation.Phase{{Name: "fence", Steps: r.fences()}},
 		Commit: operation.Commit{
 			Witness: store.Cluster(), Expect: r.seen[store.Cluster()], Content: r.request, Batch: r.batch,
 		},
@@ -175,11 +173,13 @@ func (r *Recover) fences() []operation.Step {
 
 func (r *Recover) batch(op string) ([]store.Put, error) {
 	c := r.cluster
-	c.Operation, c.Voters, c.Gone = op, ids(r.left), &r.gone[0]
+	c.Operation, c.Voters, c.Gone = op, ids(r.left), r.gone
 	p, err := put(store.Cluster(), c, r.seen[store.Cluster()])
 	list := []store.Put{p}
 	for _, key := range r.keys()[1:] {
-		list = append(list, store.Put{Key: key, Remove: true, Expect: store.Expect(r.seen[key])})
+		if seen, its := r.seen[key]; its {
+			list = append(list, store.Put{Key: key, Remove: true, Expect: store.Expect(seen)})
+		}
 	}
 	return list, err
 }

@@ -75,11 +75,11 @@ func (r *Remove) Inspect(ctx context.Context, _ operation.Situation) error {
 
 // landed recognises a removal that committed before: what is left of it, if anything, is cleaning up.
 func (r *Remove) landed() bool {
-	gone := r.cluster.Gone
-	if gone == nil || gone.Name != r.request.Machine {
+	gone, err := Named(r.cluster.Gone, r.request.Machine)
+	if err != nil {
 		return false
 	}
-	r.gone = *gone
+	r.gone = gone
 	return true
 }
 
@@ -156,7 +156,7 @@ func (r *Remove) changes() []api.Change {
 // batch frees everything that was claimed in the machine's name.
 func (r *Remove) batch(op string) ([]store.Put, error) {
 	c := r.cluster
-	c.Operation, c.Voters, c.Gone = op, ids(r.to), &r.gone
+	c.Operation, c.Voters, c.Gone = op, ids(r.to), []Member{r.gone}
 	p, err := put(store.Cluster(), c, r.seen[store.Cluster()])
 	list := []store.Put{p}
 	for _, key := range r.keys()[1:] {

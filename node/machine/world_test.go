@@ -122,16 +122,6 @@ func (r rescuer) Fence(_ context.Context, _ *operation.Act, on machine.Member, g
 	return nil
 }
 
-func (r rescuer) Rescue(_ context.Context, _ *operation.Act, gone, rest []machine.Member) error {
-	for _, g := range gone {
-		if !r.fenced[rest[0].Name+" without "+g.Name] {
-			return fmt.Errorf("%s is not fenced off", g.Name)
-		}
-		r.voting = slices.DeleteFunc(r.voting, func(name string) bool { return name == g.Name })
-	}
-	return nil
-}
-
 // recover gives machines up.
 func (c *cluster) recover(abandon ...string) *machine.Recover {
 	return machine.NewRecover(c.kit(), c.store.View(), rescuer{c.seats}, api.RecoverRequest{Abandon: abandon})
@@ -239,7 +229,7 @@ func (c *cluster) members(t *testing.T) []machine.Member {
 
 func (c *cluster) snapshot() string {
 	lines := append(picture(c.store), "voting "+strings.Join(c.seats.voting, " "),
-		fmt.Sprint("fenced ", c.seats.fenced), "left "+strings.Join(c.fleet.left, " "), "revoked "+strings.Join(c.fleet.revoked, " "))
+		fmt.Sprint("fenced ", c.seats.fenced), "left "+strings.Join(c.fleet.left, " "), "revoked "+strings.Join(slices.Sorted(slices.Values(c.fleet.revoked)), " "))
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }

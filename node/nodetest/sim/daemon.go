@@ -172,4 +172,8 @@ func (plainSealer) Seal(value []byte, _ []string) ([]byte, error) {
 	return append([]byte("sealed "), value...), nil
 }
 
+func (plainSealer) Reseal(_ context.Context, sealed []byte, _ []string) ([]byte, error) {
+	return sealed, nil
+}
+
 func (plainSealer) Fingerprint(_, _ string, value []byte) string { return fmt.Sprintf("%x", value) }

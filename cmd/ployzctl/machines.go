@@ -62,7 +62,8 @@ func (a *app) machineAdd() *cobra.Command {
 		Long: `Add a machine that your ssh reaches, as root@HOST, and on which the package is installed.
 
 It makes a token on the cluster's machine that answers, and joins the new one with it. Everything is
-checked before anything is written: its kernel, its ports, UDP both ways, its clock, its version, its name.`,
+checked before anything is written: its kernel, its ports, UDP both ways, its clock, its version, its name.
+Then the store gets the voters that the new number of machines asks for: see store voters.`,
 		Example: "  ployzctl machine add root@m2.example --zone rack-2",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -95,11 +96,30 @@ func (a *app) addMachine(ctx context.Context, host string, body api.JoinRequest)
 		return endedBefore(a, out, err)
 	}
 	body.Token = token
-	out, err = a.joinWith(ctx, joiner, body)
-	if err != nil {
+	if out, err = a.joinWith(ctx, joiner, body); err != nil {
 		return err
 	}
-	return a.showOutcome(out)
+	return a.showOutcome(a.andVote(ctx, out))
+}
+
+// andVote gives the store the voters that the new number of machines asks for. That is an operation of its own, and
+// one that did not work leaves the machine joined.
+func (a *app) andVote(ctx context.Context, joined api.Outcome) api.Outcome {
+	if joined.Outcome != api.Committed {
+		return joined
+	}
+	out, err := a.run(ctx, request{kind: api.KindStoreVoters, body: api.VotersRequest{}})
+	if err == nil && out.Outcome == api.Committed {
+		return joined
+	}
+	if err == nil && out.Error != nil {
+		err = out.Error
+	}
+	joined.Outcome = api.CommittedLeftovers
+	joined.Leftovers = append(joined.Leftovers, api.Leftover{
+		Subject: "store voters", Problem: fmt.Sprintf("they are as they were: %v", err), Clear: "ployzctl store voters",
+	})
+	return joined
 }
 
 func endedBefore(a *app, out api.Outcome, err error) error {
@@ -175,7 +195,11 @@ its machines. Without --token it is read from standard input.`,
 			if _, err := machine.DecodeToken(body.Token); err != nil {
 				return a.refuse(api.KindMachineJoin, err)
 			}
-			return a.operate(cmd.Context(), request{kind: api.KindMachineJoin, body: body})
+			out, err := a.run(cmd.Context(), request{kind: api.KindMachineJoin, body: body})
+			if err != nil {
+				return err
+			}
+			return a.showOutcome(a.andVote(cmd.Context(), out))
 		},
 	}
 	cmd.Flags().StringVar(&body.Token, "token", "", "the `TOKEN` (default: read from standard input)")

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/nodetest/onemachine"
@@ -22,20 +23,28 @@ type scribe struct {
 
 // scribble starts a scribe that asks some machines in turn, and goes on when one does not answer.
 func scribble(m *onemachine.Machine, book string, hosts ...string) *scribe {
+	return scribbleFrom(m, book, 0, hosts...)
+}
+
+// scribbleFrom is scribble with names that begin at a number.
+func scribbleFrom(m *onemachine.Machine, book string, first int, hosts ...string) *scribe {
 	s := &scribe{book: book, stop: make(chan struct{}), done: make(chan struct{}), ends: map[string]int{}}
 	go func() {
 		defer close(s.done)
-		for n := 0; ; n++ {
+		for n := first; ; n++ {
 			select {
 			case <-s.stop:
 				return
-			default:
+			case <-time.After(breath):
 				s.write(m.At(hosts[n%len(hosts)]), fmt.Sprintf("line-%d", n))
 			}
 		}
 	}()
 	return s
 }
+
+// breath is the pause between two writes.
+const breath = 20 * time.Millisecond
 
 func (s *scribe) write(m *onemachine.Machine, name string) {
 	r := m.CtlWith("written", "config", "set", s.book+"/"+name)

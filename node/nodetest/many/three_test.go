@@ -13,7 +13,10 @@ import (
 )
 
 func TestThreeMachines(t *testing.T) {
-	m := found(t, dev.Options{Machines: 3})
+	m := onemachine.StartWith(t, dev.Options{Machines: 4}) // m4 stays outside until it is asked for
+	m.Must("init")
+	join(t, m, "m2", "m3")
+	m.Must("store", "voters")
 	m.Push("web:1", nil)
 	m.MustDeploy(sides)
 	inOrder(t, m, []step{
@@ -21,6 +24,9 @@ func TestThreeMachines(t *testing.T) {
 		{"a minority refuses writes and serves on, and the majority writes", minority},
 		{"two of three that see nobody refuse both", nobodySees},
 		{"a machine that dies moves nothing", death},
+		{"what may not join is refused", mayNotJoin},
+		{"what may not be removed is refused", mayNotLeave},
+		{"a coordinator that slept for longer than its lease commits nothing", asleep},
 		{"with ployzd masked everywhere machines come back serving", masked},
 	})
 }

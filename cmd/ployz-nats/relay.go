@@ -20,6 +20,8 @@ const (
 	askEvery = 200 * time.Millisecond
 	// passWithin is how long one attempt to make the consumer may take.
 	passWithin = 2 * time.Second
+	// infoWithin is how long a reader waits for the leader's word on its stream.
+	infoWithin = time.Second
 )
 
 // relay hands the requests of this edge's mirrors on to the core once the core can answer.
@@ -53,10 +55,16 @@ func startRelay(s *server.Server, key *inner) error {
 	return nil
 }
 
-// take gets PREFIX.CONSUMER.CREATE.STREAM[.NAME...].
+// take gets PREFIX.CONSUMER.CREATE.STREAM[.NAME...] of a mirror, or PREFIX.STREAM.INFO.STREAM of a reader
+// that asks whether the core still has a leader: the mirror cannot tell, since a core that lost its
+// followers goes on giving signs of life to it.
 func (r *relay) take(m *nats.Msg) {
 	rest := strings.TrimPrefix(m.Subject, natsconf.MirrorAPI+".")
 	words := strings.Split(rest, ".")
+	if len(words) == 3 && words[0] == "STREAM" && words[1] == "INFO" {
+		go r.inform(coreAPI+rest, m)
+		return
+	}
 	if len(words) < 3 || words[0] != "CONSUMER" {
 		r.s.Warnf("Relay: not a mirror's request: %s", m.Subject)
 		return
@@ -87,10 +95,25 @@ func deliverSubject(request []byte) string {
 	return r.Config.DeliverSubject
 }
 
+// coreAPI is where the core's JetStream is asked from an edge.
+const coreAPI = "$JS." + natsconf.CoreDomain + ".API."
+
+// inform hands the leader's answer back; without a leader there is none, here as there.
+func (r *relay) inform(subject string, m *nats.Msg) {
+	ctx, cancel := context.WithTimeout(context.Background(), infoWithin)
+	defer cancel()
+	answer, err := r.nc.RequestWithContext(ctx, subject, nil)
+	if err != nil {
+		return
+	}
+	if err := m.Respond(answer.Data); err != nil {
+		r.s.Warnf("Relay: %v", err)
+	}
+}
+
 func (r *relay) hold(ctx context.Context, stream, rest string, m *nats.Msg) {
-	core := "$JS." + natsconf.CoreDomain + ".API."
 	for ctx.Err() == nil {
-		if r.answers(ctx, core+"STREAM.INFO."+stream) && r.pass(ctx, core+rest, m) {
+		if r.answers(ctx, coreAPI+"STREAM.INFO."+stream) && r.pass(ctx, coreAPI+rest, m) {
 			return
 		}
 		select {

@@ -80,8 +80,8 @@ func (a *app) logs(ctx context.Context, place string, q sdk.LogQuery) error {
 	return err
 }
 
-// slotShape is a slot such as "web-0"; a service may be called so too, and wins then.
-var slotShape = regexp.MustCompile(`^(.+)-[0-9]+$`)
+// slotShape is a slot such as "web-0", or "web-m3" of a global service; a service may be called so too, and wins then.
+var slotShape = regexp.MustCompile(`^.+-[a-z0-9]+$`)
 
 // logQuery turns NAMESPACE, NAMESPACE/SERVICE, NAMESPACE/SLOT or an instance's id into a query.
 func (a *app) logQuery(ctx context.Context, c *sdk.Client, place string, q sdk.LogQuery) (sdk.LogQuery, error) {
@@ -105,8 +105,7 @@ func (a *app) logQuery(ctx context.Context, c *sdk.Client, place string, q sdk.L
 			}
 		}
 	}
-	return q, api.Errorf(api.CodeNoSuchService, "the namespace has no service or slot %q", service).About(ns).
-		WithHint("list them: ployzctl service ls %s", ns)
+	return q, nil // what is not there any more may still have its logs
 }
 
 // logLine prints one line, with the instance's name in a colour of its own.

@@ -168,7 +168,11 @@ func (d *Daemon) runner(name string, facts store.Facts, log store.Log) *operatio
 		Facts: facts, Log: log, Machine: name, Now: time.Now, NewID: operation.NewID,
 		Acquire: func(ctx context.Context, scope string, h coordination.Holder) (operation.Lease, error) {
 			h.Process = d.process
-			return leases.Acquire(ctx, scope, h)
+			lease, err := leases.Acquire(ctx, scope, h)
+			if err != nil {
+				return nil, d.nameMissing(ctx, err)
+			}
+			return lease, nil
 		},
 	}
 }

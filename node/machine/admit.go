@@ -48,7 +48,12 @@ func (a *Admit) Inspect(ctx context.Context, _ operation.Situation) error {
 		return err
 	}
 	a.seen = map[store.Key]store.Revision{}
-	var err error
+	// Before the members are read: every admission writes this key, so that one which lands from here on makes
+	// this one's commit fail, whatever of it was seen.
+	err := a.look(ctx, store.SharedKey())
+	if err != nil {
+		return err
+	}
 	if a.members, err = a.kit.read(ctx, &a.cluster); err != nil {
 		return err
 	}
@@ -68,7 +73,7 @@ func (a *Admit) Inspect(ctx context.Context, _ operation.Situation) error {
 
 func (a *Admit) keys() []store.Key {
 	return []store.Key{
-		store.Machine(a.member.ID), store.MachineName(a.member.Name), store.MachineSubnet(a.member.Number), a.tokenKey(), store.SharedKey(),
+		store.Machine(a.member.ID), store.MachineName(a.member.Name), store.MachineSubnet(a.member.Number), a.tokenKey(),
 	}
 }
 

@@ -1,6 +1,7 @@
 package machine_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -249,6 +250,42 @@ func TestConcurrentAdmissions(t *testing.T) {
 		t.Errorf("got %s: %v", out.Outcome, out.Error)
 	}
 	must(t, c.run(machine.NewAdmit(c.kit(), c.admission(3, second))))
+}
+
+// overtaken lets something happen right after the members were read for the first time.
+type overtaken struct {
+	store.Facts
+	then func()
+}
+
+func (o *overtaken) List(ctx context.Context, prefix store.Key) ([]store.Fact, error) {
+	list, err := o.Facts.List(ctx, prefix)
+	if then := o.then; prefix == store.Machines() && then != nil {
+		o.then = nil
+		then()
+	}
+	return list, err
+}
+
+// TestOvertakenAdmission: an admission that lands while another looks around takes nothing away from that one's
+// view: it must not be overwritten by who saw its claims, but not its membership.
+func TestOvertakenAdmission(t *testing.T) {
+	c := found(t)
+	first, second := c.invite(t, 9), c.invite(t, 10)
+	kit := c.kit()
+	kit.Facts = &overtaken{kit.Facts, func() { must(t, c.run(machine.NewAdmit(c.kit(), c.admission(2, first)))) }}
+	out := c.run(machine.NewAdmit(kit, c.admission(3, second)))
+	if out.Outcome != api.RolledBack || out.Error.Code != api.CodeConflict || !out.Error.Retryable {
+		t.Errorf("got %s: %v", out.Outcome, out.Error)
+	}
+	must(t, c.run(machine.NewAdmit(c.kit(), c.admission(3, second))))
+	numbers := map[uint16]string{}
+	for _, m := range c.members(t) {
+		if other, taken := numbers[m.Number]; taken {
+			t.Errorf("%s and %s both have subnet %d", m.Name, other, m.Number)
+		}
+		numbers[m.Number] = m.Name
+	}
 }
 
 func TestRemoveRefusals(t *testing.T) {

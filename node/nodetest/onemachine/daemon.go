@@ -5,7 +5,7 @@ import "github.com/ployz/ployz/node/api"
 // KillDaemon kills ployzd as nothing can be killed harder.
 func (m *Machine) KillDaemon() {
 	m.t.Helper()
-	m.Run("m1", "systemctl", "kill", "--signal=KILL", "ployzd")
+	m.Run(m.Host, "systemctl", "kill", "--signal=KILL", "ployzd")
 }
 
 // AwaitDaemon waits until ployzd answers and has looked at everything, and returns its status.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ployz/ployz/cmd/ployzctl/dev"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/nodetest/labtest"
 	"github.com/ployz/ployz/node/nodetest/load"
@@ -25,9 +27,11 @@ const commandLimit = 3 * time.Minute
 // AgentInside is where Start puts the agent in the machine.
 const AgentInside = "/var/lib/agent"
 
-// Machine is m1 of a lab, and the means to use it.
+// Machine is one machine of a lab, m1 unless At says otherwise, and the means to use it.
 type Machine struct {
 	*labtest.Lab
+	// Host is its name in the lab.
+	Host  string
 	t     testing.TB
 	tools *tools
 	// dir is for files that commands read.
@@ -67,14 +71,30 @@ func RemoveTools() {
 // Start boots a machine with the package installed, that belongs to no cluster yet.
 func Start(t testing.TB) *Machine {
 	t.Helper()
+	return StartWith(t, dev.Options{Machines: 1})
+}
+
+// StartWith is Start in a lab with more machines, or with other options; the package comes by itself.
+func StartWith(t testing.TB, o dev.Options) *Machine {
+	t.Helper()
 	testenv.Require(t, testenv.Root, testenv.Nspawn, testenv.Overlay, testenv.Deb, testenv.DebTools)
 	tools, err := made()
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &Machine{Lab: labtest.StartInstalled(t, 1), t: t, tools: tools, dir: t.TempDir()}
-	m.Copy("m1", tools.agent, AgentInside)
+	o.Debs = []string{testenv.DebPath()}
+	m := &Machine{Lab: labtest.StartWith(t, o), Host: "m1", t: t, tools: tools, dir: t.TempDir()}
+	for i := range o.Machines {
+		m.Copy(fmt.Sprintf("m%d", i+1), tools.agent, AgentInside)
+	}
 	return m
+}
+
+// At returns another machine of the same lab.
+func (m *Machine) At(host string) *Machine {
+	other := *m
+	other.Host = host
+	return &other
 }
 
 // Found is Start and `ployzctl init`.
@@ -87,7 +107,7 @@ func Found(t testing.TB) *Machine {
 
 // In returns the same machine for a subtest.
 func (m *Machine) In(t testing.TB) *Machine {
-	return &Machine{Lab: m.Lab.In(t), t: t, tools: m.tools, dir: t.TempDir()}
+	return &Machine{Lab: m.Lab.In(t), Host: m.Host, t: t, tools: m.tools, dir: t.TempDir()}
 }
 
 // Ctl runs the package's ployzctl here, against the machine's daemon, and returns how it ended.
@@ -117,7 +137,7 @@ func (m *Machine) Command(args ...string) (cmd *exec.Cmd, cancel func()) {
 	cmd = exec.CommandContext(ctx, m.tools.ctl, args...)
 	cmd.Dir = m.dir
 	// XDG_CONFIG_HOME keeps the contexts of whoever runs the tests out of them.
-	cmd.Env = append(os.Environ(), "PLOYZ_HOST=dev://"+m.Name+"/m1", "XDG_CONFIG_HOME="+m.dir, "NO_COLOR=1")
+	cmd.Env = append(os.Environ(), "PLOYZ_HOST=dev://"+m.Name+"/"+m.Host, "XDG_CONFIG_HOME="+m.dir, "NO_COLOR=1")
 	return cmd, cancel
 }
 
@@ -188,7 +208,7 @@ func Said(e *api.Error) string {
 	return string(text)
 }
 
-// Load runs a plan at a place of the lab: "client", outside, or "m1".
+// Load runs a plan at a place of the lab: "client", outside, or one of its machines.
 func (m *Machine) Load(place string, p load.Plan) *labtest.Running {
 	m.t.Helper()
 	agent := m.tools.agent

@@ -49,5 +49,5 @@ func run(t testing.TB, argv ...string) {
 // Apt runs apt-get in the machine without questions and returns what it said.
 func (m *Machine) Apt(args ...string) string {
 	m.t.Helper()
-	return m.Run("m1", append([]string{"env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0"}, args...)...)
+	return m.Run(m.Host, append([]string{"env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0"}, args...)...)
 }

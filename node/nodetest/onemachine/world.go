@@ -20,7 +20,7 @@ grep /ployz /proc/mounts | sort || true
 // World returns the machine's world as text, to be compared before and after.
 func (m *Machine) World() string {
 	m.t.Helper()
-	return m.Script("m1", picture)
+	return m.Script(m.Host, picture)
 }
 
 // Differences returns the lines of two texts that are in one only, "-" for the first's.
@@ -52,5 +52,5 @@ func Differences(before, after string) string {
 // that nothing was restarted in between.
 func (m *Machine) Starts(pattern string) string {
 	m.t.Helper()
-	return m.Script("m1", `systemctl show --property=Id,MainPID,ActiveEnterTimestampMonotonic "`+pattern+`" | paste -sd' ' | sed 's/  /\n/g' | sort`)
+	return m.Script(m.Host, `systemctl show --property=Id,MainPID,ActiveEnterTimestampMonotonic "`+pattern+`" | paste -sd' ' | sed 's/  /\n/g' | sort`)
 }

@@ -55,6 +55,7 @@ type Store struct {
 
 	coreURLs atomic.Pointer[[]string] // since UseCores
 	wrote    atomic.Int64             // unix nanoseconds of the last answer that proved the core writable
+	led      atomic.Int64             // unix nanoseconds of the last answer, by the edge, of a leader with a quorum
 	seen     atomic.Pointer[generationSeen]
 }
 
@@ -68,6 +69,7 @@ func Open(c Config) (*Store, error) {
 		c.Timeout = 5 * time.Second
 	}
 	s := &Store{cfg: c}
+	s.led.Store(time.Now().Add(-2 * activeWithin).UnixNano()) // nobody has vouched for the core yet
 	var err error
 	if len(c.CoreURLs) > 0 {
 		if s.core, err = dial("core", c.CoreURLs, c.CoordinatorSeed, c.inbox(), c.Timeout, corePing); err != nil {

@@ -153,9 +153,10 @@ func (f *feed) change(m *nats.Msg, meta *nats.MsgMetadata) (_ store.Change, mine
 // activeWithin is how old the origin's last sign may be: it gives one every second.
 const activeWithin = 5 * time.Second
 
-// Freshness implements store.View. It asks the local edge only. Two kinds of lying mirror are
-// told apart here: one that never reached its origin says "no lag, no silence", and one of an
-// older generation is known by the newest cluster fact in it.
+// Freshness implements store.View. It asks the local edge, and by it the core's leader. Three kinds of lying
+// mirror are told apart here: one that never reached its origin says "no lag, no silence"; one of an
+// older generation is known by the newest cluster fact in it; and one whose origin is a voter of a minority
+// hears from that as ever, while the others commit.
 func (v view) Freshness(ctx context.Context) (store.Freshness, error) {
 	s := v.s
 	info, err := s.streamState(ctx, s.edge, natsconf.FactsStream(s.cfg.Generation))
@@ -167,12 +168,37 @@ func (v view) Freshness(ctx context.Context) (store.Freshness, error) {
 		f.Why = "the edge's stream is not a mirror"
 		return f, nil
 	}
-	f.Active = info.Mirror.Active
-	if f.Why = mirrorWhy(info.Mirror.Active, info.Mirror.Lag); f.Why == "" {
+	led := s.ledAgo(ctx)
+	f.Active = max(info.Mirror.Active, led)
+	if f.Why = mirrorWhy(info.Mirror.Active, info.Mirror.Lag); f.Why == "" && led > activeWithin {
+		f.Why = fmt.Sprintf("no majority of the voters has been heard of for %s", led.Round(time.Second))
+	}
+	if f.Why == "" {
 		f.Why = v.generationWhy(ctx, info)
 	}
 	f.Fresh = f.Why == ""
 	return f, nil
+}
+
+// ledFor is how long one answer of a leader vouches for it.
+const ledFor = time.Second
+
+// ledAgo is how long ago the core was last known to have a leader with a quorum; never is some seconds before
+// this Store was opened.
+func (s *Store) ledAgo(ctx context.Context) time.Duration {
+	ago := time.Since(time.Unix(0, s.led.Load()))
+	if ago < ledFor {
+		return ago
+	}
+	var info streamState
+	ctx, cancel := context.WithTimeout(ctx, stateWithin)
+	defer cancel()
+	err := s.edge.call(ctx, natsconf.MirrorAPI+".STREAM.INFO."+natsconf.FactsStream(s.cfg.Generation), nil, &info)
+	if err != nil || info.Cluster.quorum() != nil {
+		return ago
+	}
+	s.led.Store(time.Now().UnixNano())
+	return 0
 }
 
 func mirrorWhy(active time.Duration, lag uint64) string {

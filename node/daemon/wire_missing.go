@@ -1,0 +1,57 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/natsstore"
+)
+
+// lookForVoters bounds the search for those that are there, once the store has not answered.
+const lookForVoters = 2 * time.Second
+
+// nameMissing adds to the error of a store that does not answer which machines would have to be there for it
+// to: their names are known from the roster, also where nobody else is to be heard.
+func (d *Daemon) nameMissing(ctx context.Context, err error) error {
+	opened := d.store.Load()
+	if !store.IsUnavailable(err) || opened == nil {
+		return err
+	}
+	roster, unknown := machine.LoadRoster(d.State)
+	if unknown != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookForVoters)
+	defer cancel()
+	t, silent := opened.Topology(ctx)
+	if silent != nil {
+		t = natsstore.Topology{} // not one of them answers
+	}
+	missing := missingVoters(roster, t)
+	voters := len(roster.Cluster.Voters)
+	if voters-len(missing) > voters/2 {
+		return err // there are enough; they have no leader at the moment
+	}
+	named := *api.AsError(err)
+	named.Details = append(named.Details, api.Errorf(api.CodeStoreNoQuorum,
+		"of %d voters %d must be there to write, and these are not: %s. What serves goes on", voters, voters/2+1, strings.Join(missing, ", ")).
+		About("store").WithHint("bring one back; one that is gone for good: ployzctl machine remove NAME --lost"))
+	return &named
+}
+
+// missingVoters names the voters that do not answer.
+func missingVoters(r machine.Roster, t natsstore.Topology) []string {
+	var names []string
+	for _, m := range r.Members {
+		if v, votes := voterOf(t, m.ID); slices.Contains(r.Cluster.Voters, m.ID) && !(votes && v.Answers) {
+			names = append(names, m.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,107 @@
+package many_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/ployz/ployz/cmd/ployzctl/dev"
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/nodetest/labtest"
+	"github.com/ployz/ployz/node/nodetest/onemachine"
+)
+
+// wantUnchanged does something that must leave the worlds of machines as they were.
+func wantUnchanged(t *testing.T, m *onemachine.Machine, hosts []string, do func()) {
+	t.Helper()
+	before := map[string]string{}
+	for _, host := range hosts {
+		before[host] = m.At(host).World()
+	}
+	do()
+	for _, host := range hosts {
+		if diff := onemachine.Differences(before[host], m.At(host).World()); diff != "" {
+			t.Errorf("on %s it changed:\n%s", host, diff)
+		}
+	}
+}
+
+// token invites a machine over m1.
+func token(m *onemachine.Machine) string { return strings.TrimSpace(m.Must("machine", "token")) }
+
+// mayNotJoin has m4 ask in every way that is refused, and once rightly.
+func mayNotJoin(t *testing.T, m *onemachine.Machine) {
+	m4, text := m.At("m4"), token(m)
+	wide := []string{"m1", "m4"}
+	t.Run("under a name that is taken", func(t *testing.T) {
+		wantUnchanged(t, m.In(t), wide, func() {
+			wantRefused(t, m4.Ctl("join", "--token", text, "--name", "m2"), api.CodeMachineNameTaken, "machine m2")
+		})
+	})
+	for _, way := range []dev.Direction{dev.To, dev.From} {
+		t.Run("with UDP blocked, only "+string(way), func(t *testing.T) {
+			m.Block("m4", "udp", way)
+			wantUnchanged(t, m.In(t), wide, func() {
+				wantRefused(t, m4.Ctl("join", "--token", text), api.CodeTokenUnreachable, "UDP", "51820")
+			})
+			m.Heal()
+		})
+	}
+	t.Run("with a token that was changed", func(t *testing.T) {
+		changed := strings.Replace(text, "A", "B", 1)
+		wantUnchanged(t, m.In(t), wide, func() { wantRefused(t, m4.Ctl("join", "--token", changed), api.CodeTokenInvalid) })
+	})
+	m4.Must("join", "--token", text)
+	t.Run("by another token, though it is a member", func(t *testing.T) {
+		again := token(m)
+		wantUnchanged(t, m.In(t), wide, func() { wantRefused(t, m4.Ctl("join", "--token", again), api.CodeMachineInitialised) })
+	})
+	m.Must("machine", "remove", "m4")
+	m4.Eventually("m4 to have left", func() bool { return outside(m4) })
+	t.Run("by a token that was used before", func(t *testing.T) {
+		wantUnchanged(t, m.In(t), wide, func() { wantRefused(t, m4.Ctl("join", "--token", text), api.CodeTokenUsed, "machine token") })
+	})
+	t.Run("as a member of another cluster", func(t *testing.T) {
+		m4.Must("init", "--name", "other")
+		foreign := strings.TrimSpace(m4.Must("machine", "token"))
+		wantUnchanged(t, m.In(t), wide, func() {
+			wantRefused(t, m.Ctl("join", "--token", foreign), api.CodeMachineInitialised)
+		})
+		wantRefused(t, m.Ctl("machine", "add", "dev://"+m.Name+"/m4"), api.CodeMachineInitialised)
+		if got := namesOf(members(m)); len(got) != 3 {
+			t.Errorf("members: %v", got)
+		}
+	})
+}
+
+// outside says that a machine belongs to no cluster, and that its daemon answers.
+func outside(m *onemachine.Machine) bool {
+	r := m.Ctl("status")
+	return r.Status == 0 && strings.Contains(r.Out, "belongs to no cluster")
+}
+
+func mayNotLeave(t *testing.T, m *onemachine.Machine) {
+	all := machines(3)
+	refused := func(m *onemachine.Machine, gone string, code api.Code, words ...string) func(*testing.T) {
+		return func(t *testing.T) {
+			wantUnchanged(t, m.In(t), all, func() { wantRefused(t, m.Ctl("machine", "remove", gone), code, words...) })
+		}
+	}
+	t.Run("the machine that is asked", refused(m.At("m2"), "m2", api.CodeMachineLast, "ask another"))
+	t.Run("a machine that is not there", refused(m, "m9", api.CodeMachineAbsent, "m9"))
+	t.Run("a machine that holds instances", refused(m, "m3", api.CodeMachineHolds, "site/web", "machine drain m3"))
+	m.Cut("m3")
+	t.Run("a voter whose loss stops writing", func(t *testing.T) {
+		var r labtest.Result
+		m.Eventually("m1 to miss m3", func() bool {
+			r = m.Ctl("machine", "remove", "m2")
+			return strings.Contains(r.Err, string(api.CodeStoreWouldLoseQuorum))
+		})
+		wantRefused(t, r, api.CodeStoreWouldLoseQuorum, "m3")
+		if got := namesOf(members(m)); len(got) != 3 {
+			t.Errorf("members: %v", got)
+		}
+	})
+	m.Boot("m3")
+	m.At("m3").AwaitDaemon()
+	awaitAgreement(t, m, all...)
+}

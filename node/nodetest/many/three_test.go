@@ -1,0 +1,221 @@
+package many_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ployz/ployz/cmd/ployzctl/dev"
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/nodetest/labtest"
+	"github.com/ployz/ployz/node/nodetest/load"
+	"github.com/ployz/ployz/node/nodetest/onemachine"
+)
+
+func TestThreeMachines(t *testing.T) {
+	m := onemachine.StartWith(t, dev.Options{Machines: 4}) // m4 stays outside until it is asked for
+	m.Must("init")
+	join(t, m, "m2", "m3")
+	m.Must("store", "voters")
+	m.Push("web:1", nil)
+	m.MustDeploy(sides)
+	inOrder(t, m, []step{
+		{"an idle cluster's facts do not grow", idle},
+		{"a minority refuses writes and serves on, and the majority writes", minority},
+		{"two of three that see nobody refuse both", nobodySees},
+		{"a machine that dies moves nothing", death},
+		{"what may not join is refused", mayNotJoin},
+		{"what may not be removed is refused", mayNotLeave},
+		{"a coordinator that slept for longer than its lease commits nothing", asleep},
+		{"with ployzd masked everywhere machines come back serving", masked},
+	})
+}
+
+// sides is everywhere with two services more, which stay on one side each when m1 is cut off.
+const sides = everywhere + `  one:
+    image: web:1
+    environment: {VERSION: "1"}
+    x-ployz:
+      placement: {machines: [m1]}
+      routes: [{host: one.test, port: 8080}]
+      ready: {http: {path: /healthz, port: 8080}, timeout: 30s}
+  two:
+    image: web:1
+    environment: {VERSION: "1"}
+    x-ployz:
+      placement: {machines: [m2]}
+      routes: [{host: two.test, port: 8080}]
+      ready: {http: {path: /healthz, port: 8080}, timeout: 30s}
+`
+
+// onItsSide asks each side for what it has itself: not a single request of these may fail.
+var onItsSide = load.Plan{HTTP: []load.HTTP{
+	{Name: "one at m1", URL: "http://m1/", Host: "one.test", Want: "version 1", Rate: 20, Fresh: true},
+	{Name: "two at m2", URL: "http://m2/", Host: "two.test", Want: "version 1", Rate: 20, Fresh: true},
+	{Name: "two at m3", URL: "http://m3/", Host: "two.test", Want: "version 1", Rate: 20, Fresh: true},
+}}
+
+// wantSameFacts fails the test if anything was written.
+func wantSameFacts(t *testing.T, before, after string) {
+	t.Helper()
+	if diff := onemachine.Differences(before, after); diff != "" {
+		t.Errorf("facts were written that nobody asked for:\n%s", diff)
+	}
+}
+
+func idle(t *testing.T, m *onemachine.Machine) {
+	before := awaitAgreement(t, m, machines(3)...)
+	last := m.Status().Store.Sequence
+	time.Sleep(time.Duration(times(5, 120)) * time.Second) // that nothing happens takes time
+	wantSameFacts(t, before, awaitAgreement(t, m, machines(3)...))
+	if now := m.Status().Store.Sequence; now != last {
+		t.Errorf("the stream of facts went from %d to %d", last, now)
+	}
+}
+
+// minority cuts m1, the founder, off from m2 and m3.
+func minority(t *testing.T, m *onemachine.Machine) {
+	others := m.At("m2")
+	book := scribble(m, "kept", "m2", "m3")
+	load := m.Load(labtest.Client, onItsSide)
+	m.Partition("m1", "m2,m3")
+	cut := time.Now()
+	m.Eventually("the majority to write", func() bool { return write(others, "majority/after").Status == 0 })
+	if took := time.Since(cut); took > 10*time.Second {
+		t.Errorf("the majority wrote again after %s", took)
+	} else {
+		t.Logf("the majority wrote again after %s", took.Round(time.Millisecond))
+	}
+	m.Eventually("the minority to say that it does not know", func() bool {
+		s := m.Status()
+		return s.Store.Uncertain && s.Gateway.Uncertain && s.DNS.Uncertain && s.Store.Age > api.Duration(5*time.Second)
+	})
+	if text := m.Must("status"); !strings.Contains(text, "uncertain") {
+		t.Errorf("status: %s", text)
+	}
+	wantRefused(t, write(m, "minority/lost"), api.CodeStoreUnavailable, "m2", "m3")
+	wantRefused(t, m.Ctl("deploy", "-f", m.File("compose.yaml", everywhere)), api.CodeStoreUnavailable, "m2", "m3")
+	time.Sleep(time.Duration(times(5, 60)) * time.Second) // it must not take a minority's core for the cluster's
+	if s := m.Status(); !s.Store.Uncertain || !s.Gateway.Uncertain || !s.DNS.Uncertain {
+		t.Errorf("a while later the minority is sure of itself: store %+v, gateway %+v", s.Store, s.Gateway)
+	}
+	for range 6 { // the instances of the other side are among the choices
+		if got := page(m, "m1", "site.test", "/"); !strings.Contains(got.Out, "version 1") {
+			t.Errorf("the minority's gateway answers for what it has a part of: %+v", got)
+		}
+	}
+	m.Heal()
+	healed := time.Now()
+	m.Eventually("the machine that was cut off to write", func() bool { return write(m, "majority/healed").Status == 0 })
+	t.Logf("it wrote again %s after the heal", time.Since(healed).Round(time.Millisecond))
+	wantNoneFailed(t, load)
+	told := book.end(t)
+	awaitAgreement(t, m, machines(3)...)
+	for _, host := range machines(3) {
+		m.Eventually(host+" to be sure again", func() bool {
+			s := m.At(host).Status()
+			return !s.Store.Uncertain && !s.Gateway.Uncertain && !s.DNS.Uncertain
+		})
+		wantKept(t, m.At(host), "kept", told)
+		wantKept(t, m.At(host), "majority", []string{"after", "healed"})
+	}
+}
+
+// write sets one value.
+func write(m *onemachine.Machine, place string) labtest.Result {
+	return m.CtlWith("written", "config", "set", place)
+}
+
+// nobodySees cuts all three off from each other.
+func nobodySees(t *testing.T, m *onemachine.Machine) {
+	load := m.Load(labtest.Client, load.Plan{HTTP: onItsSide.HTTP[:2]})
+	m.Partition("m1", "m2", "m3")
+	for host, missing := range map[string][]string{"m1": {"m2", "m3"}, "m2": {"m1", "m3"}, "m3": {"m1", "m2"}} {
+		m.Eventually(host+" to refuse", func() bool { return write(m.At(host), "alone/"+host).Status == 3 })
+		wantRefused(t, write(m.At(host), "alone/"+host), api.CodeStoreUnavailable, missing...)
+	}
+	m.Heal()
+	m.Eventually("all to write", func() bool {
+		for _, host := range machines(3) {
+			if write(m.At(host), "together/"+host).Status != 0 {
+				return false
+			}
+		}
+		return true
+	})
+	wantNoneFailed(t, load)
+	awaitAgreement(t, m, machines(3)...)
+	if have := strings.Fields(m.Must("config", "ls", "alone", "-q")); len(have) > 0 {
+		t.Errorf("told as refused, and there: %v", have)
+	}
+}
+
+// death lets a machine that has instances lose its power for longer than any lease or patience.
+func death(t *testing.T, m *onemachine.Machine) {
+	load := m.Load(labtest.Client, load.Plan{HTTP: onItsSide.HTTP[:1]})
+	before, had := awaitAgreement(t, m, machines(3)...), instancesOf(m)
+	m.Cut("m3")
+	time.Sleep(time.Duration(times(10, 120)) * time.Second) // that nothing happens takes time
+	wantSameFacts(t, before, awaitAgreement(t, m, "m1", "m2"))
+	now := instancesOf(m)
+	for host, in := range had {
+		if now[host].ID != in.ID {
+			t.Errorf("on %s there was %s, and is %+v", host, in.ID, now[host])
+		}
+	}
+	if now["m3"].Ready {
+		t.Errorf("the instance on the dead machine: %+v", now["m3"])
+	}
+	wantNoneFailed(t, load)
+	m.Boot("m3")
+	m.Eventually("m3 to serve again", func() bool { return page(m, "m3", "site.test", "/").Status == 0 })
+	wantSameFacts(t, before, awaitAgreement(t, m, machines(3)...))
+}
+
+// masked kills every ployzd for good and then boots machines as after a power cut.
+func masked(t *testing.T, m *onemachine.Machine) {
+	before := awaitAgreement(t, m, machines(3)...)
+	for _, host := range machines(3) {
+		m.Script(host, "systemctl mask --now ployzd.service ployzd.socket; sync")
+	}
+	outage := func(hosts ...string) {
+		for _, host := range hosts {
+			m.Cut(host)
+		}
+		for _, host := range hosts {
+			m.Boot(host)
+		}
+		servesWithoutDaemon(t, m)
+		wantSameFacts(t, before, awaitAgreement(t, m, machines(3)...))
+	}
+	load := m.Load(labtest.Client, load.Plan{HTTP: onItsSide.HTTP[:1]})
+	outage("m2")
+	wantNoneFailed(t, load)
+	outage(machines(3)...)
+	for _, host := range machines(3) {
+		m.Script(host, "systemctl unmask ployzd.service ployzd.socket; systemctl start ployzd.socket ployzd.service")
+		m.At(host).AwaitDaemon()
+	}
+	m.Eventually("writes", func() bool { return write(m, "after/outage").Status == 0 })
+}
+
+// servesWithoutDaemon asks every gateway for every instance, over the mesh, and every resolver.
+func servesWithoutDaemon(t *testing.T, m *onemachine.Machine) {
+	t.Helper()
+	for _, host := range machines(3) {
+		answers := map[string]bool{}
+		m.Eventually(host+"'s gateway to ask all three instances", func() bool {
+			if r := page(m, host, "site.test", "/"); r.Status == 0 {
+				answers[r.Out] = true
+			}
+			return len(answers) == 3
+		})
+		got := m.Run(host, onemachine.AgentInside, "ask", "udp", "127.0.0.55:53", "web.site.ployz.internal", "A")
+		if len(strings.Fields(got)) != 3 {
+			t.Errorf("%s's resolver answers %q", host, got)
+		}
+		if r := m.Try(host, "systemctl", "is-active", "ployzd.service"); r.Status == 0 {
+			t.Errorf("ployzd runs on %s", host)
+		}
+	}
+}

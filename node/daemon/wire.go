@@ -131,7 +131,7 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 		Subnet:  deploy.Subnet{V4: self.Subnet4, V6: self.Subnet6},
 		Machine: d.observe, Serving: d.serving, Peers: peering.Neighbours.Holders,
 	}
-	facts := &checkedFacts{Facts: opened.Facts(), check: opened.CheckSettings, absent: d.absentVoters}
+	facts := &checkedFacts{Facts: opened.Facts(), check: opened.CheckSettings}
 	kit := deploy.Kit{Facts: facts, Participants: peering.Fleet(local), Sealer: sealer{box, d}, Now: time.Now}
 	kinds := DeployKinds(kit)
 	d.machineKinds(d.machineKit(self, facts), kinds)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -123,60 +122,22 @@ func (f foundingFacts) open() (*natsstore.Store, error) {
 }
 
 // checkedFacts refuses every write until the store was seen to run with settings under which an
-// acknowledged fact stays, and says of one that was not sent whose absence keeps the store from taking it.
+// acknowledged fact stays.
 type checkedFacts struct {
 	store.Facts
-	check  func(context.Context) error
-	absent func(context.Context) []string
-	ok     atomic.Bool
+	check func(context.Context) error
+	ok    atomic.Bool
 }
 
 // Commit implements store.Facts. Errors: also store.unsafe-settings.
 func (c *checkedFacts) Commit(ctx context.Context, batch store.Batch) (store.Revision, error) {
 	if !c.ok.Load() {
 		if err := c.check(ctx); err != nil {
-			return 0, c.explained(ctx, err)
+			return 0, err
 		}
 		c.ok.Store(true)
 	}
-	rev, err := c.Facts.Commit(ctx, batch)
-	return rev, c.explained(ctx, err)
-}
-
-// explained names the voters that are not there, where a write was not sent for want of them.
-func (c *checkedFacts) explained(ctx context.Context, err error) error {
-	if !store.IsUnavailable(err) {
-		return err
-	}
-	absent := c.absent(context.WithoutCancel(ctx))
-	if len(absent) == 0 {
-		return err
-	}
-	e := *api.AsError(err)
-	e.Message += "; voters that are not there: " + strings.Join(absent, ", ")
-	return e.WithHint("bring one back; or, if they are gone for good: ployzctl store recover --abandon %s", strings.Join(absent, ","))
-}
-
-// absentVoters are the machines that should vote and do not answer, as far as this one can see.
-func (d *Daemon) absentVoters(ctx context.Context) []string {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	t, err := d.store.Load().Topology(ctx)
-	if err != nil {
-		return nil
-	}
-	members, err := d.peering.Load().members(ctx)
-	if err != nil {
-		return nil
-	}
-	var absent []string
-	for _, v := range t.Voters {
-		if !v.Answers {
-			absent = append(absent, machineOf(members, v.Name))
-		}
-	}
-	slices.Sort(absent)
-	return absent
+	return c.Facts.Commit(ctx, batch)
 }
 
 // imageInUse says whether an instance of this machine was made from the image.

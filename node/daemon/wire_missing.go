@@ -40,7 +40,7 @@ func (d *Daemon) nameMissing(ctx context.Context, err error) error {
 	named := *api.AsError(err)
 	named.Details = append(named.Details, api.Errorf(api.CodeStoreNoQuorum,
 		"of %d voters %d must be there to write, and these are not: %s. What serves goes on", voters, voters/2+1, strings.Join(missing, ", ")).
-		About("store").WithHint("bring one back; one that is gone for good: ployzctl machine remove NAME --lost"))
+		About("store").WithHint("bring one back; or, gone for good, on a voter that is left: ployzctl store recover --abandon %s", strings.Join(missing, ",")))
 	return &named
 }
 

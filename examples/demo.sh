@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Shows Ployz on one machine of a lab, from the package to a killed control plane. Safe to repeat.
+# Shows Ployz in a lab: one machine, from the package to a killed control plane; then three, of which one loses
+# its power and the founder leaves. Each run begins anew.
 #
 #   make demo          builds, makes the .deb and the images, and runs this
 #   make demo-clean    takes the lab away again
@@ -26,18 +27,15 @@ inside() { "$ctl" dev exec "$machine" -- "$@"; }
 client() { "$ctl" dev exec "$lab/client" -- "$@"; }
 shop() { client curl -sS --max-time 10 -H 'Host: shop.test' "$@"; }
 
-say 'A machine: systemd, its own network, the package installed as on bare metal'
+say 'Three machines: systemd, a network of their own, the package installed as on bare metal'
+"$ctl" dev ls --json | grep -q "\"$lab\"" && "$ctl" dev down --name "$lab"
 # shellcheck disable=SC2012 # names are of our own making
 deb=$(ls -t dist/ployz_*_"$(dpkg --print-architecture)".deb | head -n 1)
-"$ctl" dev up --name "$lab" --machines 1 --deb "$deb"
+"$ctl" dev up --name "$lab" --machines 3 --deb "$deb"
 export SHOP_VERSION=v1
 
-say 'Found a cluster on it'
-if "$ctl" status | grep -q '^store *absent'; then
-    show init
-else
-    echo 'The machine belongs to a cluster already: the demo was run before.'
-fi
+say 'Found a cluster on the first'
+show init
 show status
 
 say 'Push the images: from here to the machine, without a registry'
@@ -64,7 +62,12 @@ inside dig +short "@$dns" app.shop.ployz.internal A
 say 'Kill ployzd in the middle of 200 requests'
 before=$(inside systemctl show -p MainPID --value ployzd)
 # shellcheck disable=SC2016 # expands inside the machine
-inside sh -c 'for i in 1 2 3 4 5; do sleep 0.4; kill -9 "$(systemctl show -p MainPID --value ployzd)"; done' &
+inside sh -c '
+    for i in 1 2 3 4 5; do
+        sleep 0.4
+        pid=$(systemctl show -p MainPID --value ployzd)
+        [ "$pid" = 0 ] || kill -9 "$pid" # 0: systemd has not started the next one yet
+    done' &
 killer=$!
 # shellcheck disable=SC2016
 failed=$(client sh -c '
@@ -88,6 +91,51 @@ show history shop
 shop http://m1/version
 echo
 
+say 'Add the other two: over your ssh on real machines, here as dev://LAB/MACHINE'
+show machine add "dev://$lab/m2"
+show machine add "dev://$lab/m3" --zone rack-2
+show machine ls
+show store status
+
+say 'Spread the front over all of them; images go from machine to machine'
+export SHOP_FRONTS=3
+show deploy -f examples/shop/compose.yaml
+show service ls shop
+for m in m1 m2 m3; do
+    echo "\$ curl -H 'Host: shop.test' http://$m/api/summary"
+    shop "http://$m/api/summary"
+    echo
+done
+show --host "dev://$lab/m3" logs -n 3 shop/web
+
+say 'Cut the power of m3 in the middle of 100 requests at m1'
+(sleep 0.5 && "$ctl" dev cut "$lab/m3" >/dev/null) &
+cut=$!
+# shellcheck disable=SC2016
+failed=$(client sh -c '
+    failed=0
+    for i in $(seq 100); do
+        curl -sSf --max-time 15 -o /dev/null -H "Host: shop.test" http://m1/api/summary || failed=$((failed + 1))
+    done
+    echo $failed')
+wait "$cut"
+echo "Of 100 requests $failed failed: the gateway tried another front when one did not answer."
+show store status
+show service ls shop
+echo 'Nothing was moved, since nobody asked for it. Now somebody does: the machine is given up, its slot placed anew.'
+show machine remove m3 --lost
+show deploy -f examples/shop/compose.yaml
+
+say 'The founder leaves: no machine is special'
+export PLOYZ_HOST=dev://$lab/m2
+show machine drain m1
+show deploy -f examples/shop/compose.yaml
+show machine remove m1
+show machine ls
+echo "\$ curl -H 'Host: shop.test' http://m2/api/summary"
+shop http://m2/api/summary
+echo
+
 say 'Everything works. Next, try:'
 cat <<END
   export PLOYZ_HOST=$PLOYZ_HOST PATH=\$PWD/bin:\$PATH
@@ -98,6 +146,7 @@ cat <<END
   ployzctl service scale shop/app 3
   ployzctl diff shop 1 2
   ployzctl doctor
-  ployzctl dev shell $machine
+  ployzctl store verify
+  ployzctl dev shell $lab/m2
   make demo-clean
 END

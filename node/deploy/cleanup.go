@@ -82,13 +82,16 @@ func (c *change) retireSteps(l layout) []operation.Step {
 	return steps
 }
 
-// allAtOnce does several small steps as one, and joins what went wrong.
+// allAtOnce does several small steps as one, and joins what went wrong. To a machine each is a step of its own: a
+// later command of a step takes the place of an earlier one.
 func allAtOnce(ctx context.Context, act *operation.Act, steps []operation.Step) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(steps))
 	for i, step := range steps {
 		wg.Go(func() {
-			if err := step.Do(ctx, act); err != nil {
+			one := *act
+			one.Step += ": " + step.Name
+			if err := step.Do(ctx, &one); err != nil {
 				errs[i] = fmt.Errorf("%s: %w", step.Name, err)
 			}
 		})

@@ -21,8 +21,8 @@ import (
 type Page struct {
 	Program Program
 	Version string
-	// Fill tells the program's own figures. It is called for each scrape, by one at a time, and should take well
-	// under a second.
+	// Fill tells the program's own figures. It is called for each scrape, of which there may be two at once, and
+	// should take well under a second.
 	Fill func(*Sheet)
 	Log  *slog.Logger
 }

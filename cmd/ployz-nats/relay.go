@@ -20,8 +20,8 @@ const (
 	askEvery = 200 * time.Millisecond
 	// passWithin is how long one attempt to make the consumer may take.
 	passWithin = 2 * time.Second
-	// infoWithin is how long a reader waits for the leader's word on its stream.
-	infoWithin = time.Second
+	// lookWithin is how long a reader waits for the leader's word on its stream.
+	lookWithin = time.Second
 )
 
 // relay hands the requests of this edge's mirrors on to the core once the core can answer.
@@ -100,7 +100,7 @@ const coreAPI = "$JS." + natsconf.CoreDomain + ".API."
 
 // inform hands the leader's answer back; without a leader there is none, here as there.
 func (r *relay) inform(subject string, m *nats.Msg) {
-	ctx, cancel := context.WithTimeout(context.Background(), infoWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), lookWithin)
 	defer cancel()
 	answer, err := r.nc.RequestWithContext(ctx, subject, nil)
 	if err != nil {

@@ -87,36 +87,9 @@ type Member struct {
 // have a peer.
 func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/version", a.always(func(*http.Request) (any, error) { return a.Version, nil }))
-	mux.HandleFunc("GET /v1/status", a.always(func(r *http.Request) (any, error) { return a.Status(r.Context()) }))
-	mux.HandleFunc("GET /v1/doctor", a.always(func(r *http.Request) (any, error) {
-		return map[string][]api.Check{"checks": a.Doctor(r.Context())}, nil
-	}))
-	mux.HandleFunc("POST /v1/plans", a.postPlan)
-	mux.HandleFunc("POST /v1/operations", a.postOperation)
-	mux.HandleFunc("POST /v1/operations/{id}/cancel", a.cancelOperation)
-	mux.HandleFunc("GET /v1/operations", a.member(listOperations(a)))
-	mux.HandleFunc("GET /v1/operations/{id}", a.member(showOperation))
-	mux.HandleFunc("GET /v1/operations/{id}/watch", a.stream(a.watchOperation))
-	mux.HandleFunc("GET /v1/events", a.stream(watchEvents))
-
-	mux.HandleFunc("GET /v1/machines", a.member(listMachines))
-	mux.HandleFunc("GET /v1/store", a.member(storeReport))
-	mux.HandleFunc("GET /v1/store/backup", a.backupStore)
-	mux.HandleFunc("GET /v1/services", a.member(listServices))
-	mux.HandleFunc("GET /v1/namespaces/{ns}/history", a.member(history))
-	mux.HandleFunc("GET /v1/namespaces/{ns}/commits/{n}", a.member(showCommit))
-	mux.HandleFunc("GET /v1/namespaces/{ns}/diff", a.member(diff))
-	mux.HandleFunc("GET /v1/namespaces/{ns}/secrets", a.member(listValues(store.Secrets)))
-	mux.HandleFunc("GET /v1/namespaces/{ns}/configs", a.member(listValues(store.Configs)))
-
-	mux.HandleFunc("GET /v1/logs", a.stream(logs))
-	mux.HandleFunc("GET /v1/stats", a.member(stats))
-	mux.HandleFunc("POST /v1/instances/{id}/exec", a.exec)
-
-	mux.HandleFunc("GET /v1/images", a.member(listImages))
-	mux.HandleFunc("POST /v1/images/missing", a.member(missingBlobs))
-	mux.HandleFunc("POST /v1/images/import", a.stream(importImage))
+	for _, r := range a.Routes() {
+		mux.HandleFunc(r.Method+" "+r.Path, r.serve)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, api.Errorf(api.CodeNotFound, "there is no %s %s", r.Method, r.URL.Path).
 			WithHint("the client may be newer than the daemon: ployzctl version"))

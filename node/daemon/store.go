@@ -20,8 +20,14 @@ type StoreSurface interface {
 
 // storeReport answers GET /v1/store?verify=.
 func storeReport(r *http.Request, m *Member) (any, error) {
+	if m.Store == nil {
+		return nil, noStore()
+	}
 	return m.Store.Report(r.Context(), r.URL.Query().Get("verify") == "true")
 }
+
+// noStore is the answer of a daemon whose facts are in no store of machines, as in tests.
+func noStore() error { return api.Errorf(api.CodeNotFound, "this daemon has no store to show") }
 
 // ManifestHeader carries a backup's manifest, as JSON, beside the file.
 const ManifestHeader = "Ployz-Manifest"
@@ -30,6 +36,9 @@ const ManifestHeader = "Ployz-Manifest"
 // failed is never taken for a backup.
 func (a *API) backupStore(w http.ResponseWriter, r *http.Request) {
 	m, err := a.needMember()
+	if err == nil && m.Store == nil {
+		err = noStore()
+	}
 	if err == nil {
 		err = sendBackup(w, r, m)
 	}

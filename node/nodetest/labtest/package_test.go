@@ -24,7 +24,10 @@ func TestPackageContents(t *testing.T) {
 		"usr/lib/systemd/system/ployz.slice": "-rw-r--r--", "usr/lib/systemd/system/ployz-workloads.slice": "-rw-r--r--",
 		"usr/lib/sysusers.d/ployz.conf": "-rw-r--r--", "usr/lib/tmpfiles.d/ployz.conf": "-rw-r--r--",
 		"usr/share/bash-completion/completions/ployzctl": "-rw-r--r--", "usr/share/man/man1/ployzctl.1.gz": "-rw-r--r--",
-		"usr/share/doc/ployz/copyright": "-rw-r--r--", "etc/ployz/config.toml": "-rw-r--r--",
+		"usr/share/doc/ployz/copyright": "-rw-r--r--", "usr/share/doc/ployz/metrics.md": "-rw-r--r--",
+		"usr/share/ployz/grafana/ployz.json": "-rw-r--r--", "usr/share/ployz/grafana/prometheus.yml": "-rw-r--r--",
+		"usr/share/ployz/grafana/targets.jq": "-rw-r--r--", "usr/share/ployz/grafana/README.md": "-rw-r--r--",
+		"etc/ployz/config.toml": "-rw-r--r--",
 	} {
 		line := regexp.MustCompile(`(?m)^(\S+) root/root .* \./` + regexp.QuoteMeta(path) + `$`).FindStringSubmatch(list)
 		if line == nil || line[1] != mode {

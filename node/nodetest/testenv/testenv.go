@@ -35,6 +35,7 @@ var (
 	DebTools   = Feature{"dpkg", program("dpkg-deb", "dpkg")}
 	PostgreSQL = Feature{"postgresql", missingPostgreSQL}
 	ShellCheck = Feature{"shellcheck", program("shellcheck", "shellcheck")}
+	JQ         = Feature{"jq", program("jq", "jq")}
 	// Deb is the package of this checkout, for this computer; DebPath finds it.
 	Deb = Feature{"deb", missingDeb}
 	// ShopImages are the OCI layouts of the example application.

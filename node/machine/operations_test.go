@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/operation/optest"
@@ -357,6 +358,27 @@ func TestRemoveAgain(t *testing.T) {
 		if _, err := c.store.Facts().Get(t.Context(), store.MachineSubnet(m.Number)); err != nil {
 			t.Errorf("the claim of %s: %v", m.Name, err)
 		}
+	}
+}
+
+// TestSeatsOfAnInterrupted: whoever comes after a change of voters that did not commit takes back the seats that it gave.
+func TestSeatsOfAnInterrupted(t *testing.T) {
+	c := found(t)
+	c.admit(t, 3)
+	c.store.SetHooks(memstore.Hooks{BeforeCommit: func(b store.Batch) error {
+		if strings.HasSuffix(b.ID, "-commit") {
+			return memstore.ReplyLost()
+		}
+		return nil
+	}})
+	if out := c.run(machine.NewVoters(c.kit(), api.VotersRequest{Count: 3})); out.Outcome != api.Uncertain {
+		t.Fatalf("it ended %s", out.Outcome)
+	}
+	c.store.SetHooks(memstore.Hooks{})
+	c.clock.Advance(coordination.TTL)
+	must(t, c.run(machine.NewVoters(c.kit(), api.VotersRequest{Count: 1})))
+	if got := strings.Join(c.seats.voting, " "); got != "m1" {
+		t.Errorf("%s vote", got)
 	}
 }
 

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"github.com/ployz/ployz/node/api"
@@ -64,6 +65,22 @@ func voters(members []Member, c Cluster) []Member {
 		}
 	}
 	return list
+}
+
+// seated is who votes. After an operation that did not come to its end, seats may have changed that the facts do not
+// know of: then the store is asked too, so that none is forgotten.
+func (k Kit) seated(ctx context.Context, members []Member, c Cluster, before *operation.Unfinished) ([]Member, error) {
+	list := voters(members, c)
+	if before == nil {
+		return list, nil
+	}
+	voting, err := k.Seats.Voting(ctx, members)
+	for _, m := range voting {
+		if !containsMember(list, m) {
+			list = append(list, m)
+		}
+	}
+	return list, err
 }
 
 func ids(members []Member) []string {

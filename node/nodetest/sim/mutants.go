@@ -33,7 +33,7 @@ func mutants() []mutant {
 		{name: "a lost answer taken for a failure", within: 50, pinned: 6, wrapLease: func(l operation.Lease, _ store.Facts) operation.Lease { return deaf{l} }},
 		{name: "a skipped undo", within: 50, pinned: 0, wrapPlan: withoutUndo},
 		{name: "a commit before ready", within: 50, pinned: 0, wrapPlan: commitFirst},
-		{name: "participants without fences", within: 50, pinned: 6, forgetful: true},
+		{name: "participants without fences", within: 50, pinned: 5, forgetful: true},
 		{name: "an admission without claims", within: 50, pinned: 0, wrapPlan: withoutClaims},
 	}
 }

@@ -361,24 +361,32 @@ func TestRemoveAgain(t *testing.T) {
 	}
 }
 
-// TestSeatsOfAnInterrupted: whoever comes after a change of voters that did not commit takes back the seats that it gave.
+// TestSeatsOfAnInterrupted: whoever comes after a change of voters that did not commit takes back the seats that it
+// gave, and gives back those that it took.
 func TestSeatsOfAnInterrupted(t *testing.T) {
-	c := found(t)
-	c.admit(t, 3)
-	c.store.SetHooks(memstore.Hooks{BeforeCommit: func(b store.Batch) error {
-		if strings.HasSuffix(b.ID, "-commit") {
-			return memstore.ReplyLost()
+	for _, c := range []struct {
+		had, cut, next int
+		want           string
+	}{{1, 3, 1, "m1"}, {3, 1, 3, "m1 m2 m3"}, {3, 1, 2, "m1 m2"}} {
+		w := found(t)
+		w.admit(t, 3)
+		voters := func(n int) api.Outcome { return w.run(machine.NewVoters(w.kit(), api.VotersRequest{Count: n})) }
+		must(t, voters(c.had))
+		w.store.SetHooks(memstore.Hooks{BeforeCommit: func(b store.Batch) error {
+			if strings.HasSuffix(b.ID, "-commit") {
+				return memstore.ReplyLost()
+			}
+			return nil
+		}})
+		if out := voters(c.cut); out.Outcome != api.Uncertain {
+			t.Fatalf("it ended %s", out.Outcome)
 		}
-		return nil
-	}})
-	if out := c.run(machine.NewVoters(c.kit(), api.VotersRequest{Count: 3})); out.Outcome != api.Uncertain {
-		t.Fatalf("it ended %s", out.Outcome)
-	}
-	c.store.SetHooks(memstore.Hooks{})
-	c.clock.Advance(coordination.TTL)
-	must(t, c.run(machine.NewVoters(c.kit(), api.VotersRequest{Count: 1})))
-	if got := strings.Join(c.seats.voting, " "); got != "m1" {
-		t.Errorf("%s vote", got)
+		w.store.SetHooks(memstore.Hooks{})
+		w.clock.Advance(coordination.TTL)
+		must(t, voters(c.next))
+		if got := strings.Join(w.seats.voting, " "); got != c.want {
+			t.Errorf("from %d, cut short on the way to %d, then %d: %s vote", c.had, c.cut, c.next, got)
+		}
 	}
 }
 

@@ -54,10 +54,10 @@ func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error 
 	if r.holds, err = r.kit.Holds(ctx, r.gone.Name); err != nil {
 		return err
 	}
-	if r.from, err = r.kit.seated(ctx, append(slices.Clone(r.members), r.gone), r.cluster, before.Unfinished); err != nil {
+	r.to = seating(r.members, r.cluster.Voters, votersFor(len(r.members), len(r.cluster.Voters)))
+	if r.from, err = r.kit.seated(ctx, append(slices.Clone(r.members), r.gone), r.cluster, r.to, before.Unfinished); err != nil {
 		return err
 	}
-	r.to = seating(r.members, r.cluster.Voters, votersFor(len(r.members), len(r.cluster.Voters)))
 	r.problems = []operation.Requirement{
 		operation.Met("another machine coordinates", r.otherCoordinates()),
 		operation.Met("another machine is left", r.anotherLeft()),

@@ -63,6 +63,10 @@ type core struct {
 	mu     sync.Mutex
 	voting map[string]bool           // guarded by mu; by id
 	high   map[string]store.Revision // guarded by mu; the highest fence seen, by scope
+	// strayed says that a seat was changed for an operation that had lost its scope. The operations on memberships
+	// fence nobody when they inspect, so a coordinator that slept may still do that before the next one acts. Guarded
+	// by mu.
+	strayed bool
 }
 
 // seats is the core as one daemon changes it.
@@ -102,6 +106,7 @@ func (s seats) change(act *operation.Act, m machine.Member, votes bool) error {
 		return api.Errorf(api.CodeLeaseLost, "fence %d is older than %d", act.Fence, c.high[act.Scope])
 	}
 	c.high[act.Scope] = act.Fence
+	c.strayed = c.strayed || s.d.w.holder(act.Scope) != act.Operation
 	s.d.w.note("%s: %s votes: %t", act.Operation, m.Name, votes)
 	if votes {
 		c.voting[m.ID] = true

@@ -31,7 +31,7 @@ endif
 export PLOYZ_TEST_REQUIRE ?= root,runc,nspawn,overlay,tun,dpkg,deb,shop-images,shellcheck,jq
 
 .DEFAULT_GOAL := help
-.PHONY: help build images programs runc cross deb rpm packages demo demo-clean test bench generate clean deps deps-test
+.PHONY: help build images programs runc cross deb rpm packages demo demo-clean test bench chaos generate clean deps deps-test
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r t d; do printf '  make %-12s %s\n' $$t "$$d"; done
@@ -91,6 +91,11 @@ images: ## the images of examples/, from Debian's packages
 
 bench: deps-test deb images ## measure, as ratios in one run
 	@$(GO) test -count=1 -run '^$$' -bench . -benchtime 1x -timeout 60m ./node/nodetest/...
+
+SEED  ?= $(shell date +%s)
+COUNT ?= 20000
+chaos: ## simulate clusters in virtual time: SEED=first, COUNT=how many
+	@$(GO) test -count=1 -timeout 0 -v -run 'TestSim$$' ./node/nodetest/sim -sim.from=$(SEED) -sim.count=$(COUNT)
 
 generate: ## make generated sources anew
 	@$(GO) generate ./...

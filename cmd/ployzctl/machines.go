@@ -108,18 +108,39 @@ func (a *app) andVote(ctx context.Context, joined api.Outcome) api.Outcome {
 	if joined.Outcome != api.Committed {
 		return joined
 	}
-	out, err := a.run(ctx, request{kind: api.KindStoreVoters, body: api.VotersRequest{}})
-	if err == nil && out.Outcome == api.Committed {
+	err := a.vote(ctx)
+	if err == nil {
 		return joined
-	}
-	if err == nil && out.Error != nil {
-		err = out.Error
 	}
 	joined.Outcome = api.CommittedLeftovers
 	joined.Leftovers = append(joined.Leftovers, api.Leftover{
 		Subject: "store voters", Problem: fmt.Sprintf("they are as they were: %v", err), Clear: "ployzctl store voters",
 	})
 	return joined
+}
+
+// Machines that are added at once change the voters one after another: a seat takes seconds.
+const (
+	voteWithin = 2 * time.Minute
+	voteAgain  = time.Second
+)
+
+// vote sets the voters, and waits for whoever is changing them.
+func (a *app) vote(ctx context.Context) error {
+	for deadline := time.Now().Add(voteWithin); ; {
+		out, err := a.run(ctx, request{kind: api.KindStoreVoters, body: api.VotersRequest{}})
+		if err == nil && out.Error != nil {
+			err = out.Error
+		}
+		if err == nil || api.CodeOf(err) != api.CodeScopeBusy || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(voteAgain):
+		}
+	}
 }
 
 func endedBefore(a *app, out api.Outcome, err error) error {

@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"math/rand/v2"
+	"slices"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/coordination"
@@ -10,10 +12,17 @@ import (
 	"github.com/ployz/ployz/node/store/natsstore/natsconf"
 )
 
+// coreURLs are the voters' addresses, in the order in which they are tried: this machine's own core is there
+// when nothing else is, and the others in any order, so that not all go to one.
 func coreURLs(self machine.Identity) []string {
 	var urls []string
-	for _, voter := range self.Voters {
-		urls = append(urls, natsconf.ClientURL(voter))
+	for _, at := range rand.Perm(len(self.Voters)) {
+		url := natsconf.ClientURL(self.Voters[at])
+		if self.Voters[at] == self.Overlay {
+			urls = slices.Insert(urls, 0, url)
+			continue
+		}
+		urls = append(urls, url)
 	}
 	return urls
 }

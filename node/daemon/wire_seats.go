@@ -68,6 +68,15 @@ func (s seats) Check(ctx context.Context, gone machine.Member, lost bool) ([]*ap
 	return nil, nil
 }
 
+// Voting implements machine.Seats.
+func (s seats) Voting(ctx context.Context, members []machine.Member) ([]machine.Member, error) {
+	t, err := s.store().Topology(ctx)
+	return slices.DeleteFunc(slices.Clone(members), func(m machine.Member) bool {
+		_, votes := voterOf(t, m.ID)
+		return !votes
+	}), err
+}
+
 func overlays(members []machine.Member) []netip.Addr {
 	list := make([]netip.Addr, len(members))
 	for i, m := range members {

@@ -42,6 +42,8 @@ type Seats interface {
 	// Check returns what stands in the way of a change of seats: no leader, a voter that is behind, too few
 	// voters for a majority afterwards. gone is about to leave, or zero; lost says that it will not answer.
 	Check(ctx context.Context, gone Member, lost bool) ([]*api.Error, error)
+	// Voting returns those of the given machines that have a seat in truth, whatever the facts say.
+	Voting(ctx context.Context, members []Member) ([]Member, error)
 	// Add gives a machine a seat, beside those that have one, and returns once it holds every fact.
 	// Errors: store.*, participant.*.
 	Add(ctx context.Context, act *operation.Act, m Member, beside []Member) error

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/operation/optest"
@@ -399,6 +400,35 @@ func TestRemoveAgain(t *testing.T) {
 	for _, m := range c.members(t) {
 		if _, err := c.store.Facts().Get(t.Context(), store.MachineSubnet(m.Number)); err != nil {
 			t.Errorf("the claim of %s: %v", m.Name, err)
+		}
+	}
+}
+
+// TestSeatsOfAnInterrupted: whoever comes after a change of voters that did not commit takes back the seats that it
+// gave, and gives back those that it took.
+func TestSeatsOfAnInterrupted(t *testing.T) {
+	for _, c := range []struct {
+		had, cut, next int
+		want           string
+	}{{1, 3, 1, "m1"}, {3, 1, 3, "m1 m2 m3"}, {3, 1, 2, "m1 m2"}} {
+		w := found(t)
+		w.admit(t, 3)
+		voters := func(n int) api.Outcome { return w.run(machine.NewVoters(w.kit(), api.VotersRequest{Count: n})) }
+		must(t, voters(c.had))
+		w.store.SetHooks(memstore.Hooks{BeforeCommit: func(b store.Batch) error {
+			if strings.HasSuffix(b.ID, "-commit") {
+				return memstore.ReplyLost()
+			}
+			return nil
+		}})
+		if out := voters(c.cut); out.Outcome != api.Uncertain {
+			t.Fatalf("it ended %s", out.Outcome)
+		}
+		w.store.SetHooks(memstore.Hooks{})
+		w.clock.Advance(coordination.TTL)
+		must(t, voters(c.next))
+		if got := strings.Join(w.seats.voting, " "); got != c.want {
+			t.Errorf("from %d, cut short on the way to %d, then %d: %s vote", c.had, c.cut, c.next, got)
 		}
 	}
 }

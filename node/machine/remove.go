@@ -39,7 +39,7 @@ func (r *Remove) Kind() string { return api.KindMachineRemove }
 func (r *Remove) Scope() string { return "cluster" }
 
 // Inspect implements operation.Operation.
-func (r *Remove) Inspect(ctx context.Context, _ operation.Situation) error {
+func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error {
 	members, err := r.kit.read(ctx, &r.cluster)
 	if err != nil {
 		return err
@@ -54,8 +54,10 @@ func (r *Remove) Inspect(ctx context.Context, _ operation.Situation) error {
 	if r.holds, err = r.kit.Holds(ctx, r.gone.Name); err != nil {
 		return err
 	}
-	r.from = voters(append(slices.Clone(r.members), r.gone), r.cluster)
-	r.to = seating(r.members, r.cluster.Voters, votersFor(len(r.members), len(r.from)))
+	r.to = seating(r.members, r.cluster.Voters, votersFor(len(r.members), len(r.cluster.Voters)))
+	if r.from, err = r.kit.seated(ctx, append(slices.Clone(r.members), r.gone), r.cluster, r.to, before.Unfinished); err != nil {
+		return err
+	}
 	r.problems = []operation.Requirement{
 		operation.Met("another machine coordinates", r.otherCoordinates()),
 		operation.Met("another machine is left", r.anotherLeft()),

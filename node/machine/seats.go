@@ -2,6 +2,7 @@ package machine
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"github.com/ployz/ployz/node/api"
@@ -64,6 +65,23 @@ func voters(members []Member, c Cluster) []Member {
 		}
 	}
 	return list
+}
+
+// seated is who has a seat before it is who is to have one. After an operation that did not come to its end, seats may
+// have changed that the facts do not know of: then the store says who votes. Whom only the facts name may be
+// dead and unknown to the store, and is named here too when he is to go.
+func (k Kit) seated(ctx context.Context, members []Member, c Cluster, to []Member, before *operation.Unfinished) ([]Member, error) {
+	known := voters(members, c)
+	if before == nil {
+		return known, nil
+	}
+	list, err := k.Seats.Voting(ctx, members)
+	for _, m := range known {
+		if !containsMember(list, m) && !containsMember(to, m) {
+			list = append(list, m)
+		}
+	}
+	return list, err
 }
 
 func ids(members []Member) []string {

@@ -57,7 +57,7 @@ func (v *Voters) Kind() string { return api.KindStoreVoters }
 func (v *Voters) Scope() string { return "cluster" }
 
 // Inspect implements operation.Operation.
-func (v *Voters) Inspect(ctx context.Context, _ operation.Situation) error {
+func (v *Voters) Inspect(ctx context.Context, before operation.Situation) error {
 	if !slices.Contains([]int{0, 1, 2, 3, 5}, v.request.Count) {
 		return api.Errorf(api.CodeBadRequest, "%d machines cannot vote: 1, 2, 3 or 5 can; with 4 no more may be lost than with 3", v.request.Count).
 			About("voters")
@@ -77,7 +77,10 @@ func (v *Voters) Inspect(ctx context.Context, _ operation.Situation) error {
 		return api.Errorf(api.CodeBadRequest, "%d voters need as many machines, and there are %d", count, len(v.members)).About("voters").
 			WithHint("add one: ployzctl machine add root@HOST")
 	}
-	v.from, v.to = voters(v.members, v.cluster), seating(v.members, v.cluster.Voters, count)
+	v.to = seating(v.members, v.cluster.Voters, count)
+	if v.from, err = v.kit.seated(ctx, v.members, v.cluster, v.to, before.Unfinished); err != nil {
+		return err
+	}
 	v.problems, err = v.kit.Seats.Check(ctx, Member{}, false)
 	return err
 }

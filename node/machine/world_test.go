@@ -85,6 +85,10 @@ func (s *seats) Check(context.Context, machine.Member, bool) ([]*api.Error, erro
 	return nil, nil
 }
 
+func (s *seats) Voting(_ context.Context, members []machine.Member) ([]machine.Member, error) {
+	return slices.DeleteFunc(slices.Clone(members), func(m machine.Member) bool { return !slices.Contains(s.voting, m.Name) }), nil
+}
+
 func (s *seats) Add(_ context.Context, _ *operation.Act, m machine.Member, beside []machine.Member) error {
 	if !slices.ContainsFunc(beside, func(b machine.Member) bool { return slices.Contains(s.voting, b.Name) }) {
 		return fmt.Errorf("%s is to be seated beside nobody who votes", m.Name)

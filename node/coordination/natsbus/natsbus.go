@@ -24,7 +24,7 @@ import (
 // pings are how often a silent connection is tried: a core can vanish with its machine, and the edge's end
 // is told by this machine's kernel.
 const (
-	corePing = 5 * time.Second
+	corePing = 2 * time.Second
 	edgePing = 30 * time.Second
 )
 
@@ -47,6 +47,7 @@ func dial(name string, urls []string, seed, inbox string, ping time.Duration) (*
 	l.nc, err = nats.Connect(strings.Join(urls, ","), key, nats.Name("ployz-bus"), nats.CustomInboxPrefix(inbox),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 0), nats.IgnoreAuthErrorAbort(), nats.IgnoreDiscoveredServers(),
+		nats.DontRandomize(), // the first of them is the nearest
 		// A command that waits for a reconnection would be neither sent nor refused.
 		nats.ReconnectBufSize(-1),
 		nats.PingInterval(ping), nats.MaxPingsOutstanding(2), nats.Timeout(2*time.Second),

@@ -59,13 +59,12 @@ func times(few, many int) int {
 	return few
 }
 
-// found boots a lab and makes one cluster of its machines, with three voters where there are as many.
+// found boots a lab and makes one cluster of its machines.
 func found(t *testing.T, o dev.Options) *onemachine.Machine {
 	t.Helper()
 	m := onemachine.StartWith(t, o)
 	m.Must("init")
 	join(t, m, machines(o.Machines)[1:]...)
-	m.Must("store", "voters")
 	return m
 }
 
@@ -80,7 +79,7 @@ func join(t *testing.T, m *onemachine.Machine, hosts ...string) {
 	all.Wait()
 	for i, out := range outcomes {
 		if out.Outcome != api.Committed {
-			t.Fatalf("adding %s ended %s: %s", hosts[i], out.Outcome, onemachine.Said(out.Error))
+			t.Fatalf("adding %s ended %s: %s %+v", hosts[i], out.Outcome, onemachine.Said(out.Error), out.Leftovers)
 		}
 	}
 }

@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ployz/ployz/cmd/ployzctl/dev"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/nodetest/labtest"
+	"github.com/ployz/ployz/node/nodetest/load"
 	"github.com/ployz/ployz/node/nodetest/onemachine"
 )
 
@@ -26,7 +28,9 @@ func TestFiveMachines(t *testing.T) {
 		{"any machine tells the logs of every instance", logsFromAnywhere},
 		{"any machine runs commands in every instance", execFromAnywhere},
 		{"a second coordinator of a namespace is refused", secondCoordinator},
+		{"two cut off from three refuse writes, and the three write", threeAgainstTwo},
 		{"a drained machine gives its instances up with the next deploy", drained},
+		{"a machine that was given up for lost is let in by nobody", givenUp},
 		{"machines leave in any order, down to one", leaveInAnyOrder},
 	})
 }
@@ -64,7 +68,6 @@ func eachSeesAll(t *testing.T, m *onemachine.Machine) {
 }
 
 func threeVote(t *testing.T, m *onemachine.Machine) {
-	m.Must("store", "voters")
 	for _, host := range machines(5) {
 		m.Eventually(host+" to know the voters", func() bool { return len(m.At(host).Status().Cluster.Voters) == 3 })
 	}
@@ -153,6 +156,11 @@ func secondCoordinator(t *testing.T, m *onemachine.Machine) {
 	}
 }
 
+// threeAgainstTwo leaves two of the three voters on the side of the three.
+func threeAgainstTwo(t *testing.T, m *onemachine.Machine) {
+	split{small: []string{"m3", "m5"}, large: []string{"m2", "m1", "m4"}, missing: []string{"m1", "m2"}}.happens(t, m, load.Plan{})
+}
+
 func drained(t *testing.T, m *onemachine.Machine) {
 	m.At("m1").Must("machine", "drain", "m5")
 	if _, still := instancesOf(m)["m5"]; !still {
@@ -164,25 +172,72 @@ func drained(t *testing.T, m *onemachine.Machine) {
 	}
 }
 
+// givenUp removes a machine that is not lost at all: it lives on with its keys, and knows where the others are.
+func givenUp(t *testing.T, m *onemachine.Machine) {
+	m1, m5 := member(m, "m1"), member(m, "m5")
+	keys := m.Run("m5", "sh", "-c", "tar -C /var/lib/ployz -c keys | base64 -w0")
+	m.Script("m1", "mkdir /root/stolen; echo "+keys+" | base64 -d | tar -C /root/stolen -x")
+	knock := func(keys string, who api.MachineEntry) string {
+		return m.Run("m1", onemachine.AgentInside, "knock", keys, who.ID, m1.Overlay.String())
+	}
+	if got := knock("/root/stolen/keys", m5); got != "let in" {
+		t.Fatalf("a member's keys are %s", got)
+	}
+	m.Must("machine", "remove", "m5", "--lost")
+	if got := knock("/root/stolen/keys", m5); got != "refused" {
+		t.Errorf("the removed machine's keys, from a member's address: %s", got)
+	}
+	if got := knock("/var/lib/ployz/keys", m1); got != "let in" {
+		t.Errorf("a member's keys are %s", got)
+	}
+	knew := facts(m.At("m5"))
+	if r := write(m, "after/given-up"); r.Status != 0 {
+		t.Errorf("a write without it: %+v", r)
+	}
+	awaitAgreement(t, m, machines(4)...)
+	if diff := onemachine.Differences(knew, facts(m.At("m5"))); diff != "" {
+		t.Errorf("the removed machine still learns:\n%s", diff)
+	}
+	if r := m.Try("m5", "timeout", "3", "bash", "-c", `exec 3<>"/dev/tcp/$0/7480"`, m1.Overlay.String()); r.Status == 0 {
+		t.Error("the removed machine reaches m1")
+	}
+	wantRefused(t, write(m.At("m5"), "from/outside"), api.CodeStoreUnavailable)
+}
+
+// member is one machine as m1 lists it.
+func member(m *onemachine.Machine, name string) api.MachineEntry {
+	list := members(m)
+	return list[slices.IndexFunc(list, func(x api.MachineEntry) bool { return x.Name == name })]
+}
+
 // leaving is the order in which machines go, and who is asked to remove each. The founder goes, and so does
 // every machine that was asked before.
-var leaving = []struct{ gone, asked string }{{"m5", "m1"}, {"m1", "m3"}, {"m3", "m2"}, {"m4", "m2"}}
+var leaving = []struct{ gone, asked string }{{"m1", "m3"}, {"m3", "m2"}, {"m4", "m2"}}
 
 func leaveInAnyOrder(t *testing.T, m *onemachine.Machine) {
-	load := m.Load(labtest.Client, requests("m2"))
+	last := m.At("m2")
+	running := m.Load(labtest.Client, requests("m2"))
 	book := scribble(m, "book", "m2")
 	for _, l := range leaving {
-		asked := m.At(l.asked)
-		if l.gone != "m5" { // it gave its own up before
-			wantRefused(t, asked.Ctl("machine", "remove", l.gone), api.CodeMachineHolds, "web", "machine drain "+l.gone)
-			asked.Must("machine", "drain", l.gone)
-			asked.MustDeploy(everywhere)
-		}
+		asked, begin := m.At(l.asked), time.Now()
+		wantRefused(t, asked.Ctl("machine", "remove", l.gone), api.CodeMachineHolds, "web", "machine drain "+l.gone)
+		asked.Must("machine", "drain", l.gone)
+		asked.MustDeploy(everywhere)
 		asked.Must("machine", "remove", l.gone)
 		if slices.Contains(namesOf(members(asked)), l.gone) {
 			t.Errorf("%s is still a member", l.gone)
 		}
+		t.Logf("%s left after %s", l.gone, time.Since(begin).Round(10*time.Millisecond))
 	}
-	wantNoneFailed(t, load)
-	wantKept(t, m.At("m2"), "book", book.end(t))
+	wantNoneFailed(t, running)
+	wantKept(t, last, "book", book.end(t))
+	for _, l := range leaving {
+		m.Eventually(l.gone+" to belong to nobody", func() bool { return outside(m.At(l.gone)) })
+	}
+	var list []api.CommitSummary
+	last.JSON(&list, "history", "site")
+	if len(list) != 5 || list[len(list)-1].Number != 1 {
+		t.Errorf("history: %+v", list)
+	}
+	wantUnchanged(t, m, []string{"m2"}, func() { wantRefused(t, last.Ctl("machine", "remove", "m2"), api.CodeMachineLast, "last machine") })
 }

@@ -16,7 +16,6 @@ func TestThreeMachines(t *testing.T) {
 	m := onemachine.StartWith(t, dev.Options{Machines: 4}) // m4 stays outside until it is asked for
 	m.Must("init")
 	join(t, m, "m2", "m3")
-	m.Must("store", "voters")
 	m.Push("web:1", nil)
 	m.MustDeploy(sides)
 	inOrder(t, m, []step{
@@ -75,49 +74,11 @@ func idle(t *testing.T, m *onemachine.Machine) {
 
 // minority cuts m1, the founder, off from m2 and m3.
 func minority(t *testing.T, m *onemachine.Machine) {
-	others := m.At("m2")
-	book := scribble(m, "kept", "m2", "m3")
-	load := m.Load(labtest.Client, onItsSide)
-	m.Partition("m1", "m2,m3")
-	cut := time.Now()
-	m.Eventually("the majority to write", func() bool { return write(others, "majority/after").Status == 0 })
-	if took := time.Since(cut); took > 10*time.Second {
-		t.Errorf("the majority wrote again after %s", took)
-	} else {
-		t.Logf("the majority wrote again after %s", took.Round(time.Millisecond))
-	}
-	m.Eventually("the minority to say that it does not know", func() bool {
-		s := m.Status()
-		return s.Store.Uncertain && s.Gateway.Uncertain && s.DNS.Uncertain && s.Store.Age > api.Duration(5*time.Second)
-	})
-	if text := m.Must("status"); !strings.Contains(text, "uncertain") {
-		t.Errorf("status: %s", text)
-	}
-	wantRefused(t, write(m, "minority/lost"), api.CodeStoreUnavailable, "m2", "m3")
-	wantRefused(t, m.Ctl("deploy", "-f", m.File("compose.yaml", everywhere)), api.CodeStoreUnavailable, "m2", "m3")
-	time.Sleep(time.Duration(times(5, 60)) * time.Second) // it must not take a minority's core for the cluster's
-	if s := m.Status(); !s.Store.Uncertain || !s.Gateway.Uncertain || !s.DNS.Uncertain {
-		t.Errorf("a while later the minority is sure of itself: store %+v, gateway %+v", s.Store, s.Gateway)
-	}
+	split{small: []string{"m1"}, large: []string{"m2", "m3"}, missing: []string{"m2", "m3"}}.happens(t, m, onItsSide)
 	for range 6 { // the instances of the other side are among the choices
 		if got := page(m, "m1", "site.test", "/"); !strings.Contains(got.Out, "version 1") {
-			t.Errorf("the minority's gateway answers for what it has a part of: %+v", got)
+			t.Errorf("m1's gateway answers %+v", got)
 		}
-	}
-	m.Heal()
-	healed := time.Now()
-	m.Eventually("the machine that was cut off to write", func() bool { return write(m, "majority/healed").Status == 0 })
-	t.Logf("it wrote again %s after the heal", time.Since(healed).Round(time.Millisecond))
-	wantNoneFailed(t, load)
-	told := book.end(t)
-	awaitAgreement(t, m, machines(3)...)
-	for _, host := range machines(3) {
-		m.Eventually(host+" to be sure again", func() bool {
-			s := m.At(host).Status()
-			return !s.Store.Uncertain && !s.Gateway.Uncertain && !s.DNS.Uncertain
-		})
-		wantKept(t, m.At(host), "kept", told)
-		wantKept(t, m.At(host), "majority", []string{"after", "healed"})
 	}
 }
 

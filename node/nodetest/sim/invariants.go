@@ -25,6 +25,7 @@ func (w *world) judge() {
 		w.judgeRoute(ns)
 	}
 	w.judgeMembers()
+	w.judgeVoters()
 	w.judgeOpen()
 }
 
@@ -192,6 +193,22 @@ func (w *world) judgeMembers() {
 		if err != nil || len(list) != len(members) {
 			w.witness.breaks("%d members hold %d claims of %s (%v)", len(members), len(list), prefix, err)
 		}
+	}
+}
+
+// judgeVoters wants those to vote in the store of whom the facts say so, unless one that had lost its scope changed
+// a seat: see core.strayed.
+func (w *world) judgeVoters() {
+	var cluster machine.Cluster
+	fact, err := w.store.Facts().Get(context.Background(), store.Cluster())
+	if err == nil {
+		err = json.Unmarshal(fact.Value, &cluster)
+	}
+	slices.Sort(cluster.Voters)
+	w.core.mu.Lock()
+	defer w.core.mu.Unlock()
+	if got := slices.Sorted(maps.Keys(w.core.voting)); err != nil || !w.core.strayed && !slices.Equal(cluster.Voters, got) {
+		w.witness.breaks("%v should vote, and %v do (%v)", cluster.Voters, got, err)
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -27,7 +29,7 @@ func meshKey(n int) string {
 // machineKit is what the operations of node/machine get on this machine.
 func (d *daemon) machineKit() machine.Kit {
 	return machine.Kit{
-		Facts: d.facts, Fleet: peers{d}, Seats: seats{}, Machine: d.m.name, Version: "0.4.1", Now: time.Now,
+		Facts: d.facts, Fleet: peers{d}, Seats: seats{d}, Machine: d.m.name, Version: "0.4.1", Now: time.Now,
 		SealShared: func(recipients []string) ([]byte, error) { return []byte(strings.Join(recipients, " ")), nil },
 		Holds: func(ctx context.Context, name string) ([]string, error) {
 			return deploy.HeldBy(ctx, d.facts, name)
@@ -56,17 +58,61 @@ func (p peers) Revoke(context.Context, machine.Member) error { return nil }
 // Leave implements machine.Fleet: what serves there stops.
 func (p peers) Leave(context.Context, *operation.Act, machine.Member) error { return nil }
 
-// seats is a store's core that does what it is told.
-type seats struct{}
+// core is who votes in the store, in truth; the facts say who should.
+type core struct {
+	mu     sync.Mutex
+	voting map[string]bool           // guarded by mu; by id
+	high   map[string]store.Revision // guarded by mu; the highest fence seen, by scope
+	// strayed says that a seat was changed for an operation that had lost its scope. The operations on memberships
+	// fence nobody when they inspect, so a coordinator that slept may still do that before the next one acts. Guarded
+	// by mu.
+	strayed bool
+}
+
+// seats is the core as one daemon changes it.
+type seats struct{ d *daemon }
 
 // Check implements machine.Seats.
 func (seats) Check(context.Context, machine.Member, bool) ([]*api.Error, error) { return nil, nil }
 
+// Voting implements machine.Seats.
+func (s seats) Voting(_ context.Context, members []machine.Member) ([]machine.Member, error) {
+	c := &s.d.w.core
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(members), func(m machine.Member) bool { return !c.voting[m.ID] }), nil
+}
+
 // Add implements machine.Seats.
-func (seats) Add(context.Context, *operation.Act, machine.Member, []machine.Member) error { return nil }
+func (s seats) Add(_ context.Context, act *operation.Act, m machine.Member, _ []machine.Member) error {
+	return s.change(act, m, true)
+}
 
 // Take implements machine.Seats.
-func (seats) Take(context.Context, *operation.Act, machine.Member, []machine.Member, bool) error {
+func (s seats) Take(_ context.Context, act *operation.Act, m machine.Member, _ []machine.Member, _ bool) error {
+	return s.change(act, m, false)
+}
+
+// change takes its time, and obeys no older fence than it has seen.
+func (s seats) change(act *operation.Act, m machine.Member, votes bool) error {
+	s.d.gate()
+	name := fmt.Sprint(act.Operation, act.Step, votes)
+	time.Sleep(s.d.w.dice.between(10*time.Millisecond, 2*time.Second, name))
+	s.d.gate()
+	c := &s.d.w.core
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if act.Fence < c.high[act.Scope] {
+		return api.Errorf(api.CodeLeaseLost, "fence %d is older than %d", act.Fence, c.high[act.Scope])
+	}
+	c.high[act.Scope] = act.Fence
+	c.strayed = c.strayed || s.d.w.holder(act.Scope) != act.Operation
+	s.d.w.note("%s: %s votes: %t", act.Operation, m.Name, votes)
+	if votes {
+		c.voting[m.ID] = true
+	} else {
+		delete(c.voting, m.ID)
+	}
 	return nil
 }
 

@@ -30,10 +30,10 @@ type mutant struct {
 func mutants() []mutant {
 	return []mutant{
 		{name: "a lease that is not checked", within: 50, pinned: 3, wrapLease: func(l operation.Lease, f store.Facts) operation.Lease { return unchecked{l, f} }},
-		{name: "a lost answer taken for a failure", within: 50, pinned: 12, wrapLease: func(l operation.Lease, _ store.Facts) operation.Lease { return deaf{l} }},
+		{name: "a lost answer taken for a failure", within: 50, pinned: 6, wrapLease: func(l operation.Lease, _ store.Facts) operation.Lease { return deaf{l} }},
 		{name: "a skipped undo", within: 50, pinned: 0, wrapPlan: withoutUndo},
 		{name: "a commit before ready", within: 50, pinned: 0, wrapPlan: commitFirst},
-		{name: "participants without fences", within: 50, pinned: 2, forgetful: true},
+		{name: "participants without fences", within: 50, pinned: 5, forgetful: true},
 		{name: "an admission without claims", within: 50, pinned: 0, wrapPlan: withoutClaims},
 	}
 }

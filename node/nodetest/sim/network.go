@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"hash/crc32"
 	"sync"
 	"time"
 
@@ -72,7 +74,7 @@ func (x wire) Send(_ context.Context, id, verb string, sealed []byte) (coordinat
 		return nil, coordination.ErrNobody
 	}
 	c := &conversation{network: n, from: to.name, to: from.name, caller: x.d, wake: make(chan struct{}, 1)}
-	c.name = n.name(from.name + ">" + to.name + " " + verb)
+	c.name = n.name(fmt.Sprintf("%s>%s %s %x", from.name, to.name, verb, contentOf(sealed)))
 	copies := 1
 	if n.w.dice.chance(n.w.weather().doubled, "doubled "+c.name) {
 		copies = 2
@@ -81,6 +83,12 @@ func (x wire) Send(_ context.Context, id, verb string, sealed []byte) (coordinat
 		go n.deliver(c, to, fmt.Sprintf("%s.%d", c.name, i), sealed)
 	}
 	return c, nil
+}
+
+// contentOf tells two commands of one verb apart: by what is asked, without the call's own number and time.
+func contentOf(sealed []byte) uint32 {
+	_, command, _ := bytes.Cut(sealed, []byte(`"command":`))
+	return crc32.ChecksumIEEE(command)
 }
 
 // deliver brings one copy of a message to whoever is there when it arrives.

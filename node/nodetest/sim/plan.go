@@ -64,6 +64,11 @@ func draw(seed uint64) plan {
 	r := rand.New(rand.NewPCG(seed, 0))
 	p := plan{seed: seed, machines: size(seed, r), weather: drawWeather(r)}
 	p.spare = 1 + r.IntN(3)
+	for _, ns := range namespaces {
+		if r.IntN(4) > 0 { // most of what can be asked for needs something to be there
+			p.asks = append(p.asks, ask{kind: "deploy", machine: machineName(1), subject: ns, version: 1, number: 1 + r.IntN(4)})
+		}
+	}
 	for range 3 + r.IntN(6) {
 		p.asks = append(p.asks, p.drawAsks(r)...)
 	}
@@ -147,7 +152,7 @@ func (p plan) drawAsks(r *rand.Rand) []ask {
 // What is asked for, by how often.
 var (
 	namespaceKinds = []string{"deploy", "deploy", "deploy", "deploy", "scale", "scale", "rollback", "restart", "rm", "clear"}
-	kinds          = append(slices.Clone(namespaceKinds), "set", "admit", "admit", "remove")
+	kinds          = append(slices.Clone(namespaceKinds), "set", "admit", "admit", "remove", "voters")
 )
 
 func (p plan) drawAsk(r *rand.Rand) ask {
@@ -160,6 +165,9 @@ func (p plan) drawAsk(r *rand.Rand) ask {
 		a.subject = p.someMachine(r, p.machines)
 	case "admit":
 		a.subject = machineName(p.machines + 1 + r.IntN(p.spare))
+	}
+	if a.kind == "voters" {
+		a.number = []int{0, 1, 3, 3}[a.number-1]
 	}
 	if r.IntN(8) == 0 {
 		a.patience = time.Duration(r.Int64N(int64(10 * time.Second)))

@@ -104,7 +104,7 @@ func (d *daemon) operation(id string, a ask) (operation.Operation, error) {
 	case "clear":
 		return deploy.NewClear(kit, a.subject), nil
 	case "voters":
-		return machine.NewVoters(d.machineKit(), api.VotersRequest{}), nil
+		return machine.NewVoters(d.machineKit(), api.VotersRequest{Count: a.number}), nil
 	case "set":
 		role := []string{"", string(machine.Draining)}[a.version%2]
 		return machine.NewSet(d.machineKit(), api.MachineSetRequest{Machine: a.subject, Role: &role}), nil

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -51,6 +52,7 @@ func live(t *testing.T, seed uint64, m mutant) (v verdict) {
 	t.Helper()
 	dir := fmt.Sprintf("%s/%d", disk(t), seed)
 	defer os.RemoveAll(dir)
+	cryptotest.SetGlobalRandom(t, seed) // for the ids that the kernel draws
 	synctest.Test(t, func(t *testing.T) {
 		var err error
 		if v, err = run(draw(seed), m, dir); err != nil {
@@ -138,6 +140,26 @@ func report(t *testing.T, v verdict) {
 	lines := v.timeline[max(0, len(v.timeline)-shown):]
 	t.Errorf("seed %d, %d machines:\n%s\n\n%s\n\nagain: go test ./node/nodetest/sim -run 'TestSim$' -sim.seed=%d",
 		v.plan.seed, v.plan.machines, strings.Join(v.broken, "\n"), strings.Join(lines, "\n"), v.plan.seed)
+}
+
+// TestRepeats: a seed that failed must fail again, so most runs must be the same in every line the second time, and
+// the verdict must be.
+func TestRepeats(t *testing.T) {
+	const runs = 40
+	differ := 0
+	for seed := range uint64(runs) {
+		one, two := live(t, seed, mutant{}), live(t, seed, mutant{})
+		if (len(one.broken) == 0) != (len(two.broken) == 0) {
+			t.Errorf("seed %d: %v the first time, %v the second", seed, one.broken, two.broken)
+		}
+		if !slices.Equal(one.timeline, two.timeline) {
+			differ++
+		}
+	}
+	t.Logf("%d of %d runs differ the second time", differ, runs)
+	if differ > runs/4 {
+		t.Errorf("%d of %d runs differ the second time", differ, runs)
+	}
 }
 
 // TestMutants wants every known fault to be found, by its pinned seed at once.

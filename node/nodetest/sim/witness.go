@@ -104,11 +104,19 @@ func (x *witness) landed(b store.Batch) {
 
 // heldLocked wants an operation to hold its scope at the moment when it writes.
 func (x *witness) heldLocked(run *seenRun, what string) {
-	fact, err := x.w.store.Facts().Get(context.Background(), store.Lease(run.scope))
-	var holder coordination.Holder
-	if err != nil || json.Unmarshal(fact.Value, &holder) != nil || holder.Operation != run.id {
-		x.breakLocked("%s wrote its %s without holding %s, which %q holds", run.id, what, run.scope, holder.Operation)
+	if holder := x.w.holder(run.scope); holder != run.id {
+		x.breakLocked("%s wrote its %s without holding %s, which %q holds", run.id, what, run.scope, holder)
 	}
+}
+
+// holder is the operation that has a scope now, or "".
+func (w *world) holder(scope string) string {
+	var holder coordination.Holder
+	fact, err := w.store.Facts().Get(context.Background(), store.Lease(scope))
+	if err != nil || json.Unmarshal(fact.Value, &holder) != nil {
+		return ""
+	}
+	return holder.Operation
 }
 
 // routedLocked wants every instance that is routed to have been ready.

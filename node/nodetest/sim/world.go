@@ -29,6 +29,7 @@ type world struct {
 	network  *network
 	machines map[string]*simMachine // by name; the spare ones too
 	witness  *witness
+	core     core
 	began    time.Time
 
 	calm atomic.Bool // the weather is over
@@ -57,6 +58,7 @@ type simMachine struct {
 func newWorld(p plan, m mutant, dir string) (*world, error) {
 	w := &world{
 		plan: p, dice: dice(p.seed), mutant: m, machines: map[string]*simMachine{}, began: time.Now(),
+		core: core{voting: map[string]bool{machineName(1): true}, high: map[string]store.Revision{}},
 		away: map[string]int{}, names: map[string]string{},
 	}
 	w.store = memstore.New(memstore.Config{Clock: time.Now})

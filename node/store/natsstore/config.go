@@ -113,9 +113,9 @@ type link struct {
 }
 
 // How often a silent connection is tried. A core can vanish with its machine, and there may be
-// another; the edge's end is told by this machine's kernel.
+// another: a majority shall write again within ten seconds. The edge's end is told by this machine's kernel.
 const (
-	corePing = 5 * time.Second
+	corePing = 2 * time.Second
 	edgePing = 30 * time.Second
 )
 
@@ -129,6 +129,7 @@ func dial(name string, urls []string, seed, inbox string, timeout, ping time.Dur
 	l.nc, err = nats.Connect(joinURLs(urls), key, nats.Name("ployz"), nats.CustomInboxPrefix(inbox),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 0), nats.IgnoreAuthErrorAbort(), nats.IgnoreDiscoveredServers(),
+		nats.DontRandomize(), // the first of them is the nearest
 		// A write that waits for a reconnection would be neither sent nor refused.
 		nats.ReconnectBufSize(-1),
 		nats.PingInterval(ping), nats.MaxPingsOutstanding(2), nats.Timeout(2*time.Second),

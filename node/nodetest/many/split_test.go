@@ -1,0 +1,90 @@
+package many_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/nodetest/labtest"
+	"github.com/ployz/ployz/node/nodetest/load"
+	"github.com/ployz/ployz/node/nodetest/onemachine"
+)
+
+// split is a partition between a minority and a majority of the voters, and who the minority must say is missing.
+type split struct{ small, large, missing []string }
+
+// writesWithin is when the majority must be writing again.
+const writesWithin = 10 * time.Second
+
+// happens makes the partition under load and writes, looks at both sides, and heals it.
+func (s split) happens(t *testing.T, m *onemachine.Machine, p load.Plan) {
+	book, running := scribble(m, "kept", s.large...), m.Load(labtest.Client, p)
+	m.Partition(strings.Join(s.small, ","), strings.Join(s.large, ","))
+	begin := time.Now()
+	m.Eventually("the majority to write", func() bool { return write(m.At(s.large[0]), "majority/after").Status == 0 })
+	took := time.Since(begin).Round(time.Millisecond)
+	if t.Logf("the majority wrote again after %s", took); took > writesWithin {
+		t.Error("that is too late")
+	}
+	for _, host := range s.small {
+		s.knowsIts(t, m.At(host))
+	}
+	for _, host := range s.small {
+		refuses(t, m.At(host), s.missing)
+	}
+	time.Sleep(time.Duration(times(3, 60)) * time.Second) // nor may it take its own core for the cluster's later on
+	for _, host := range s.small {
+		if now := m.At(host).Status(); !now.Store.Uncertain || !now.Gateway.Uncertain || !now.DNS.Uncertain {
+			t.Errorf("a while later %s is sure of itself: store %+v, gateway %+v", host, now.Store, now.Gateway)
+		}
+	}
+	m.Heal()
+	begin = time.Now()
+	for _, host := range s.small {
+		m.Eventually(host+" to write", func() bool { return write(m.At(host), "majority/healed").Status == 0 })
+	}
+	t.Logf("the others wrote again %s after the heal", time.Since(begin).Round(time.Millisecond))
+	wantNoneFailed(t, running)
+	s.agree(t, m, book.end(t))
+}
+
+// knowsIts waits until a machine of the minority says that it does not know, and for how long.
+func (s split) knowsIts(t *testing.T, m *onemachine.Machine) {
+	t.Helper()
+	m.Eventually(m.Host+" to say that it does not know", func() bool {
+		now := m.Status()
+		return now.Store.Uncertain && now.Gateway.Uncertain && now.DNS.Uncertain && now.Store.Age > api.Duration(5*time.Second)
+	})
+	if text := m.Must("status"); !strings.Contains(text, "uncertain") {
+		t.Errorf("status: %s", text)
+	}
+}
+
+// refuses wants a machine to refuse writing, with the names of who is missing.
+func refuses(t *testing.T, m *onemachine.Machine, missing []string) {
+	t.Helper()
+	begin := time.Now()
+	wantRefused(t, write(m, "minority/"+m.Host), api.CodeStoreUnavailable, append(missing, string(api.CodeStoreNoQuorum))...)
+	t.Logf("%s refused within %s", m.Host, time.Since(begin).Round(time.Millisecond))
+	wantRefused(t, m.Ctl("deploy", "-f", m.File("compose.yaml", everywhere)), api.CodeStoreUnavailable, missing...)
+}
+
+// agree wants everybody to be sure again, of the same facts, with nothing lost that was told as committed.
+func (s split) agree(t *testing.T, m *onemachine.Machine, told []string) {
+	t.Helper()
+	all := slices.Concat(s.small, s.large)
+	awaitAgreement(t, m, all...)
+	for _, host := range all {
+		m.Eventually(host+" to be sure again", func() bool {
+			now := m.At(host).Status()
+			return !now.Store.Uncertain && !now.Gateway.Uncertain && !now.DNS.Uncertain
+		})
+		wantKept(t, m.At(host), "kept", told)
+		wantKept(t, m.At(host), "majority", []string{"after", "healed"})
+	}
+	if r := m.Ctl("config", "ls", "minority", "-q"); strings.TrimSpace(r.Out) != "" {
+		t.Errorf("told as refused, and there: %s", r.Out)
+	}
+}

@@ -13,6 +13,9 @@ type balancer struct {
 	server *Server
 	route  *httpRoute
 	base   http.RoundTripper
+	// quick has connections that tell soon when an upstream's machine is gone. Sending a body over one could
+	// end because the upstream takes its time with it, so it is for requests without.
+	quick http.RoundTripper
 }
 
 // RoundTrip returns the first response, or the last failure. The upstream counts as in flight
@@ -20,6 +23,10 @@ type balancer struct {
 func (b *balancer) RoundTrip(req *http.Request) (*http.Response, error) {
 	var tried []*upstream
 	var last error
+	base := b.base
+	if safe(req) && req.Header.Get("Upgrade") == "" {
+		base = b.quick
+	}
 	for len(tried) < maxAttempts {
 		u, err := b.server.acquire(b.route.httpPool, tried)
 		if err != nil {
@@ -28,7 +35,7 @@ func (b *balancer) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 			return nil, err
 		}
-		resp, err := b.base.RoundTrip(addressed(req, u.address))
+		resp, err := base.RoundTrip(addressed(req, u.address))
 		if err == nil {
 			u.noteSuccess()
 			resp.Body = held(resp.Body, u)
@@ -39,7 +46,7 @@ func (b *balancer) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err // the client left; that says nothing about the upstream
 		}
 		last, tried = err, append(tried, u)
-		if isDialError(err) {
+		if isDialError(err) || isVanished(err) {
 			b.server.counts.connectFailures.Add(1)
 			u.noteFailure(time.Now())
 		}
@@ -70,9 +77,14 @@ func repeatable(req *http.Request, err error) bool {
 	if isDialError(err) {
 		return true
 	}
+	return safe(req) && (!isTimeout(err) || isVanished(err))
+}
+
+// safe says whether asking twice is asking once: by definition of the method, and without a body.
+func safe(req *http.Request) bool {
 	switch req.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return (req.Body == nil || req.Body == http.NoBody) && !isTimeout(err)
+		return req.Body == nil || req.Body == http.NoBody
 	}
 	return false
 }

@@ -9,7 +9,10 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ServeHTTP answers one request: route, redirect, refuse or proxy.
@@ -69,7 +72,7 @@ func stripped(u *url.URL, covered int) *url.URL {
 func (s *Server) newProxy(route *httpRoute) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite:    rewrite,
-		Transport:  &balancer{server: s, route: route, base: s.transports[route.Protocol]},
+		Transport:  &balancer{server: s, route: route, base: s.transports[route.Protocol], quick: s.quick[route.Protocol]},
 		BufferPool: buffers{},
 		ModifyResponse: func(r *http.Response) error {
 			r.Header.Del(reasonHeader) // only the gateway's own word may carry it
@@ -131,6 +134,10 @@ func (s *Server) proxyError(w http.ResponseWriter, r *http.Request, route *httpR
 	}
 }
 
+// isVanished tells the kernel's word that a machine acknowledges nothing any more from a wait of our own for an
+// upstream that may be busy.
+func isVanished(err error) bool { return errors.Is(err, syscall.ETIMEDOUT) }
+
 func isTimeout(err error) bool {
 	var ne net.Error
 	return errors.As(err, &ne) && ne.Timeout()
@@ -146,9 +153,20 @@ func isDialError(err error) bool {
 	return errors.As(err, &d)
 }
 
-// newTransports makes the connections to upstreams, shared by all routes of a protocol.
-func newTransports(l Limits) map[Protocol]http.RoundTripper {
+// newTransports makes the connections to upstreams, shared by all routes of a protocol. With vanished, a machine
+// that acknowledges nothing for so long is taken for gone; 0 leaves that to the kernel's many minutes.
+func newTransports(l Limits, vanished time.Duration) map[Protocol]http.RoundTripper {
 	dialer := &net.Dialer{Timeout: l.Dial}
+	if vanished > 0 {
+		dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: vanished, Interval: time.Second, Count: 2}
+		dialer.Control = func(_, _ string, conn syscall.RawConn) error {
+			var set error
+			err := conn.Control(func(fd uintptr) {
+				set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(vanished.Milliseconds()))
+			})
+			return errors.Join(err, set)
+		}
+	}
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := dialer.DialContext(ctx, network, address)
 		if err != nil {

@@ -45,6 +45,7 @@ type Server struct {
 	quiet    *log.Logger // for what net/http has to say about single clients
 
 	transports map[Protocol]http.RoundTripper
+	quick      map[Protocol]http.RoundTripper // for requests without a body
 	h1         *http.Server
 	h1Conns    *handedListener
 	h2         *http2.Server
@@ -67,6 +68,7 @@ type Limits struct {
 	Stall       time.Duration // without a byte of progress in a body that is being sent; 60 s
 	Connections int           // accepted at once, more wait in the kernel's queue; 16384
 	Dial        time.Duration // to reach an upstream; 2 s
+	Vanished    time.Duration // without any sign of an upstream's machine, until a request without a body is asked elsewhere; 3 s
 	Response    time.Duration // from the end of a request to the upstream's response header; 120 s
 }
 
@@ -87,6 +89,7 @@ func (l Limits) withDefaults() Limits {
 	orTime(&l.Idle, 75*time.Second)
 	orTime(&l.Stall, 60*time.Second)
 	orTime(&l.Dial, 2*time.Second)
+	orTime(&l.Vanished, 3*time.Second)
 	orTime(&l.Response, 120*time.Second)
 	return l
 }
@@ -99,7 +102,7 @@ func (s *Server) Start() error {
 	s.conns = newConnSet(s.Limits.Connections)
 	s.ports = map[uint16]*port{}
 	s.marker = "X-Ployz-Cut-" + strings.ToLower(rand.Text())
-	s.transports = newTransports(s.Limits)
+	s.transports, s.quick = newTransports(s.Limits, 0), newTransports(s.Limits, s.Limits.Vanished)
 	s.quiet = slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)
 	s.state.Store(s.compile(Table{}))
 	s.certs.Store(&certStore{})

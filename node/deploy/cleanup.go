@@ -82,16 +82,16 @@ func (c *change) retireSteps(l layout) []operation.Step {
 	return steps
 }
 
-// allAtOnce does several small steps as one, and joins what went wrong. To a machine each is a step of its own: a
-// later command of a step takes the place of an earlier one.
+// allAtOnce does several small steps as one, and joins what went wrong. Each keeps a name of its own: a machine takes
+// a second command of one step for the step's undo, which ends the first and must not come before it.
 func allAtOnce(ctx context.Context, act *operation.Act, steps []operation.Step) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(steps))
 	for i, step := range steps {
 		wg.Go(func() {
-			one := *act
-			one.Step += ": " + step.Name
-			if err := step.Do(ctx, &one); err != nil {
+			own := *act
+			own.Step += ": " + step.Name
+			if err := step.Do(ctx, &own); err != nil {
 				errs[i] = fmt.Errorf("%s: %w", step.Name, err)
 			}
 		})

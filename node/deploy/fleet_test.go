@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -121,6 +122,41 @@ func TestStopFirstOnAMachineThatIsGone(t *testing.T) {
 			t.Errorf("%s is on %s", name, slot.Machine)
 		}
 	}
+}
+
+// TestCommandsOfOneStep: what one step asks of a machine at once must not be taken for a repetition or an undo.
+func TestCommandsOfOneStep(t *testing.T) {
+	l := newLab(t)
+	asked := &acts{Participant: l.local, of: map[string][]string{}}
+	l.kit.Participants = everywhere{asked}
+	l.mustRun(t, deploy.NewDeploy(l.kit, shop("v1"), nil))
+	l.mustRun(t, deploy.NewDeploy(l.kit, shop("v2"), nil))
+	for step, instances := range asked.of {
+		if len(instances) > 1 {
+			t.Errorf("%s asked for %v", step, instances)
+		}
+	}
+}
+
+// acts is a participant that notes what is retired, by operation and step.
+type acts struct {
+	deploy.Participant
+	mu sync.Mutex
+	of map[string][]string // guarded by mu
+}
+
+// everywhere is a cluster whose machines are all one.
+type everywhere struct{ p deploy.Participant }
+
+func (e everywhere) Participant(context.Context, string) (deploy.Participant, error) { return e.p, nil }
+
+func (a *acts) Act(ctx context.Context, by deploy.Fenced, action deploy.Action) error {
+	a.mu.Lock()
+	if key := by.Operation + " " + by.Step; action.Verb == "retire" {
+		a.of[key] = append(a.of[key], action.Instance)
+	}
+	a.mu.Unlock()
+	return a.Participant.Act(ctx, by, action)
 }
 
 // remove takes a fact away.

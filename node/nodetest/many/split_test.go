@@ -3,6 +3,7 @@ package many_test
 import (
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,9 +23,7 @@ const writesWithin = 10 * time.Second
 func (s split) happens(t *testing.T, m *onemachine.Machine, p load.Plan) {
 	book, running := scribble(m, "kept", s.large...), m.Load(labtest.Client, p)
 	m.Partition(strings.Join(s.small, ","), strings.Join(s.large, ","))
-	begin := time.Now()
-	m.Eventually("the majority to write", func() bool { return write(m.At(s.large[0]), "majority/after").Status == 0 })
-	took := time.Since(begin).Round(time.Millisecond)
+	took := firstWrite(m.At(s.large[0]), "majority/after").Round(time.Millisecond)
 	if t.Logf("the majority wrote again after %s", took); took > writesWithin {
 		t.Error("that is too late")
 	}
@@ -41,13 +40,34 @@ func (s split) happens(t *testing.T, m *onemachine.Machine, p load.Plan) {
 		}
 	}
 	m.Heal()
-	begin = time.Now()
+	begin := time.Now()
 	for _, host := range s.small {
 		m.Eventually(host+" to write", func() bool { return write(m.At(host), "majority/healed").Status == 0 })
 	}
 	t.Logf("the others wrote again %s after the heal", time.Since(begin).Round(time.Millisecond))
 	wantNoneFailed(t, running)
 	s.agree(t, m, book.end(t))
+}
+
+// firstWrite tries to write, twice a second and whatever became of the tries before, and returns how long it took
+// until one worked.
+func firstWrite(m *onemachine.Machine, place string) time.Duration {
+	begin, worked := time.Now(), make(chan struct{}, 100)
+	var tries sync.WaitGroup
+	defer tries.Wait()
+	for range cap(worked) {
+		tries.Go(func() {
+			if write(m, place).Status == 0 {
+				worked <- struct{}{}
+			}
+		})
+		select {
+		case <-worked:
+			return time.Since(begin)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	return time.Since(begin)
 }
 
 // knowsIts waits until a machine of the minority says that it does not know, and for how long.

@@ -20,7 +20,7 @@ func TestPowerCutOfAll(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	var told []string
 	for round := range times(2, 50) {
-		book := scribbleFrom(m, "book", round*10000, machines(3)...)
+		book := scribbleFrom(t, m, "book", round*10000, machines(3)...)
 		time.Sleep(time.Second + time.Duration(random.Int64N(int64(2*time.Second)))) // any moment is a good one
 		together(machines(3), m.Cut)
 		told = append(told, book.end(t)...)

@@ -20,8 +20,8 @@ const (
 	askEvery = 200 * time.Millisecond
 	// passWithin is how long one attempt to make the consumer may take.
 	passWithin = 2 * time.Second
-	// lookWithin is how long a reader waits for the leader's word on its stream.
-	lookWithin = time.Second
+	// leaderWithin is how long a reader waits for the leader's word on its stream.
+	leaderWithin = time.Second
 )
 
 // relay hands the requests of this edge's mirrors on to the core once the core can answer.
@@ -62,7 +62,7 @@ func (r *relay) take(m *nats.Msg) {
 	rest := strings.TrimPrefix(m.Subject, natsconf.MirrorAPI+".")
 	words := strings.Split(rest, ".")
 	if len(words) == 3 && words[0] == "STREAM" && words[1] == "INFO" {
-		go r.inform(coreAPI+rest, m)
+		go r.hear(coreAPI+rest, m)
 		return
 	}
 	if len(words) < 3 || words[0] != "CONSUMER" {
@@ -98,9 +98,9 @@ func deliverSubject(request []byte) string {
 // coreAPI is where the core's JetStream is asked from an edge.
 const coreAPI = "$JS." + natsconf.CoreDomain + ".API."
 
-// inform hands the leader's answer back; without a leader there is none, here as there.
-func (r *relay) inform(subject string, m *nats.Msg) {
-	ctx, cancel := context.WithTimeout(context.Background(), lookWithin)
+// hear hands the leader's answer back; without a leader there is none, here as there.
+func (r *relay) hear(subject string, m *nats.Msg) {
+	ctx, cancel := context.WithTimeout(context.Background(), leaderWithin)
 	defer cancel()
 	answer, err := r.nc.RequestWithContext(ctx, subject, nil)
 	if err != nil {

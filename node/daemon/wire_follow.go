@@ -38,6 +38,8 @@ type membership struct {
 	fenced []string  // ids of members that are given up, before the facts say so
 	since  time.Time // when somebody was first seen gone whose peer is still there; zero for nobody
 	search map[mesh.Key]mesh.Rotation
+	// placed is what was put in place last, as text; "" until then, and after a failure.
+	placed string
 }
 
 // newMembership starts from the copy on disk.
@@ -51,31 +53,43 @@ func newMembership(d *Daemon, view store.View) *membership {
 	return m
 }
 
-// run follows until ctx ends.
+// run follows until ctx ends. What costs something is done when something changed, and not by the clock.
 func (m *membership) run(ctx context.Context) {
 	changed := make(chan struct{}, 1)
-	for _, prefix := range []store.Key{store.Cluster(), store.Machines(), store.Tokens()} {
-		go m.watch(ctx, prefix, changed)
-	}
-	for ctx.Err() == nil {
-		if err := m.update(ctx, false); err != nil && ctx.Err() == nil {
-			m.daemon.Log.Warn("following the membership", "error", err)
+	go m.watch(ctx, changed)
+	for due := true; ctx.Err() == nil; {
+		if due {
+			if err := m.update(ctx, false); err != nil && ctx.Err() == nil {
+				m.daemon.Log.Warn("following the membership", "error", err)
+			}
 		}
 		m.rotate(ctx)
 		select {
 		case <-ctx.Done():
 		case <-changed:
+			due = true
 		case <-time.After(lookEvery):
+			due = m.overdue()
 		}
 	}
 }
 
-// watch says when something under a prefix changed. A feed that ends is opened again.
-func (m *membership) watch(ctx context.Context, prefix store.Key, changed chan<- struct{}) {
+// overdue reports whether time alone has changed what should be: a token ran out, who left is let go of, or the
+// last try failed.
+func (m *membership) overdue() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	late := func(t machine.Token) bool { return !time.Now().Before(t.Closes()) }
+	return m.placed == "" || !m.since.IsZero() || slices.ContainsFunc(m.roster.Tokens, late)
+}
+
+// watch says when something about the membership changed. A feed that ends is opened again.
+func (m *membership) watch(ctx context.Context, changed chan<- struct{}) {
 	for ctx.Err() == nil {
-		feed, err := m.view.Follow(ctx, prefix)
+		feed, err := m.view.Follow(ctx, "") // one feed of everything wakes less often than three of a part
 		for err == nil {
-			if _, err = feed.Next(ctx); err == nil {
+			var c store.Change
+			if c, err = feed.Next(ctx); err == nil && ofMembership(c.Fact.Key) {
 				select {
 				case changed <- struct{}{}:
 				default:
@@ -90,6 +104,10 @@ func (m *membership) watch(ctx context.Context, prefix store.Key, changed chan<-
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+func ofMembership(key store.Key) bool {
+	return key == store.Cluster() || key == store.SharedKey() || key.Under(store.Machines()) || key.Under(store.Tokens())
 }
 
 // follow puts everything in place that is in the facts up to a revision; who left is let go of. Errors:
@@ -130,10 +148,15 @@ func (m *membership) update(ctx context.Context, letGo bool) error {
 		return nil // removed: the machine goes on as it was until somebody tells it to leave
 	}
 	next := m.parting(now, letGo)
+	place := fmt.Sprint(next.Cluster, next.Members, next.Tokens, m.fenced)
+	if place == m.placed {
+		return nil
+	}
+	m.placed = ""
 	if err := errors.Join(m.put(ctx, self, next), m.daemon.takeShared(ctx, m.view)); err != nil {
 		return err
 	}
-	m.roster = next
+	m.roster, m.placed = next, place
 	return nil
 }
 

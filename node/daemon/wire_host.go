@@ -113,8 +113,20 @@ func (h *host) Take(ctx context.Context, part machine.Part, self machine.Identit
 		return os.RemoveAll(h.path("nats"))
 	case machine.PartNetwork:
 		return h.takeNetwork(self)
+	case machine.PartGateway, machine.PartDNS:
+		return h.forgetView(part)
 	}
 	return nil
+}
+
+// forgetView removes what a serving process begins with: it is the view of the cluster that is left, and would be
+// served in the next one until that is heard of.
+func (h *host) forgetView(part machine.Part) error {
+	err := os.Remove(h.path(string(part), "projection.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func unitNames(wanted []services.Wanted) []string {

@@ -128,11 +128,28 @@ func (s seats) begin(ctx context.Context, act *operation.Act, m machine.Member, 
 		return "", err
 	}
 	for _, b := range beside {
-		if _, err := command[struct{}](ctx, s.daemon, b.ID, commandOf(act, verbVoters), votersBody{voters}); err != nil {
+		if err := s.tell(ctx, act, b, votersBody{voters}); err != nil {
 			return "", err
 		}
 	}
 	return answer.Server, nil
+}
+
+// tellWithin is how long a voter is asked to open its routes to a new one.
+const tellWithin = 15 * time.Second
+
+// tell has a voter open its routes to all, which drops the answer now and then: its core takes another
+// configuration over. One that does not answer at all may be the one that is to go; the new core opens the route
+// to it from its own side.
+func (s seats) tell(ctx context.Context, act *operation.Act, b machine.Member, body votersBody) error {
+	bounded, cancel := context.WithTimeout(ctx, tellWithin)
+	defer cancel()
+	err := s.insist(bounded, b.ID, commandOf(act, verbVoters), body)
+	if code := api.CodeOf(err); code == api.CodeParticipantSilent || code == api.CodeParticipantAbsent {
+		act.Note(b.Name + " does not answer; it hears of the new voter from that one's side")
+		return nil
+	}
+	return err
 }
 
 // Take implements machine.Seats.
@@ -152,7 +169,7 @@ func (s seats) Take(ctx context.Context, act *operation.Act, m machine.Member, r
 	if lost {
 		return nil
 	}
-	return s.insist(ctx, m.ID, commandOf(act, verbUnseat))
+	return s.insist(ctx, m.ID, commandOf(act, verbUnseat), struct{}{})
 }
 
 // insistPause is the pause between two tries of a command whose answer was lost.
@@ -160,9 +177,9 @@ const insistPause = 500 * time.Millisecond
 
 // insist repeats a command whose answer was lost with the core that it stopped: the machine's edge and ours find
 // another voter within a second or two, and a repeated command gets the first answer.
-func (s seats) insist(ctx context.Context, id string, cmd coordination.Command) error {
+func (s seats) insist(ctx context.Context, id string, cmd coordination.Command, body any) error {
 	for {
-		_, err := command[struct{}](ctx, s.daemon, id, cmd, struct{}{})
+		_, err := command[struct{}](ctx, s.daemon, id, cmd, body)
 		if code := api.CodeOf(err); code != api.CodeParticipantSilent && code != api.CodeParticipantAbsent {
 			return err
 		}

@@ -49,7 +49,7 @@ func ReadRoster(ctx context.Context, view Reader, self string, now time.Time) (R
 		return r, err
 	}
 	tokens, err := Tokens(ctx, view)
-	r.Tokens = slices.DeleteFunc(tokens, func(t Token) bool { return t.Machine != self || t.Admits == "" && !now.Before(t.Expires) })
+	r.Tokens = slices.DeleteFunc(tokens, func(t Token) bool { return t.Machine != self || !now.Before(t.Closes()) })
 	return r, err
 }
 

@@ -34,6 +34,14 @@ type Token struct {
 	Admits string `json:"admits,omitempty"`
 }
 
+// Closes is when the door that it opens is shut at the latest.
+func (t Token) Closes() time.Time {
+	if t.Admits == "" {
+		return t.Expires
+	}
+	return t.Expires.Add(usedTokenTTL)
+}
+
 // TokenHash names a token by its public key.
 func TokenHash(key string) string {
 	sum := sha256.Sum256([]byte(key))

@@ -217,7 +217,7 @@ var leaving = []struct{ gone, asked string }{{"m1", "m3"}, {"m3", "m2"}, {"m4", 
 func leaveInAnyOrder(t *testing.T, m *onemachine.Machine) {
 	last := m.At("m2")
 	running := m.Load(labtest.Client, requests("m2"))
-	book := scribble(m, "book", "m2")
+	book := scribble(t, m, "book", "m2")
 	for _, l := range leaving {
 		asked, begin := m.At(l.asked), time.Now()
 		wantRefused(t, asked.Ctl("machine", "remove", l.gone), api.CodeMachineHolds, "web", "machine drain "+l.gone)

@@ -18,17 +18,22 @@ func TestPowerCutOfAll(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
-	var told []string
+	told := map[string][]string{} // by the machine that was asked
 	for round := range times(2, 50) {
-		book := scribbleFrom(m, "book", round*10000, machines(3)...)
+		var books []*scribe
+		for _, host := range machines(3) {
+			books = append(books, scribbleFrom(t, m, "book-"+host, round*10000, host))
+		}
 		time.Sleep(time.Second + time.Duration(random.Int64N(int64(2*time.Second)))) // any moment is a good one
 		together(machines(3), m.Cut)
-		told = append(told, book.end(t)...)
+		for i, host := range machines(3) {
+			told[host] = append(told[host], books[i].end(t)...)
+		}
 		together(machines(3), m.Boot)
 		m.Eventually("the cluster to write again", func() bool { return write(m, "after/outage").Status == 0 })
 		awaitAgreement(t, m, machines(3)...)
 		for _, host := range machines(3) {
-			wantKept(t, m.At(host), "book", told)
+			wantKept(t, m.At(host), "book-"+host, told[host])
 		}
 	}
 }

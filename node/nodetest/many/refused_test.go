@@ -57,11 +57,15 @@ func mayNotJoin(t *testing.T, m *onemachine.Machine) {
 	})
 	m.Must("machine", "remove", "m4")
 	m4.Eventually("m4 to have left", func() bool { return outside(m4) })
+	if left := m.Script("m4", "cd /var/lib/ployz; ls -d */projection.json net/mesh.json nats keys 2>/dev/null || true"); left != "" {
+		t.Errorf("m4 still has of the cluster that it left:\n%s", left)
+	}
 	t.Run("by a token that was used before", func(t *testing.T) {
 		wantUnchanged(t, m.In(t), wide, func() { wantRefused(t, m4.Ctl("join", "--token", text), api.CodeTokenUsed, "machine token") })
 	})
 	t.Run("as a member of another cluster", func(t *testing.T) {
 		m4.Must("init", "--name", "other")
+		m4.Eventually("m4 to be up", func() bool { s := m4.Status(); return s.Gateway.State == api.StateUp && s.DNS.State == api.StateUp })
 		foreign := strings.TrimSpace(m4.Must("machine", "token"))
 		wantUnchanged(t, m.In(t), wide, func() {
 			wantRefused(t, m.Ctl("join", "--token", foreign), api.CodeMachineInitialised)

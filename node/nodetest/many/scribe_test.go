@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,18 +18,21 @@ type scribe struct {
 	book string
 	stop chan struct{}
 	done chan struct{}
+	rest func()         // stops it and waits
 	told []string       // read after done
 	ends map[string]int // how the writes ended; read after done
 }
 
 // scribble starts a scribe that asks some machines in turn, and goes on when one does not answer.
-func scribble(m *onemachine.Machine, book string, hosts ...string) *scribe {
-	return scribbleFrom(m, book, 0, hosts...)
+func scribble(t *testing.T, m *onemachine.Machine, book string, hosts ...string) *scribe {
+	return scribbleFrom(t, m, book, 0, hosts...)
 }
 
 // scribbleFrom is scribble with names that begin at a number.
-func scribbleFrom(m *onemachine.Machine, book string, first int, hosts ...string) *scribe {
+func scribbleFrom(t *testing.T, m *onemachine.Machine, book string, first int, hosts ...string) *scribe {
 	s := &scribe{book: book, stop: make(chan struct{}), done: make(chan struct{}), ends: map[string]int{}}
+	s.rest = sync.OnceFunc(func() { close(s.stop); <-s.done })
+	t.Cleanup(s.rest) // a test that fails leaves nobody writing
 	go func() {
 		defer close(s.done)
 		for n := first; ; n++ {
@@ -57,8 +61,7 @@ func (s *scribe) write(m *onemachine.Machine, name string) {
 // end stops the scribe and returns what it was told is committed.
 func (s *scribe) end(t *testing.T) []string {
 	t.Helper()
-	close(s.stop)
-	<-s.done
+	s.rest()
 	t.Logf("writes ended with %v", s.ends)
 	if len(s.told) == 0 {
 		t.Error("nothing was committed at all")

@@ -21,7 +21,7 @@ const writesWithin = 10 * time.Second
 
 // happens makes the partition under load and writes, looks at both sides, and heals it.
 func (s split) happens(t *testing.T, m *onemachine.Machine, p load.Plan) {
-	book, running := scribble(m, "kept", s.large...), m.Load(labtest.Client, p)
+	book, running := scribble(t, m, "kept", s.large...), m.Load(labtest.Client, p)
 	m.Partition(strings.Join(s.small, ","), strings.Join(s.large, ","))
 	took := firstWrite(m.At(s.large[0]), "majority/after").Round(time.Millisecond)
 	if t.Logf("the majority wrote again after %s", took); took > writesWithin {

@@ -58,11 +58,15 @@ func (s seats) Check(ctx context.Context, gone machine.Member, lost bool) ([]*ap
 	if err != nil {
 		return nil, err
 	}
+	members, err := s.daemon.peering.Load().members(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if v, votes := voterOf(t, gone.ID); votes {
-		return natsstore.CheckRemoval(t, v.Peer), nil
+		return plain(natsstore.CheckRemoval(t, v.Peer), members), nil
 	}
 	if !t.HasQuorum() {
-		return []*api.Error{api.Errorf(api.CodeStoreNoQuorum, "only a majority of the voters can change who votes: %s", strings.Join(t.Statement(), " ")).
+		return []*api.Error{api.Errorf(api.CodeStoreNoQuorum, "only a majority of the voters can change who votes: %s", strings.Join(named(t.Statement(), members), " ")).
 			About("store").WithHint("ployzctl store status")}, nil
 	}
 	return nil, nil
@@ -75,6 +79,15 @@ func (s seats) Voting(ctx context.Context, members []machine.Member) ([]machine.
 		_, votes := voterOf(t, m.ID)
 		return !votes
 	}), err
+}
+
+// plain puts machines' names where reasons have their servers'.
+func plain(reasons []*api.Error, members []machine.Member) []*api.Error {
+	for _, e := range reasons {
+		e.Message = named([]string{e.Message}, members)[0]
+		e.Subject = machineOf(members, e.Subject)
+	}
+	return reasons
 }
 
 func overlays(members []machine.Member) []netip.Addr {

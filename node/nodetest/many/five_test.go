@@ -158,7 +158,19 @@ func secondCoordinator(t *testing.T, m *onemachine.Machine) {
 
 // threeAgainstTwo leaves two of the three voters on the side of the three.
 func threeAgainstTwo(t *testing.T, m *onemachine.Machine) {
-	split{small: []string{"m3", "m5"}, large: []string{"m2", "m1", "m4"}, missing: []string{"m1", "m2"}}.happens(t, m, load.Plan{})
+	var voters, others []string
+	for _, x := range members(m) {
+		if x.Voter {
+			voters = append(voters, x.Name)
+		} else {
+			others = append(others, x.Name)
+		}
+	}
+	if len(voters) != 3 || len(others) != 2 {
+		t.Fatalf("voters %v, others %v", voters, others)
+	}
+	s := split{small: []string{voters[2], others[1]}, large: []string{others[0], voters[0], voters[1]}, missing: voters[:2]}
+	s.happens(t, m, load.Plan{})
 }
 
 func drained(t *testing.T, m *onemachine.Machine) {

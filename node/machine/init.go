@@ -200,14 +200,20 @@ func (i *Init) changes() []api.Change {
 }
 
 func (i *Init) steps(parts ...Part) []operation.Step {
+	return makeParts(i.host, i.request.Name, "ployzctl init", func() Identity { return i.self }, i.landed, parts...)
+}
+
+// makeParts are steps that make parts of a membership one after another, for who the machine is by then. What landed
+// before is not undone. clear is the command that goes on from there.
+func makeParts(host Host, name, clear string, self func() Identity, landed bool, parts ...Part) []operation.Step {
 	var steps []operation.Step
 	for _, part := range parts {
 		step := operation.Step{
-			Name: "make " + string(part), Participant: i.request.Name, Clear: "ployzctl init",
-			Do: func(ctx context.Context, _ *operation.Act) error { return i.host.Make(ctx, part, i.self) },
+			Name: "make " + string(part), Participant: name, Clear: clear,
+			Do: func(ctx context.Context, _ *operation.Act) error { return host.Make(ctx, part, self()) },
 		}
-		if !i.landed {
-			step.Undo = func(ctx context.Context, _ *operation.Act) error { return i.host.Take(ctx, part, i.self) }
+		if !landed {
+			step.Undo = func(ctx context.Context, _ *operation.Act) error { return host.Take(ctx, part, self()) }
 		}
 		steps = append(steps, step)
 	}

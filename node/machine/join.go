@@ -178,20 +178,8 @@ func identityOf(r api.AdmitResult) Identity {
 	}
 }
 
-// steps make the parts of a membership one after another, with who the machine is by then.
 func (j *Join) steps(parts ...Part) []operation.Step {
-	var steps []operation.Step
-	for _, part := range parts {
-		step := operation.Step{
-			Name: "make " + string(part), Participant: j.request.Name, Clear: "ployzctl join",
-			Do: func(ctx context.Context, _ *operation.Act) error { return j.host.Make(ctx, part, j.self) },
-		}
-		if !j.landed {
-			step.Undo = func(ctx context.Context, _ *operation.Act) error { return j.host.Take(ctx, part, j.self) }
-		}
-		steps = append(steps, step)
-	}
-	return steps
+	return makeParts(j.host, j.request.Name, "ployzctl join", func() Identity { return j.self }, j.landed, parts...)
 }
 
 // Result implements operation.Resulter.

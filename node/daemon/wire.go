@@ -134,7 +134,7 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 	facts := &checkedFacts{Facts: opened.Facts(), check: opened.CheckSettings}
 	kit := deploy.Kit{Facts: facts, Participants: peering.Fleet(local), Sealer: sealer{box, d}, Now: time.Now}
 	kinds := DeployKinds(kit)
-	d.machineKinds(d.machineKit(self, facts), kinds)
+	maps.Copy(kinds, MachineKinds(d.machineKit(self, facts)))
 	maps.Copy(kinds, ImageKinds(ImageKit{Facts: facts, Images: d.images, Pruner: pruner{d, facts}, Machine: self.Name}))
 	return &Member{
 		Machine: self.Name, Runner: d.runner(self.Name, facts, opened.Log()), Kinds: kinds,

@@ -71,7 +71,7 @@ func commandOf(act *operation.Act, verb string) coordination.Command {
 	return coordination.Command{Verb: verb, Operation: act.Operation, Step: act.Step, Scope: act.Scope, Fence: act.Fence}
 }
 
-// command has a machine do something; this one does it by itself, without a bus between.
+// command has a machine do something; this one does it by itself.
 func command[A any](ctx context.Context, d *Daemon, id string, cmd coordination.Command, body any) (A, error) {
 	b := d.peering.Load()
 	if b == nil {
@@ -79,7 +79,7 @@ func command[A any](ctx context.Context, d *Daemon, id string, cmd coordination.
 		return none, machine.NotInitialised()
 	}
 	if id == b.self.ID {
-		return here[A](ctx, b.verbs[cmd.Verb], cmd, body)
+		return call[A](ctx, here(b.verbs), id, cmd, body)
 	}
 	return call[A](ctx, b.Calls, id, cmd, body)
 }

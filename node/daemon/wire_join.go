@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"encoding/json"
-	"maps"
 	"os"
 	"time"
 
@@ -124,6 +123,3 @@ func (d *Daemon) selfName() string {
 	}
 	return self.Name
 }
-
-// machineKinds are the operations on memberships, coordinated by this machine.
-func (d *Daemon) machineKinds(kit machine.Kit, into Kinds) { maps.Copy(into, MachineKinds(kit)) }

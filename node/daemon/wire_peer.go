@@ -154,15 +154,7 @@ func (p *Peering) Close() {
 
 // members reads the memberships from the machine's own mirror, which knows them also when cut off.
 func (p *Peering) members(ctx context.Context) ([]machine.Member, error) {
-	return machine.Members(ctx, onlyReads{p.view})
-}
-
-// onlyReads is a view where facts are asked for.
-type onlyReads struct{ store.View }
-
-// Commit implements store.Facts: a view is not written to.
-func (onlyReads) Commit(context.Context, store.Batch) (store.Revision, error) {
-	return 0, api.Errorf(api.CodeInternal, "a write to a view")
+	return machine.Members(ctx, p.view)
 }
 
 // verify checks signatures against the key that a machine has for the role, as its membership says now.

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-
-	"github.com/ployz/ployz/node/store/natsstore/natsconf"
 )
 
 const (
@@ -63,21 +61,11 @@ func (r *relay) delivering() map[string]string {
 
 // silent says that the mirror hears nothing although the core would answer.
 func (r *relay) silent(stream string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), askEvery)
-	defer cancel()
-	m, err := r.nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+stream, nil)
-	if err != nil {
+	m := r.mirror(stream)
+	if m == nil || !m.Mirror || m.Active < mirrorSilence {
 		return false
 	}
-	var local struct {
-		Mirror *struct {
-			Active time.Duration `json:"active"`
-		} `json:"mirror"`
-	}
-	if json.Unmarshal(m.Data, &local) != nil || local.Mirror == nil || local.Mirror.Active < mirrorSilence {
-		return false
-	}
-	return r.answers(ctx, "$JS."+natsconf.CoreDomain+".API.STREAM.INFO."+stream)
+	return r.answers(context.Background(), coreAPI+"STREAM.INFO."+stream)
 }
 
 // nudge publishes the lost beat. The client library cannot write a status line, so this speaks the

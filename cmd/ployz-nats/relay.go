@@ -20,8 +20,6 @@ const (
 	askEvery = 200 * time.Millisecond
 	// passWithin is how long one attempt to make the consumer may take.
 	passWithin = 2 * time.Second
-	// leaderWithin is how long a reader waits for the leader's word on its stream.
-	leaderWithin = time.Second
 )
 
 // relay hands the requests of this edge's mirrors on to the core once the core can answer.
@@ -38,6 +36,7 @@ type relay struct {
 	mu      sync.Mutex
 	held    map[string]context.CancelFunc // by stream: a newer request replaces the older; guarded by mu
 	deliver map[string]string             // by stream: where its mirror wants its messages; guarded by mu
+	words   map[string]*leaderWord        // by stream; guarded by mu
 }
 
 func startRelay(s *server.Server, key *inner) error {
@@ -45,7 +44,7 @@ func startRelay(s *server.Server, key *inner) error {
 	if err != nil {
 		return err
 	}
-	r := &relay{s: s, nc: nc, key: key, held: map[string]context.CancelFunc{}, deliver: map[string]string{}}
+	r := &relay{s: s, nc: nc, key: key, held: map[string]context.CancelFunc{}, deliver: map[string]string{}, words: map[string]*leaderWord{}}
 	if _, err = nc.Subscribe(natsconf.MirrorAPI+".>", r.take); err != nil {
 		return err
 	}
@@ -55,14 +54,12 @@ func startRelay(s *server.Server, key *inner) error {
 	return nil
 }
 
-// take gets PREFIX.CONSUMER.CREATE.STREAM[.NAME...] of a mirror, or PREFIX.STREAM.INFO.STREAM of a reader
-// that asks whether the core still has a leader: the mirror cannot tell, since a core that lost its
-// followers goes on giving signs of life to it.
+// take gets PREFIX.CONSUMER.CREATE.STREAM[.NAME...] of a mirror, or a reader's natsconf.MirrorQuestion.
 func (r *relay) take(m *nats.Msg) {
 	rest := strings.TrimPrefix(m.Subject, natsconf.MirrorAPI+".")
 	words := strings.Split(rest, ".")
-	if len(words) == 3 && words[0] == "STREAM" && words[1] == "INFO" {
-		go r.hear(coreAPI+rest, m)
+	if len(words) == 2 && words[0] == "MIRROR" {
+		go r.tell(words[1], m.Respond)
 		return
 	}
 	if len(words) < 3 || words[0] != "CONSUMER" {
@@ -97,19 +94,6 @@ func deliverSubject(request []byte) string {
 
 // coreAPI is where the core's JetStream is asked from an edge.
 const coreAPI = "$JS." + natsconf.CoreDomain + ".API."
-
-// hear hands the leader's answer back; without a leader there is none, here as there.
-func (r *relay) hear(subject string, m *nats.Msg) {
-	ctx, cancel := context.WithTimeout(context.Background(), leaderWithin)
-	defer cancel()
-	answer, err := r.nc.RequestWithContext(ctx, subject, nil)
-	if err != nil {
-		return
-	}
-	if err := m.Respond(answer.Data); err != nil {
-		r.s.Warnf("Relay: %v", err)
-	}
-}
 
 func (r *relay) hold(ctx context.Context, stream, rest string, m *nats.Msg) {
 	for ctx.Err() == nil {

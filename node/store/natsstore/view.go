@@ -153,52 +153,48 @@ func (f *feed) change(m *nats.Msg, meta *nats.MsgMetadata) (_ store.Change, mine
 // activeWithin is how old the origin's last sign may be: it gives one every second.
 const activeWithin = 5 * time.Second
 
-// Freshness implements store.View. It asks the local edge, and by it the core's leader. Three kinds of lying
+// Freshness implements store.View. It asks the edge's process, and by it the core's leader. Three kinds of lying
 // mirror are told apart here: one that never reached its origin says "no lag, no silence"; one of an
 // older generation is known by the newest cluster fact in it; and one whose origin is a voter of a minority
 // hears from that as ever, while the others commit.
 func (v view) Freshness(ctx context.Context) (store.Freshness, error) {
 	s := v.s
-	info, err := s.streamState(ctx, s.edge, natsconf.FactsStream(s.cfg.Generation))
+	m, err := s.mirrorState(ctx)
 	if err != nil {
 		return store.Freshness{}, unavailable("the mirror", err)
 	}
-	f := store.Freshness{Generation: s.cfg.Generation, Last: store.Revision(info.State.LastSeq)}
-	if info.Mirror == nil {
+	f := store.Freshness{Generation: s.cfg.Generation, Last: store.Revision(m.Last)}
+	if !m.Mirror {
 		f.Why = "the edge's stream is not a mirror"
 		return f, nil
 	}
-	led := s.ledAgo(ctx)
-	f.Active = max(info.Mirror.Active, led)
-	if f.Why = mirrorWhy(info.Mirror.Active, info.Mirror.Lag); f.Why == "" && led > activeWithin {
+	led := s.ledAgo(m)
+	f.Active = max(m.Active, led)
+	if f.Why = mirrorWhy(m.Active, m.Lag); f.Why == "" && led > activeWithin {
 		f.Why = fmt.Sprintf("no majority of the voters has been heard of for %s", led.Round(time.Second))
 	}
 	if f.Why == "" {
-		f.Why = v.generationWhy(ctx, info)
+		f.Why = v.generationWhy(ctx, m)
 	}
 	f.Fresh = f.Why == ""
 	return f, nil
 }
 
-// ledFor is how long one answer of a leader vouches for it.
-const ledFor = time.Second
+func (s *Store) mirrorState(ctx context.Context) (natsconf.MirrorState, error) {
+	var m natsconf.MirrorState
+	ctx, cancel := context.WithTimeout(ctx, stateWithin)
+	defer cancel()
+	return m, s.edge.call(ctx, natsconf.MirrorQuestion(natsconf.FactsStream(s.cfg.Generation)), nil, &m)
+}
 
 // ledAgo is how long ago the core was last known to have a leader with a quorum; never is some seconds before
 // this Store was opened.
-func (s *Store) ledAgo(ctx context.Context) time.Duration {
-	ago := time.Since(time.Unix(0, s.led.Load()))
-	if ago < ledFor {
-		return ago
+func (s *Store) ledAgo(m natsconf.MirrorState) time.Duration {
+	var voters *raftGroup
+	if len(m.Leader) > 0 && json.Unmarshal(m.Leader, &voters) == nil && voters.quorum() == nil {
+		s.led.Store(max(s.led.Load(), time.Now().Add(-m.Heard).UnixNano()))
 	}
-	var info streamState
-	ctx, cancel := context.WithTimeout(ctx, stateWithin)
-	defer cancel()
-	err := s.edge.call(ctx, natsconf.MirrorAPI+".STREAM.INFO."+natsconf.FactsStream(s.cfg.Generation), nil, &info)
-	if err != nil || info.Cluster.quorum() != nil {
-		return ago
-	}
-	s.led.Store(time.Now().UnixNano())
-	return 0
+	return time.Since(time.Unix(0, s.led.Load()))
 }
 
 func mirrorWhy(active time.Duration, lag uint64) string {
@@ -222,14 +218,14 @@ type generationSeen struct {
 
 // generationWhy compares with the cluster fact, of which only its generation is read here. It is read
 // again only once the mirror holds more, or is another one: readers ask this all the time.
-func (v view) generationWhy(ctx context.Context, mirror streamState) string {
+func (v view) generationWhy(ctx context.Context, mirror natsconf.MirrorState) string {
 	seen := v.s.seen.Load()
-	if seen == nil || !seen.created.Equal(mirror.Created) || seen.last != mirror.State.LastSeq {
+	if seen == nil || !seen.created.Equal(mirror.Created) || seen.last != mirror.Last {
 		generation, err := v.generation(ctx)
 		if err != nil {
 			return err.Error()
 		}
-		seen = &generationSeen{mirror.Created, mirror.State.LastSeq, generation}
+		seen = &generationSeen{mirror.Created, mirror.Last, generation}
 		v.s.seen.Store(seen)
 	}
 	if seen.generation > v.s.cfg.Generation {

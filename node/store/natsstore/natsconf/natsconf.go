@@ -29,7 +29,7 @@ const (
 const CoreDomain = "core"
 
 // MirrorAPI is the prefix under which an edge's mirrors ask for the core's JetStream API: the edge's
-// process hands their requests on once the core can answer them. Readers ask there for STREAM.INFO.
+// process hands their requests on once the core can answer them, and tells readers the mirrors' state.
 const MirrorAPI = "ployz." + CoreDomain + ".API"
 
 // EdgeDomain is the JetStream domain of a machine's edge.

@@ -104,7 +104,7 @@ func readerUser(role Role, e Edge) user {
 			api + "CONSUMER.CREATE." + stream, api + "CONSUMER.CREATE." + stream + ".>",
 			api + "CONSUMER.INFO." + stream + ".*", api + "CONSUMER.DELETE." + stream + ".*",
 			api + "CONSUMER.MSG.NEXT." + stream + ".*", "$JS.FC." + stream + ".>",
-			MirrorAPI + ".STREAM.INFO." + stream,
+			MirrorQuestion(stream),
 		},
 		Subscribe: []string{Inbox(string(role)) + ".>"},
 	}

@@ -99,9 +99,21 @@ func (d *door) makeDevice(ctx context.Context) error {
 			return err
 		}
 		c.Routes = []netip.Prefix{netip.PrefixFrom(d.token.Overlay, 128)}
-		_, err = overlay.Ensure(c)
+		if _, err = overlay.Ensure(c); err != nil {
+			return err
+		}
+		_, err = readDevice(ctx, joinInterface) // the link is there before its process can be spoken to
 		return err
 	})
+}
+
+func readDevice(ctx context.Context, name string) (mesh.Seen, error) {
+	device, err := wireguard.Open(name)
+	if err != nil {
+		return mesh.Seen{}, err
+	}
+	defer device.Close()
+	return device.Read(ctx)
 }
 
 // await repeats until it works or the time is up, and returns the last error.
@@ -146,13 +158,9 @@ func (d *door) aim(ctx context.Context, endpoint netip.AddrPort) error {
 // unreachable says which way is closed, as far as this side can tell.
 func (d *door) unreachable(ctx context.Context) error {
 	why := "no answer over UDP: either nothing of ours arrives there, or nothing of theirs here"
-	device, err := wireguard.Open(joinInterface)
-	if err == nil {
-		defer device.Close()
-		seen, err := device.Read(ctx)
-		if err == nil && len(seen.Peers) == 1 && !seen.Peers[0].LastHandshake.IsZero() {
-			why = "the handshake works, but its daemon does not answer"
-		}
+	seen, err := readDevice(ctx, joinInterface)
+	if err == nil && len(seen.Peers) == 1 && !seen.Peers[0].LastHandshake.IsZero() {
+		why = "the handshake works, but its daemon does not answer"
 	}
 	return api.Errorf(api.CodeTokenUnreachable, "%s at %v: %s", d.token.Machine, d.token.Endpoints, why).About(d.token.ClusterName).
 		WithHint("open UDP port %d both ways; on %s: ployzctl machine ls", d.daemon.Settings.Mesh.Port, d.token.Machine)

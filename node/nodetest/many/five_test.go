@@ -169,7 +169,7 @@ func threeAgainstTwo(t *testing.T, m *onemachine.Machine) {
 	if len(voters) != 3 || len(others) != 2 {
 		t.Fatalf("voters %v, others %v", voters, others)
 	}
-	s := split{small: []string{voters[2], others[1]}, large: []string{others[0], voters[0], voters[1]}, missing: voters[:2]}
+	s := split{small: []string{voters[2], others[1]}, large: []string{others[0], voters[0], voters[1]}, missing: voters[:2], linger: linger()}
 	s.happens(t, m, load.Plan{})
 }
 

@@ -14,7 +14,10 @@ import (
 )
 
 // split is a partition between a minority and a majority of the voters, and who the minority must say is missing.
-type split struct{ small, large, missing []string }
+type split struct {
+	small, large, missing []string
+	linger                time.Duration // for which both sides are left alone
+}
 
 // writesWithin is when the majority must be writing again.
 const writesWithin = 10 * time.Second
@@ -33,7 +36,7 @@ func (s split) happens(t *testing.T, m *onemachine.Machine, p load.Plan) {
 	for _, host := range s.small {
 		refuses(t, m.At(host), s.missing)
 	}
-	time.Sleep(time.Duration(times(3, 60)) * time.Second) // nor may it take its own core for the cluster's later on
+	time.Sleep(s.linger) // nor may it take its own core for the cluster's later on
 	for _, host := range s.small {
 		if now := m.At(host).Status(); !now.Store.Uncertain || !now.Gateway.Uncertain || !now.DNS.Uncertain {
 			t.Errorf("a while later %s is sure of itself: store %+v, gateway %+v", host, now.Store, now.Gateway)

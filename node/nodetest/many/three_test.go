@@ -72,9 +72,12 @@ func idle(t *testing.T, m *onemachine.Machine) {
 	}
 }
 
+// linger is long enough for every patience of a store when there is time.
+func linger() time.Duration { return time.Duration(times(3, 60)) * time.Second }
+
 // minority cuts m1, the founder, off from m2 and m3.
 func minority(t *testing.T, m *onemachine.Machine) {
-	split{small: []string{"m1"}, large: []string{"m2", "m3"}, missing: []string{"m2", "m3"}}.happens(t, m, onItsSide)
+	split{small: []string{"m1"}, large: []string{"m2", "m3"}, missing: []string{"m2", "m3"}, linger: linger()}.happens(t, m, onItsSide)
 	for range 6 { // the instances of the other side are among the choices
 		if got := page(m, "m1", "site.test", "/"); !strings.Contains(got.Out, "version 1") {
 			t.Errorf("m1's gateway answers %+v", got)

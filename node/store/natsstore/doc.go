@@ -67,6 +67,9 @@
 //   - A mirror's consumer goes with the stream's leader, and the mirror looks for that every ten seconds
 //     only: views were up to 20 s stale after each change of leader. ployz-nats nudges a mirror that
 //     hears nothing from a core that answers; views then follow within 1 to 4 s.
+//   - A core that lost its majority goes on giving signs of life to mirrors, so the leader is asked. ployz-nats
+//     asks once for all readers of a machine, and answers them from memory (natsconf.MirrorState): when each
+//     asked by itself, that was most of what both servers did at rest.
 //   - A follower believes in a dead leader for up to nine seconds, and a leader knows nothing of followers that
 //     it never heard. So Topology asks every voter by itself, and believes only a leader that answers.
 //   - While a stream goes from one copy to two, or back, the write in flight may get no answer: it is

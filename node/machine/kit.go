@@ -27,6 +27,11 @@ type Kit struct {
 
 // Fleet reaches the machines of the cluster through their daemons.
 type Fleet interface {
+	// Obey waits, until ctx ends, for a machine to obey commands: one whose daemon is about to listen, as while it
+	// joins, or whose edge is taken over anew, is not there for a moment. From then on it obeys none whose fence of
+	// the scope is older than by's; a preview has none, and changes nothing. Errors: participant.absent,
+	// participant.silent, operation.lease-lost.
+	Obey(ctx context.Context, m Member, scope string, by operation.Situation) error
 	// Follow waits until a machine's peers, and where it votes its store's users, are those of the facts
 	// up to a revision. Errors: machine.not-followed, participant.absent, participant.silent.
 	Follow(ctx context.Context, id string, revision store.Revision) error
@@ -66,6 +71,38 @@ func (k Kit) readCluster(ctx context.Context, cluster *Cluster) (store.Revision,
 		return fact.Revision, err
 	}
 	return fact.Revision, decode(fact, cluster)
+}
+
+// obeyWithin is how long a machine that is to vote may take until it obeys commands. One that was just admitted has
+// its parts to make first; several that join at once take turns on the store.
+const obeyWithin = 45 * time.Second
+
+// newcomersObey wants every machine that is to be given a seat to be there before any seat is begun: the facts know
+// a machine from its admission on, and its daemon listens only once it has joined.
+func (k Kit) newcomersObey(ctx context.Context, from, to []Member, scope string, by operation.Situation) []operation.Requirement {
+	ctx, cancel := context.WithTimeout(ctx, obeyWithin)
+	defer cancel()
+	var needs []operation.Requirement
+	for _, m := range to {
+		if containsMember(from, m) {
+			continue
+		}
+		need := operation.Requirement{Name: "who is to vote is there"}
+		if err := k.Fleet.Obey(ctx, m, scope, by); err != nil {
+			need.Unmet = notThere(m, err)
+		}
+		needs = append(needs, need)
+	}
+	return needs
+}
+
+func notThere(m Member, err error) *api.Error {
+	switch code := api.CodeOf(err); code {
+	case api.CodeParticipantAbsent, api.CodeParticipantSilent:
+		return api.Errorf(code, "it is to vote, and obeys no command: %w", err).About(m.Name).Again().
+			WithHint("see its own: ployzctl status; if it never came to an end with joining: ployzctl machine remove %s --lost", m.Name)
+	}
+	return api.AsError(err)
 }
 
 // followTimeout is what a machine gets to take a change of membership over. A peer takes a second.

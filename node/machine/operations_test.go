@@ -289,6 +289,36 @@ func TestOvertakenAdmission(t *testing.T) {
 	}
 }
 
+// TestSeatsWaitForNewcomers: a machine that was admitted and does not obey yet gets no seat, and the store's voters
+// are not touched; once it does, it votes.
+func TestSeatsWaitForNewcomers(t *testing.T) {
+	c := found(t)
+	c.admit(t, 3)
+	joining := c.members(t)[1]
+	c.fleet.absent[joining.ID] = true
+	before := c.snapshot()
+	for _, op := range []operation.Operation{
+		machine.NewVoters(c.kit(), api.VotersRequest{}),
+		machine.NewVoters(c.kit(), api.VotersRequest{Count: 2}),
+	} {
+		out := c.run(op)
+		if out.Outcome != api.Refused || out.Error.Code != api.CodeParticipantAbsent || out.Error.Subject != joining.Name || !out.Error.Retryable {
+			t.Errorf("got %s: %v", out.Outcome, out.Error)
+		}
+	}
+	if after := c.snapshot(); after != before {
+		t.Errorf("it changed\n%s\nto\n%s", before, after)
+	}
+	delete(c.fleet.absent, joining.ID)
+	must(t, c.run(machine.NewVoters(c.kit(), api.VotersRequest{})))
+	c.admit(t, 4)
+	c.fleet.absent[c.members(t)[3].ID] = true
+	out := c.run(machine.NewRemove(c.kit(), api.MachineRemoveRequest{Machine: "m2"}))
+	if out.Outcome != api.Refused || out.Error.Code != api.CodeParticipantAbsent || out.Error.Subject != "m4" {
+		t.Errorf("a removal whose seat nobody takes: %s %v", out.Outcome, out.Error)
+	}
+}
+
 func TestRemoveRefusals(t *testing.T) {
 	c := found(t)
 	for name, want := range map[string]api.Code{"m1": api.CodeUnmet, "m7": api.CodeMachineAbsent} {

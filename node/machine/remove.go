@@ -72,6 +72,7 @@ func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error 
 	}
 	unmet, err := r.kit.Seats.Check(ctx, leaving, r.request.Lost)
 	r.problems = append(r.problems, metAll("the store can change its voters", unmet)...)
+	r.problems = append(r.problems, r.kit.newcomersObey(ctx, r.from, r.to, r.Scope(), before)...)
 	return err
 }
 

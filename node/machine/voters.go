@@ -42,7 +42,7 @@ type Voters struct {
 	seen     store.Revision
 	members  []Member
 	from, to []Member
-	problems []*api.Error
+	problems []operation.Requirement
 }
 
 // NewVoters changes the number of voters.
@@ -81,14 +81,15 @@ func (v *Voters) Inspect(ctx context.Context, before operation.Situation) error 
 	if v.from, err = v.kit.seated(ctx, v.members, v.cluster, v.to, before.Unfinished); err != nil {
 		return err
 	}
-	v.problems, err = v.kit.Seats.Check(ctx, Member{}, false)
+	unmet, err := v.kit.Seats.Check(ctx, Member{}, false)
+	v.problems = append(metAll("the store can change its voters", unmet), v.kit.newcomersObey(ctx, v.from, v.to, v.Scope(), before)...)
 	return err
 }
 
 // Plan implements operation.Operation.
 func (v *Voters) Plan() operation.Plan {
 	plan := operation.Plan{
-		Requirements: metAll("the store can change its voters", v.problems),
+		Requirements: v.problems,
 		Phases:       []operation.Phase{{Name: "seats", Steps: v.kit.reseat(v.from, v.to, false)}},
 		Changes:      seatChanges(v.from, v.to),
 		Commit: operation.Commit{

@@ -40,10 +40,30 @@ func (d *daemon) machineKit() machine.Kit {
 // peers is the other daemons, as the operations on memberships reach them.
 type peers struct{ d *daemon }
 
+// Obey implements machine.Fleet: who is there obeys.
+func (p peers) Obey(ctx context.Context, m machine.Member, _ string, _ operation.Situation) error {
+	for {
+		err := p.reach("obey ", m.ID)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
 // Follow implements machine.Fleet: who is there has followed.
 func (p peers) Follow(_ context.Context, id string, _ store.Revision) error {
+	return p.reach("follow ", id)
+}
+
+// reach asks whether a machine is there.
+func (p peers) reach(what, id string) error {
 	p.d.gate()
-	time.Sleep(p.d.w.dice.between(time.Millisecond, 3*time.Millisecond, p.d.w.network.name("follow "+p.d.m.name+id)))
+	time.Sleep(p.d.w.dice.between(time.Millisecond, 3*time.Millisecond, p.d.w.network.name(what+p.d.m.name+id)))
 	p.d.gate()
 	to := p.d.w.machineByID(id)
 	if to == nil || to.present() == nil || p.d.w.network.apart(p.d.m.name, to.name) {

@@ -94,7 +94,7 @@ func command[A any](ctx context.Context, d *Daemon, id string, cmd coordination.
 		return none, machine.NotInitialised()
 	}
 	if id == b.self.ID {
-		return call[A](ctx, here(b.verbs), id, cmd, body)
+		return call[A](ctx, here{b.verbs, b.fences}, id, cmd, body)
 	}
 	return call[A](ctx, b.Calls, id, cmd, body)
 }
@@ -109,9 +109,12 @@ func (d *Daemon) verbs() map[string]coordination.Verb {
 			}
 			return struct{}{}, f.follow(ctx, b.Revision)
 		}),
-		verbLeave:  verb(true, func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, d.leave(ctx) }),
-		verbObey:   verb(true, func(context.Context, struct{}) (any, error) { return struct{}{}, nil }),
-		verbSeat:   verb(true, func(ctx context.Context, b seatBody) (any, error) { return d.seat(ctx, b) }),
+		verbLeave: verb(true, func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, d.leave(ctx) }),
+		verbObey:  verb(true, func(context.Context, struct{}) (any, error) { return struct{}{}, nil }),
+		verbSeat:  verb(true, func(ctx context.Context, b seatBody) (any, error) { return d.seat(ctx, b) }),
+		verbEvict: verb(true, func(ctx context.Context, b evictBody) (any, error) {
+			return struct{}{}, d.store.Load().RemoveVoter(ctx, b.Peer)
+		}),
 		verbVoters: verb(true, func(ctx context.Context, b votersBody) (any, error) { return struct{}{}, d.useVoters(ctx, b.Voters) }),
 		verbDigest: verb(false, func(ctx context.Context, _ struct{}) (any, error) { return d.store.Load().EdgeDigest(ctx) }),
 		verbFence: verb(true, func(ctx context.Context, b fenceBody) (any, error) {

@@ -34,6 +34,7 @@ type Peering struct {
 	view   store.View
 	wire   *natsbus.Wire                // nil where this machine may not operate the cluster
 	verbs  map[string]coordination.Verb // those beside a deploy's
+	fences *coordination.Fences
 	end    context.CancelFunc
 	served sync.WaitGroup
 }
@@ -91,7 +92,7 @@ func (p *Peering) Start(local deploy.Participant, fences *coordination.Fences, v
 	if err != nil {
 		return err
 	}
-	p.verbs = verbs
+	p.verbs, p.fences = verbs, fences
 	all := deploy.Serve(local)
 	maps.Copy(all, verbs)
 	responder := &coordination.Responder{

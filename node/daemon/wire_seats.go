@@ -20,6 +20,7 @@ import (
 const (
 	verbSeat   = "store.seat"
 	verbVoters = "store.voters"
+	verbEvict  = "store.evict"
 	verbUnseat = "store.unseat"
 	verbSecret = "store.secret"
 )
@@ -45,6 +46,11 @@ type secretAnswer struct {
 
 type votersBody struct {
 	Voters []netip.Addr `json:"voters"`
+}
+
+// evictBody names a voter's peer, of which the core is to let go.
+type evictBody struct {
+	Peer string `json:"peer"`
 }
 
 // seats changes who votes: machine.Seats.
@@ -173,7 +179,7 @@ func (s seats) Take(ctx context.Context, act *operation.Act, m machine.Member, r
 		return err
 	}
 	if v, votes := voterOf(t, m.ID); votes {
-		if err := s.store().RemoveVoter(ctx, v.Peer); err != nil {
+		if err := s.evict(ctx, act, v.Peer, machine.Evicters(s.daemon.selfName(), m, rest, lost)); err != nil {
 			return err
 		}
 	}
@@ -184,6 +190,22 @@ func (s seats) Take(ctx context.Context, act *operation.Act, m machine.Member, r
 		return nil
 	}
 	_, err = insist[struct{}](ctx, s.daemon, m.ID, commandOf(act, verbUnseat), struct{}{})
+	return err
+}
+
+// evictWithin is how long one machine may take to have the core let go of a voter: every copy is moved away first.
+const evictWithin = 30 * time.Second
+
+// evict has the first machine that is there let the core go of a voter. A repetition finds it gone.
+func (s seats) evict(ctx context.Context, act *operation.Act, peer string, by []machine.Member) (err error) {
+	for _, m := range by {
+		bounded, cancel := context.WithTimeout(ctx, evictWithin)
+		_, err = command[struct{}](bounded, s.daemon, m.ID, commandOf(act, verbEvict), evictBody{peer})
+		cancel()
+		if code := api.CodeOf(err); code != api.CodeParticipantSilent && code != api.CodeParticipantAbsent {
+			return err
+		}
+	}
 	return err
 }
 

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -94,6 +95,32 @@ func (k Kit) newcomersObey(ctx context.Context, from, to []Member, scope string,
 		needs = append(needs, need)
 	}
 	return needs
+}
+
+// fenceWithin is how long a machine may take to hear that its scope has another coordinator.
+const fenceWithin = 5 * time.Second
+
+// takeOver shuts out whoever coordinated an operation on the scope that did not come to its end: he may be asleep, and
+// wake up in the midst of it. From here on no machine that answers obeys him, so that what is seen then stays so. One
+// that does not answer is not waited for: it may be the one that is to go.
+func (k Kit) takeOver(ctx context.Context, members []Member, scope string, by operation.Situation) error {
+	if by.Unfinished == nil || by.Fence == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, fenceWithin)
+	defer cancel()
+	errs := make([]error, len(members))
+	var all sync.WaitGroup
+	for i, m := range members {
+		all.Go(func() { errs[i] = k.Fleet.Obey(ctx, m, scope, by) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		if api.CodeOf(err) == api.CodeLeaseLost {
+			return err
+		}
+	}
+	return nil
 }
 
 func notThere(m Member, err error) *api.Error {

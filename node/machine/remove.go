@@ -47,11 +47,14 @@ func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error 
 	if r.gone, err = Named(members, r.request.Machine); err != nil && !r.landed() {
 		return err
 	}
-	r.members = slices.DeleteFunc(members, func(m Member) bool { return m.ID == r.gone.ID })
+	r.members = slices.DeleteFunc(slices.Clone(members), func(m Member) bool { return m.ID == r.gone.ID })
 	if err := r.look(ctx); err != nil {
 		return err
 	}
 	if r.holds, err = r.kit.Holds(ctx, r.gone.Name); err != nil {
+		return err
+	}
+	if err := r.kit.takeOver(ctx, members, r.Scope(), before); err != nil {
 		return err
 	}
 	r.to = seating(r.members, r.cluster.Voters, votersFor(len(r.members), len(r.cluster.Voters)))

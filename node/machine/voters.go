@@ -77,6 +77,9 @@ func (v *Voters) Inspect(ctx context.Context, before operation.Situation) error 
 		return api.Errorf(api.CodeBadRequest, "%d voters need as many machines, and there are %d", count, len(v.members)).About("voters").
 			WithHint("add one: ployzctl machine add root@HOST")
 	}
+	if err := v.kit.takeOver(ctx, v.members, v.Scope(), before); err != nil {
+		return err
+	}
 	v.to = seating(v.members, v.cluster.Voters, count)
 	if v.from, err = v.kit.seated(ctx, v.members, v.cluster, v.to, before.Unfinished); err != nil {
 		return err

@@ -23,6 +23,8 @@ type mutant struct {
 	wrapPlan  func(*operation.Plan)
 	// forgetful participants remember no fence.
 	forgetful bool
+	// heedless operations on memberships shut nobody out when they take a scope over.
+	heedless bool
 	// within is in how many seeds, from 0, it is found; pinned is one that finds it.
 	within, pinned uint64
 }
@@ -34,6 +36,7 @@ func mutants() []mutant {
 		{name: "a skipped undo", within: 50, pinned: 0, wrapPlan: withoutUndo},
 		{name: "a commit before ready", within: 50, pinned: 0, wrapPlan: commitFirst},
 		{name: "participants without fences", within: 50, pinned: 5, forgetful: true},
+		{name: "operations on memberships that shut nobody out", within: 1_500, pinned: 1108, heedless: true},
 		{name: "an admission without claims", within: 50, pinned: 0, wrapPlan: withoutClaims},
 	}
 }

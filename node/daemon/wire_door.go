@@ -99,8 +99,14 @@ func (d *door) makeDevice(ctx context.Context) error {
 			return err
 		}
 		c.Routes = []netip.Prefix{netip.PrefixFrom(d.token.Overlay, 128)}
-		_, err = overlay.Ensure(c)
-		return err
+		if _, err := overlay.Ensure(c); err != nil {
+			return err
+		}
+		device, err := wireguard.Open(joinInterface) // the userspace program listens a moment after it made the device
+		if err != nil {
+			return err
+		}
+		return device.Close()
 	})
 }
 

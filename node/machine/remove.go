@@ -24,6 +24,8 @@ type Remove struct {
 	holds    []string
 	from, to []Member
 	seen     map[store.Key]store.Revision
+	stayed   []store.Put
+	named    bool // the machine has its name still
 	problems []operation.Requirement
 }
 
@@ -49,6 +51,9 @@ func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error 
 	}
 	r.members = slices.DeleteFunc(slices.Clone(members), func(m Member) bool { return m.ID == r.gone.ID })
 	if err := r.look(ctx); err != nil {
+		return err
+	}
+	if r.stayed, err = r.kit.stayed(ctx, r.gone.Name); err != nil {
 		return err
 	}
 	if r.holds, err = r.kit.Holds(ctx, r.gone.Name); err != nil {
@@ -109,6 +114,7 @@ func (r *Remove) look(ctx context.Context) error {
 			continue
 		}
 		r.seen[key] = fact.Revision
+		r.named = r.named || key == store.MachineName(r.gone.Name) && err == nil
 	}
 	return nil
 }
@@ -142,7 +148,7 @@ func (r *Remove) Plan() operation.Plan {
 	return operation.Plan{
 		Requirements: r.problems,
 		Changes:      r.changes(),
-		Phases:       []operation.Phase{{Name: "seats", Steps: r.kit.reseat(r.from, r.to, r.request.Lost)}},
+		Phases:       []operation.Phase{{Name: "close", Steps: r.closing()}, {Name: "seats", Steps: r.kit.reseat(r.from, r.to, r.request.Lost)}},
 		Commit: operation.Commit{
 			Witness: store.Cluster(), Expect: r.seen[store.Cluster()], Content: r.request, Batch: r.batch,
 		},
@@ -164,7 +170,7 @@ func (r *Remove) batch(op string) ([]store.Put, error) {
 	c := r.cluster
 	c.Operation, c.Voters, c.Gone = op, ids(r.to), []Member{r.gone}
 	p, err := put(store.Cluster(), c, r.seen[store.Cluster()])
-	list := []store.Put{p}
+	list := append([]store.Put{p}, r.stayed...)
 	for _, key := range r.keys()[1:] {
 		if seen, its := r.seen[key]; its {
 			list = append(list, store.Put{Key: key, Remove: true, Expect: store.Expect(seen)})

@@ -42,6 +42,7 @@ type Voters struct {
 	seen     store.Revision
 	members  []Member
 	from, to []Member
+	stayed   []store.Put
 	problems []operation.Requirement
 }
 
@@ -80,6 +81,9 @@ func (v *Voters) Inspect(ctx context.Context, before operation.Situation) error 
 	if err := v.kit.takeOver(ctx, v.members, v.Scope(), before); err != nil {
 		return err
 	}
+	if v.stayed, err = v.kit.stayed(ctx, ""); err != nil {
+		return err
+	}
 	v.to = seating(v.members, v.cluster.Voters, count)
 	if v.from, err = v.kit.seated(ctx, v.members, v.cluster, v.to, before.Unfinished); err != nil {
 		return err
@@ -101,7 +105,7 @@ func (v *Voters) Plan() operation.Plan {
 				c := v.cluster
 				c.Operation, c.Voters = op, ids(v.to)
 				p, err := put(store.Cluster(), c, v.seen)
-				return []store.Put{p}, err
+				return append([]store.Put{p}, v.stayed...), err
 			},
 		},
 		Resolves: true,

@@ -223,6 +223,12 @@ func TestTokenText(t *testing.T) {
 	if err != nil || read.MeshKey != given.MeshKey || read.Private != given.Private || read.Endpoints[0] != given.Endpoints[0] {
 		t.Fatalf("read %+v, %v", read, err)
 	}
+	given.Expires = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+	for off, want := range map[time.Duration]api.Code{0: "", machine.ClockBound - 1: "", machine.ClockBound: api.CodeTokenUsed, 24 * time.Hour: api.CodeTokenUsed} {
+		if err := given.Late(given.Expires.Add(off)); api.CodeOf(err) != want {
+			t.Errorf("%s after its end: %v", off, err)
+		}
+	}
 	for i := range text {
 		other := []byte(text)
 		other[i] ^= 1

@@ -198,6 +198,7 @@ const (
 	CodeMachineVersion     Code = "machine.version-unfit"
 	CodeMachineClock       Code = "machine.clock-off"
 	CodeMachineHolds       Code = "machine.holds-instances"
+	CodeMachineLeaving     Code = "machine.leaving"
 	CodeMachineLast        Code = "machine.last-one"
 	CodeMachineNotFollowed Code = "machine.not-followed"
 	CodeTokenInvalid       Code = "token.invalid"
@@ -281,6 +282,7 @@ func Codes() []CodeDoc {
 		{CodeMachineVersion, "the machine's version is too old or too new for the cluster"},
 		{CodeMachineClock, "the machine's clock and the cluster's are too far apart"},
 		{CodeMachineHolds, "the machine still holds instances; the message lists them"},
+		{CodeMachineLeaving, "the machine was removed, or is about to be, while the operation ran"},
 		{CodeMachineLast, "the cluster's last machine cannot be removed"},
 		{CodeMachineNotFollowed, "a machine has not taken the change of membership in time"},
 		{CodeTokenInvalid, "the token was cut short, mistyped or changed"},

@@ -134,7 +134,7 @@ func (l *Lease) Commit(ctx context.Context, batch store.Batch) (store.Revision, 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := store.Lease(l.scope)
-	batch.Checks = append(batch.Checks, store.Check{Key: key, Expect: l.token})
+	batch.Checks = append([]store.Check{{Key: key, Expect: l.token}}, batch.Checks...) // first: it is what is named if it moved
 	rev, err := l.facts.Commit(ctx, batch)
 	if store.IsConflict(err) && api.AsError(err).Subject == string(key) {
 		return 0, api.Errorf(api.CodeLeaseLost, "the lease ran out or was taken over before this was written: %w", err).About(l.scope).Again()

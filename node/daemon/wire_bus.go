@@ -41,12 +41,22 @@ func (d *Daemon) useCores(self machine.Identity) error {
 	return nil
 }
 
-// here is a caller that has this machine itself do what a command says, without a bus between.
-type here map[string]coordination.Verb
+// here is a caller that has this machine itself do what a command says, without a bus between, unless it has heard
+// of a newer coordinator.
+type here struct {
+	verbs  map[string]coordination.Verb
+	fences *coordination.Fences
+}
 
 // Call implements coordination.Caller.
 func (h here) Call(ctx context.Context, _ string, cmd coordination.Command, _ func(json.RawMessage)) (json.RawMessage, error) {
-	return h[cmd.Verb].Do(ctx, cmd, func(json.RawMessage) {})
+	verb := h.verbs[cmd.Verb]
+	if verb.Acts {
+		if err := h.fences.Admit(cmd.Scope, cmd.Fence); err != nil {
+			return nil, err
+		}
+	}
+	return verb.Do(ctx, cmd, func(json.RawMessage) {})
 }
 
 // call sends a command with a typed body and reads a typed answer.

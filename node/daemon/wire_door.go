@@ -48,6 +48,9 @@ func (d *door) open(ctx context.Context) (*sdk.Client, error) {
 	if d.token, err = machine.DecodeToken(d.text); err != nil {
 		return nil, err
 	}
+	if err := d.token.Late(time.Now()); err != nil {
+		return nil, err
+	}
 	if err := d.makeDevice(ctx); err != nil {
 		return nil, api.Errorf(api.CodeNetworkFailed, "making the joining device: %w", err).About(joinInterface)
 	}

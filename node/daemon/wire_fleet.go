@@ -19,6 +19,8 @@ import (
 const (
 	verbFollow = "machine.follow"
 	verbLeave  = "machine.leave"
+	// verbObey does nothing: that it was let through is all.
+	verbObey = "machine.obey"
 )
 
 type followBody struct {
@@ -34,6 +36,19 @@ type fleet struct {
 // Follow implements machine.Fleet.
 func (f fleet) Follow(ctx context.Context, id string, revision store.Revision) error {
 	_, err := command[struct{}](ctx, f.daemon, id, coordination.Command{Verb: verbFollow}, followBody{revision})
+	return err
+}
+
+// Obey implements machine.Fleet.
+func (f fleet) Obey(ctx context.Context, m machine.Member, scope string, by operation.Situation) error {
+	cmd := coordination.Command{Verb: verbObey, Operation: by.Operation, Step: "inspect", Scope: scope, Fence: by.Fence}
+	if by.Fence == 0 {
+		if m.ID == f.self.ID {
+			return nil
+		}
+		cmd = coordination.Command{Verb: coordination.Ping}
+	}
+	_, err := insist[struct{}](ctx, f.daemon, m.ID, cmd, struct{}{})
 	return err
 }
 
@@ -79,7 +94,7 @@ func command[A any](ctx context.Context, d *Daemon, id string, cmd coordination.
 		return none, machine.NotInitialised()
 	}
 	if id == b.self.ID {
-		return call[A](ctx, here(b.verbs), id, cmd, body)
+		return call[A](ctx, here{b.verbs, b.fences}, id, cmd, body)
 	}
 	return call[A](ctx, b.Calls, id, cmd, body)
 }
@@ -94,8 +109,12 @@ func (d *Daemon) verbs() map[string]coordination.Verb {
 			}
 			return struct{}{}, f.follow(ctx, b.Revision)
 		}),
-		verbLeave:  verb(true, func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, d.leave(ctx) }),
-		verbSeat:   verb(true, func(ctx context.Context, b seatBody) (any, error) { return d.seat(ctx, b) }),
+		verbLeave: verb(true, func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, d.leave(ctx) }),
+		verbObey:  verb(true, func(context.Context, struct{}) (any, error) { return struct{}{}, nil }),
+		verbSeat:  verb(true, func(ctx context.Context, b seatBody) (any, error) { return d.seat(ctx, b) }),
+		verbEvict: verb(true, func(ctx context.Context, b evictBody) (any, error) {
+			return struct{}{}, d.store.Load().RemoveVoter(ctx, b.Peer)
+		}),
 		verbVoters: verb(true, func(ctx context.Context, b votersBody) (any, error) { return struct{}{}, d.useVoters(ctx, b.Voters) }),
 		verbDigest: verb(false, func(ctx context.Context, _ struct{}) (any, error) { return d.store.Load().EdgeDigest(ctx) }),
 		verbFence: verb(true, func(ctx context.Context, b fenceBody) (any, error) {

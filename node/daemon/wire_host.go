@@ -37,13 +37,20 @@ func (h *host) path(parts ...string) string {
 // Identity implements machine.Host.
 func (h *host) Identity() (machine.Identity, error) { return machine.LoadIdentity(h.daemon.State) }
 
-// SetMember implements machine.Host.
+// heardWithin is how long a new member may take to be heard on the bus: its edge has to tell the cores who listens.
+const heardWithin = 15 * time.Second
+
+// SetMember implements machine.Host. It ends once others' commands reach this machine: until then it would be a member
+// that seems not to be there.
 func (h *host) SetMember(self machine.Identity) error {
 	self.Member = true
 	if err := self.Save(h.daemon.State); err != nil {
 		return err
 	}
-	return h.daemon.Join(self)
+	if err := h.daemon.Join(self); err != nil {
+		return err
+	}
+	return await(h.daemon.background, heardWithin, h.daemon.peering.Load().heard)
 }
 
 // Keys implements machine.Host. The mesh's key is made last, so it stands for all.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +34,7 @@ type Peering struct {
 	view   store.View
 	wire   *natsbus.Wire                // nil where this machine may not operate the cluster
 	verbs  map[string]coordination.Verb // those beside a deploy's
+	fences *coordination.Fences
 	end    context.CancelFunc
 	served sync.WaitGroup
 }
@@ -90,7 +92,7 @@ func (p *Peering) Start(local deploy.Participant, fences *coordination.Fences, v
 	if err != nil {
 		return err
 	}
-	p.verbs = verbs
+	p.verbs, p.fences = verbs, fences
 	all := deploy.Serve(local)
 	maps.Copy(all, verbs)
 	responder := &coordination.Responder{
@@ -115,6 +117,20 @@ func (p *Peering) Start(local deploy.Participant, fences *coordination.Fences, v
 	p.served.Go(func() { p.servePeers(ctx, listener) })
 	return nil
 }
+
+// heard asks this machine, over the cores, whether it is there.
+func (p *Peering) heard() error {
+	if p.wire == nil {
+		return nil // it may not ask
+	}
+	bounded, cancel := context.WithTimeout(context.Background(), heardPatience)
+	defer cancel()
+	_, err := p.Calls.Call(bounded, p.self.ID, coordination.Command{Verb: coordination.Ping}, nil)
+	return err
+}
+
+// heardPatience bounds one try: a core may have forgotten it.
+const heardPatience = 2 * time.Second
 
 // listenOverlay listens also before ployz-net has given the machine the address.
 func listenOverlay(address netip.AddrPort) (net.Listener, error) {

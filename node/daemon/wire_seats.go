@@ -20,6 +20,7 @@ import (
 const (
 	verbSeat   = "store.seat"
 	verbVoters = "store.voters"
+	verbEvict  = "store.evict"
 	verbUnseat = "store.unseat"
 	verbSecret = "store.secret"
 )
@@ -45,6 +46,11 @@ type secretAnswer struct {
 
 type votersBody struct {
 	Voters []netip.Addr `json:"voters"`
+}
+
+// evictBody names a voter's peer, of which the core is to let go.
+type evictBody struct {
+	Peer string `json:"peer"`
 }
 
 // seats changes who votes: machine.Seats.
@@ -136,7 +142,8 @@ func (s seats) begin(ctx context.Context, act *operation.Act, m machine.Member, 
 	if err != nil {
 		return "", err
 	}
-	answer, err := command[seatAnswer](ctx, s.daemon, m.ID, commandOf(act, verbSeat), seatBody{voters, secret})
+	// Its edge is configured anew whenever a member or voter comes, so it may be away for a moment.
+	answer, err := insist[seatAnswer](ctx, s.daemon, m.ID, commandOf(act, verbSeat), seatBody{voters, secret})
 	if err != nil {
 		return "", err
 	}
@@ -157,7 +164,7 @@ const tellWithin = 15 * time.Second
 func (s seats) tell(ctx context.Context, act *operation.Act, b machine.Member, body votersBody) error {
 	bounded, cancel := context.WithTimeout(ctx, tellWithin)
 	defer cancel()
-	err := s.insist(bounded, b.ID, commandOf(act, verbVoters), body)
+	_, err := insist[struct{}](bounded, s.daemon, b.ID, commandOf(act, verbVoters), body)
 	if code := api.CodeOf(err); code == api.CodeParticipantSilent || code == api.CodeParticipantAbsent {
 		act.Note(b.Name + " does not answer; it hears of the new voter from that one's side")
 		return nil
@@ -172,7 +179,7 @@ func (s seats) Take(ctx context.Context, act *operation.Act, m machine.Member, r
 		return err
 	}
 	if v, votes := voterOf(t, m.ID); votes {
-		if err := s.store().RemoveVoter(ctx, v.Peer); err != nil {
+		if err := s.evict(ctx, act, v.Peer, machine.Evicters(s.daemon.selfName(), m, rest, lost)); err != nil {
 			return err
 		}
 	}
@@ -182,23 +189,40 @@ func (s seats) Take(ctx context.Context, act *operation.Act, m machine.Member, r
 	if lost {
 		return nil
 	}
-	return s.insist(ctx, m.ID, commandOf(act, verbUnseat), struct{}{})
+	_, err = insist[struct{}](ctx, s.daemon, m.ID, commandOf(act, verbUnseat), struct{}{})
+	return err
+}
+
+// evictWithin is how long one machine may take to have the core let go of a voter: every copy is moved away first.
+const evictWithin = 30 * time.Second
+
+// evict has the first machine that is there let the core go of a voter. A repetition finds it gone.
+func (s seats) evict(ctx context.Context, act *operation.Act, peer string, by []machine.Member) (err error) {
+	for _, m := range by {
+		bounded, cancel := context.WithTimeout(ctx, evictWithin)
+		_, err = command[struct{}](bounded, s.daemon, m.ID, commandOf(act, verbEvict), evictBody{peer})
+		cancel()
+		if code := api.CodeOf(err); code != api.CodeParticipantSilent && code != api.CodeParticipantAbsent {
+			return err
+		}
+	}
+	return err
 }
 
 // insistPause is the pause between two tries of a command whose answer was lost.
 const insistPause = 500 * time.Millisecond
 
-// insist repeats a command whose answer was lost with the core that it stopped: the machine's edge and ours find
-// another voter within a second or two, and a repeated command gets the first answer.
-func (s seats) insist(ctx context.Context, id string, cmd coordination.Command, body any) error {
+// insist repeats a command, until ctx ends, that found nobody, or whose answer was lost with the core that it stopped:
+// the machine's edge and ours find another voter within a second or two, and a repeated command gets the first answer.
+func insist[A any](ctx context.Context, d *Daemon, id string, cmd coordination.Command, body any) (A, error) {
 	for {
-		_, err := command[struct{}](ctx, s.daemon, id, cmd, body)
+		answer, err := command[A](ctx, d, id, cmd, body)
 		if code := api.CodeOf(err); code != api.CodeParticipantSilent && code != api.CodeParticipantAbsent {
-			return err
+			return answer, err
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return answer, err
 		case <-time.After(insistPause):
 		}
 	}
@@ -264,16 +288,19 @@ func (d *Daemon) unseat(ctx context.Context) error {
 }
 
 // sealedSecret has a voter seal the secret that all of them share to a machine that joins them. It acts as a
-// reader: nothing is remembered of the answer.
+// reader: nothing is remembered of the answer. All are asked again while none answers.
 func (s seats) sealedSecret(ctx context.Context, m machine.Member, beside []machine.Member) (sealed []byte, err error) {
-	for _, b := range beside {
-		var answer secretAnswer
-		answer, err = command[secretAnswer](ctx, s.daemon, b.ID, coordination.Command{Verb: verbSecret}, secretBody{m.Recipient})
-		if err == nil {
-			return answer.Sealed, nil
+	return sealed, await(ctx, tellWithin, func() (err error) {
+		for _, b := range beside {
+			var answer secretAnswer
+			answer, err = command[secretAnswer](ctx, s.daemon, b.ID, coordination.Command{Verb: verbSecret}, secretBody{m.Recipient})
+			if err == nil {
+				sealed = answer.Sealed
+				return nil
+			}
 		}
-	}
-	return nil, err
+		return err
+	})
 }
 
 // sealSecret answers a coordinator that is seating a machine.

@@ -27,6 +27,7 @@ type change struct {
 	caller     string
 	now        current
 	machines   []candidate
+	tenures    map[string]machine.Tenure // by machine
 	claims     map[store.Key]claimed
 	nsID       uint32
 	nsIDClaim  *store.Put
@@ -80,6 +81,9 @@ func (c *change) inspectMachines(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.tenures, err = machine.Tenures(ctx, c.kit.Facts); err != nil {
+		return err
+	}
 	c.machines = make([]candidate, len(members))
 	var wg sync.WaitGroup
 	for i, member := range members {
@@ -95,7 +99,7 @@ func (c *change) inspectMachines(ctx context.Context) error {
 }
 
 func (c *change) observe(ctx context.Context, member machine.Member) candidate {
-	seen := candidate{member: member}
+	seen := candidate{member: member, leaving: c.tenures[member.Name].Leaving}
 	p, err := c.kit.Participants.Participant(ctx, member.Name)
 	if err == nil && c.fence != 0 {
 		// From here on nobody whose lease was taken changes what we see and plan on.

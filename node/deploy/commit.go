@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/routing"
 	"github.com/ployz/ployz/node/store"
@@ -25,6 +26,8 @@ func (c *change) commit(l layout) operation.Commit {
 		Witness: store.Head(c.ns),
 		Expect:  c.now.revision,
 		Content: c.content(l),
+		Checks:  c.guards(l),
+		Moved:   func(key store.Key) *api.Error { return machine.Left(key.Last()) },
 		ID:      func(string) string { return strconv.Itoa(c.number()) },
 		Batch: func(op string) ([]store.Put, error) {
 			var b puts
@@ -39,6 +42,29 @@ func (c *change) commit(l layout) operation.Commit {
 			return b.list, b.err
 		},
 	}
+}
+
+// guards hold the commit to the machines that it places on: none of them may have left meanwhile.
+func (c *change) guards(l layout) []store.Check {
+	var list []store.Check
+	for _, name := range l.machines() {
+		if t, known := c.tenures[name]; known {
+			list = append(list, t.Check)
+		} else { // it left between two looks
+			list = append(list, store.Check{Key: store.MachineName(name)})
+		}
+	}
+	return list
+}
+
+// machines are those that have a slot, each once.
+func (l layout) machines() []string {
+	var names []string
+	for _, p := range l.places {
+		names = append(names, p.machine)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // number is the next commit's.

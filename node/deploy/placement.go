@@ -17,6 +17,8 @@ type candidate struct {
 	seen   Observation
 	// silent is why the machine could not be asked, or nil.
 	silent error
+	// leaving is the operation that removes the machine, or "".
+	leaving string
 	// reserved is what instances on it, of all namespaces, have reserved; held counts them.
 	reserved reservation
 	held     int
@@ -210,6 +212,8 @@ func (p *placement) unfit(service string, s api.Service, c candidate) string {
 	switch {
 	case c.silent != nil:
 		return "does not answer: " + c.silent.Error()
+	case c.leaving != "":
+		return "is being removed by " + c.leaving
 	case len(want.Machines) > 0 && !slices.Contains(want.Machines, m.Name):
 		return "not among the machines asked for"
 	case len(want.Regions) > 0 && !slices.Contains(want.Regions, m.Region):

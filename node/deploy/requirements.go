@@ -66,7 +66,11 @@ func (c *change) takenPorts(l layout) []*api.Error {
 
 // holderOf names who, other than this namespace, has a port of a machine.
 func (c *change) holderOf(machineName string, port api.Port) string {
-	if ns := c.claims[portKey(machineName, port)].namespace; ns != "" && ns != c.ns {
+	switch ns := c.claims[portKey(machineName, port)].namespace; ns {
+	case "":
+	case c.ns:
+		return "" // an instance of another's with that port was left behind by one that did not get the claim
+	default:
 		return "namespace " + ns
 	}
 	for _, m := range c.machines {
@@ -136,7 +140,7 @@ func (c *change) silentMachines() []*api.Error {
 // tooLarge refuses what the store would not take as one batch, before anything is started for it.
 func (c *change) tooLarge(l layout) []*api.Error {
 	const fixed = 5 // head, commit, namespace id, route, lease
-	writes := fixed + len(c.claims) + len(l.retired())
+	writes := fixed + len(c.claims) + len(l.retired()) + len(l.machines())
 	for _, p := range l.places {
 		if !p.keep {
 			writes++

@@ -264,7 +264,7 @@ func (a *Admit) batch(op string) ([]store.Put, error) {
 		return nil, err
 	}
 	list, err := puts(map[store.Key]any{
-		store.Machine(m.ID): m, store.MachineName(m.Name): claim{m.ID}, store.MachineSubnet(m.Number): claim{m.ID},
+		store.Machine(m.ID): m, store.MachineName(m.Name): claim{Machine: m.ID}, store.MachineSubnet(m.Number): claim{Machine: m.ID},
 		a.tokenKey(): token, store.SharedKey(): shared,
 	}, a.seen)
 	for i := range list {

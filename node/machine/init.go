@@ -239,7 +239,7 @@ func (i *Init) commit() operation.Commit {
 			}
 			return puts(map[store.Key]any{
 				store.Cluster(): cluster, store.Machine(i.self.ID): member,
-				store.MachineName(i.self.Name): claim{i.self.ID}, store.MachineSubnet(firstNumber): claim{i.self.ID},
+				store.MachineName(i.self.Name): claim{Machine: i.self.ID}, store.MachineSubnet(firstNumber): claim{Machine: i.self.ID},
 			}, i.seen)
 		},
 	}

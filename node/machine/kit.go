@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -27,6 +28,11 @@ type Kit struct {
 
 // Fleet reaches the machines of the cluster through their daemons.
 type Fleet interface {
+	// Obey waits, until ctx ends, for a machine to obey commands: one whose daemon is about to listen, as while it
+	// joins, or whose edge is taken over anew, is not there for a moment. From then on it obeys none whose fence of
+	// the scope is older than by's; a preview has none, and changes nothing. Errors: participant.absent,
+	// participant.silent, operation.lease-lost.
+	Obey(ctx context.Context, m Member, scope string, by operation.Situation) error
 	// Follow waits until a machine's peers, and where it votes its store's users, are those of the facts
 	// up to a revision. Errors: machine.not-followed, participant.absent, participant.silent.
 	Follow(ctx context.Context, id string, revision store.Revision) error
@@ -66,6 +72,64 @@ func (k Kit) readCluster(ctx context.Context, cluster *Cluster) (store.Revision,
 		return fact.Revision, err
 	}
 	return fact.Revision, decode(fact, cluster)
+}
+
+// obeyWithin is how long a machine that is to vote may take until it obeys commands. One that was just admitted has
+// its parts to make first; several that join at once take turns on the store.
+const obeyWithin = 45 * time.Second
+
+// newcomersObey wants every machine that is to be given a seat to be there before any seat is begun: the facts know
+// a machine from its admission on, and its daemon listens only once it has joined.
+func (k Kit) newcomersObey(ctx context.Context, from, to []Member, scope string, by operation.Situation) []operation.Requirement {
+	ctx, cancel := context.WithTimeout(ctx, obeyWithin)
+	defer cancel()
+	var needs []operation.Requirement
+	for _, m := range to {
+		if containsMember(from, m) {
+			continue
+		}
+		need := operation.Requirement{Name: "who is to vote is there"}
+		if err := k.Fleet.Obey(ctx, m, scope, by); err != nil {
+			need.Unmet = notThere(m, err)
+		}
+		needs = append(needs, need)
+	}
+	return needs
+}
+
+// fenceWithin is how long a machine may take to hear that its scope has another coordinator.
+const fenceWithin = 5 * time.Second
+
+// takeOver shuts out whoever coordinated an operation on the scope that did not come to its end: he may be asleep, and
+// wake up in the midst of it. From here on no machine that answers obeys him, so that what is seen then stays so. One
+// that does not answer is not waited for: it may be the one that is to go.
+func (k Kit) takeOver(ctx context.Context, members []Member, scope string, by operation.Situation) error {
+	if by.Unfinished == nil || by.Fence == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, fenceWithin)
+	defer cancel()
+	errs := make([]error, len(members))
+	var all sync.WaitGroup
+	for i, m := range members {
+		all.Go(func() { errs[i] = k.Fleet.Obey(ctx, m, scope, by) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		if api.CodeOf(err) == api.CodeLeaseLost {
+			return err
+		}
+	}
+	return nil
+}
+
+func notThere(m Member, err error) *api.Error {
+	switch code := api.CodeOf(err); code {
+	case api.CodeParticipantAbsent, api.CodeParticipantSilent:
+		return api.Errorf(code, "it is to vote, and obeys no command: %w", err).About(m.Name).Again().
+			WithHint("see its own: ployzctl status; if it never came to an end with joining: ployzctl machine remove %s --lost", m.Name)
+	}
+	return api.AsError(err)
 }
 
 // followTimeout is what a machine gets to take a change of membership over. A peer takes a second.

@@ -107,6 +107,8 @@ func Named(members []Member, name string) (Member, error) {
 // claim is the value of facts that only say which machine something belongs to.
 type claim struct {
 	Machine string `json:"machine"`
+	// Leaving is the operation that removes the machine; of a name only.
+	Leaving string `json:"leaving,omitempty"`
 }
 
 func decode(fact store.Fact, into any) error {

@@ -223,6 +223,12 @@ func TestTokenText(t *testing.T) {
 	if err != nil || read.MeshKey != given.MeshKey || read.Private != given.Private || read.Endpoints[0] != given.Endpoints[0] {
 		t.Fatalf("read %+v, %v", read, err)
 	}
+	given.Expires = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+	for off, want := range map[time.Duration]api.Code{0: "", machine.ClockBound - 1: "", machine.ClockBound: api.CodeTokenUsed, 24 * time.Hour: api.CodeTokenUsed} {
+		if err := given.Late(given.Expires.Add(off)); api.CodeOf(err) != want {
+			t.Errorf("%s after its end: %v", off, err)
+		}
+	}
 	for i := range text {
 		other := []byte(text)
 		other[i] ^= 1
@@ -286,6 +292,36 @@ func TestOvertakenAdmission(t *testing.T) {
 			t.Errorf("%s and %s both have subnet %d", m.Name, other, m.Number)
 		}
 		numbers[m.Number] = m.Name
+	}
+}
+
+// TestSeatsWaitForNewcomers: a machine that was admitted and does not obey yet gets no seat, and the store's voters
+// are not touched; once it does, it votes.
+func TestSeatsWaitForNewcomers(t *testing.T) {
+	c := found(t)
+	c.admit(t, 3)
+	joining := c.members(t)[1]
+	c.fleet.absent[joining.ID] = true
+	before := c.snapshot()
+	for _, op := range []operation.Operation{
+		machine.NewVoters(c.kit(), api.VotersRequest{}),
+		machine.NewVoters(c.kit(), api.VotersRequest{Count: 2}),
+	} {
+		out := c.run(op)
+		if out.Outcome != api.Refused || out.Error.Code != api.CodeParticipantAbsent || out.Error.Subject != joining.Name || !out.Error.Retryable {
+			t.Errorf("got %s: %v", out.Outcome, out.Error)
+		}
+	}
+	if after := c.snapshot(); after != before {
+		t.Errorf("it changed\n%s\nto\n%s", before, after)
+	}
+	delete(c.fleet.absent, joining.ID)
+	must(t, c.run(machine.NewVoters(c.kit(), api.VotersRequest{})))
+	c.admit(t, 4)
+	c.fleet.absent[c.members(t)[3].ID] = true
+	out := c.run(machine.NewRemove(c.kit(), api.MachineRemoveRequest{Machine: "m2"}))
+	if out.Outcome != api.Refused || out.Error.Code != api.CodeParticipantAbsent || out.Error.Subject != "m4" {
+		t.Errorf("a removal whose seat nobody takes: %s %v", out.Outcome, out.Error)
 	}
 }
 

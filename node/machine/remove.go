@@ -24,6 +24,8 @@ type Remove struct {
 	holds    []string
 	from, to []Member
 	seen     map[store.Key]store.Revision
+	stayed   []store.Put
+	named    bool // the machine has its name still
 	problems []operation.Requirement
 }
 
@@ -47,11 +49,17 @@ func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error 
 	if r.gone, err = Named(members, r.request.Machine); err != nil && !r.landed() {
 		return err
 	}
-	r.members = slices.DeleteFunc(members, func(m Member) bool { return m.ID == r.gone.ID })
+	r.members = slices.DeleteFunc(slices.Clone(members), func(m Member) bool { return m.ID == r.gone.ID })
 	if err := r.look(ctx); err != nil {
 		return err
 	}
+	if r.stayed, err = r.kit.stayed(ctx, r.gone.Name); err != nil {
+		return err
+	}
 	if r.holds, err = r.kit.Holds(ctx, r.gone.Name); err != nil {
+		return err
+	}
+	if err := r.kit.takeOver(ctx, members, r.Scope(), before); err != nil {
 		return err
 	}
 	r.to = seating(r.members, r.cluster.Voters, votersFor(len(r.members), len(r.cluster.Voters)))
@@ -72,6 +80,7 @@ func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error 
 	}
 	unmet, err := r.kit.Seats.Check(ctx, leaving, r.request.Lost)
 	r.problems = append(r.problems, metAll("the store can change its voters", unmet)...)
+	r.problems = append(r.problems, r.kit.newcomersObey(ctx, r.from, r.to, r.Scope(), before)...)
 	return err
 }
 
@@ -105,6 +114,7 @@ func (r *Remove) look(ctx context.Context) error {
 			continue
 		}
 		r.seen[key] = fact.Revision
+		r.named = r.named || key == store.MachineName(r.gone.Name) && err == nil
 	}
 	return nil
 }
@@ -138,7 +148,7 @@ func (r *Remove) Plan() operation.Plan {
 	return operation.Plan{
 		Requirements: r.problems,
 		Changes:      r.changes(),
-		Phases:       []operation.Phase{{Name: "seats", Steps: r.kit.reseat(r.from, r.to, r.request.Lost)}},
+		Phases:       []operation.Phase{{Name: "close", Steps: r.closing()}, {Name: "seats", Steps: r.kit.reseat(r.from, r.to, r.request.Lost)}},
 		Commit: operation.Commit{
 			Witness: store.Cluster(), Expect: r.seen[store.Cluster()], Content: r.request, Batch: r.batch,
 		},
@@ -160,7 +170,7 @@ func (r *Remove) batch(op string) ([]store.Put, error) {
 	c := r.cluster
 	c.Operation, c.Voters, c.Gone = op, ids(r.to), []Member{r.gone}
 	p, err := put(store.Cluster(), c, r.seen[store.Cluster()])
-	list := []store.Put{p}
+	list := append([]store.Put{p}, r.stayed...)
 	for _, key := range r.keys()[1:] {
 		if seen, its := r.seen[key]; its {
 			list = append(list, store.Put{Key: key, Remove: true, Expect: store.Expect(seen)})

@@ -114,3 +114,21 @@ func (k Kit) reseat(from, to []Member, lost bool) []operation.Step {
 	}
 	return steps
 }
+
+// Evicters are the machines that may have the core let go of a voter, the best first. One that obeys commands does it,
+// and not the coordinator by himself: who slept over his lease has nobody left that obeys him. His own machine, whose
+// daemon sleeps as he does, is the last; the voter itself is asked before that, unless it is lost.
+func Evicters(coordinator string, m Member, rest []Member, lost bool) []Member {
+	var others, own []Member
+	for _, r := range rest {
+		if r.Name == coordinator {
+			own = append(own, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	if !lost {
+		others = append(others, m)
+	}
+	return append(others, own...)
+}

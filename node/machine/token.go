@@ -19,8 +19,11 @@ import (
 // tokenNumber is the subnet that joining machines have their first addresses in; no machine gets it.
 const tokenNumber = 0xffff
 
-// tokenTTL is the life of a token that does not say, and the longest.
-const tokenTTL = 15 * time.Minute
+// tokenTTL is the life of a token that does not say, and the longest; briefest is for one that is used at once.
+const (
+	tokenTTL = 15 * time.Minute
+	briefest = 10 * time.Second
+)
 
 // Token is an open invitation, at store.Token(TokenHash(Key)). It is the right to one WireGuard peer on one
 // machine: who holds the private key reaches that machine's daemon from Address, and nothing else.
@@ -93,8 +96,8 @@ func (i *Invite) Inspect(ctx context.Context, _ operation.Situation) error {
 	if err := checkMeshKey("--key", i.request.Key); err != nil {
 		return err
 	}
-	if ttl := time.Duration(i.request.TTL); ttl < time.Minute || ttl > tokenTTL {
-		return api.Errorf(api.CodeBadRequest, "a token lives between 1m and %s, not %s", tokenTTL, ttl).About("--ttl")
+	if ttl := time.Duration(i.request.TTL); ttl < briefest || ttl > tokenTTL {
+		return api.Errorf(api.CodeBadRequest, "a token lives between %s and %s, not %s", briefest, tokenTTL, ttl).About("--ttl")
 	}
 	members, err := i.kit.read(ctx, &i.cluster)
 	if err != nil {
@@ -184,6 +187,16 @@ func DecodeToken(text string) (TokenText, error) {
 		return t, badToken("it lacks a part")
 	}
 	return t, nil
+}
+
+// Late refuses a token whose time is over by this machine's clock, or nearly so: the one that gave it has shut its door
+// by then, and would not answer.
+func (t TokenText) Late(now time.Time) error {
+	if t.Expires.IsZero() || now.Before(t.Expires.Add(ClockBound)) {
+		return nil
+	}
+	return api.Errorf(api.CodeTokenUsed, "it ran out at %s, and it is %s by this machine's clock", t.Expires.Format(time.RFC3339), now.UTC().Format(time.RFC3339)).
+		About("the token").WithHint("make a new one on a member: ployzctl machine token; or, if the clock is wrong: timedatectl set-ntp true")
 }
 
 func badToken(why string) error {

@@ -42,7 +42,8 @@ type Voters struct {
 	seen     store.Revision
 	members  []Member
 	from, to []Member
-	problems []*api.Error
+	stayed   []store.Put
+	problems []operation.Requirement
 }
 
 // NewVoters changes the number of voters.
@@ -77,18 +78,25 @@ func (v *Voters) Inspect(ctx context.Context, before operation.Situation) error 
 		return api.Errorf(api.CodeBadRequest, "%d voters need as many machines, and there are %d", count, len(v.members)).About("voters").
 			WithHint("add one: ployzctl machine add root@HOST")
 	}
+	if err := v.kit.takeOver(ctx, v.members, v.Scope(), before); err != nil {
+		return err
+	}
+	if v.stayed, err = v.kit.stayed(ctx, ""); err != nil {
+		return err
+	}
 	v.to = seating(v.members, v.cluster.Voters, count)
 	if v.from, err = v.kit.seated(ctx, v.members, v.cluster, v.to, before.Unfinished); err != nil {
 		return err
 	}
-	v.problems, err = v.kit.Seats.Check(ctx, Member{}, false)
+	unmet, err := v.kit.Seats.Check(ctx, Member{}, false)
+	v.problems = append(metAll("the store can change its voters", unmet), v.kit.newcomersObey(ctx, v.from, v.to, v.Scope(), before)...)
 	return err
 }
 
 // Plan implements operation.Operation.
 func (v *Voters) Plan() operation.Plan {
 	plan := operation.Plan{
-		Requirements: metAll("the store can change its voters", v.problems),
+		Requirements: v.problems,
 		Phases:       []operation.Phase{{Name: "seats", Steps: v.kit.reseat(v.from, v.to, false)}},
 		Changes:      seatChanges(v.from, v.to),
 		Commit: operation.Commit{
@@ -97,7 +105,7 @@ func (v *Voters) Plan() operation.Plan {
 				c := v.cluster
 				c.Operation, c.Voters = op, ids(v.to)
 				p, err := put(store.Cluster(), c, v.seen)
-				return []store.Put{p}, err
+				return append([]store.Put{p}, v.stayed...), err
 			},
 		},
 		Resolves: true,

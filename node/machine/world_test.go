@@ -57,6 +57,16 @@ func (f *fleet) Follow(_ context.Context, id string, revision store.Revision) er
 	return nil
 }
 
+// Obey is asked for one moment only: time stands still here.
+func (f *fleet) Obey(_ context.Context, m machine.Member, _ string, _ operation.Situation) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.absent[m.ID] {
+		return api.Errorf(api.CodeParticipantAbsent, "nobody there").About(m.ID)
+	}
+	return nil
+}
+
 func (f *fleet) Leave(_ context.Context, _ *operation.Act, gone machine.Member) error {
 	if !slices.Contains(f.left, gone.Name) {
 		f.left = append(f.left, gone.Name)

@@ -99,6 +99,10 @@ type Commit struct {
 	Witness store.Key
 	// Expect is the witness's revision that Inspect saw.
 	Expect store.Revision
+	// Checks guards the commit by facts that it does not write, as Inspect saw them.
+	Checks []store.Check
+	// Moved says what it means that one of the checked facts has changed; nil is the kernel's own sentence.
+	Moved func(key store.Key) *api.Error
 	// Batch renders the writes, after all phases are done. The runner adds the id and the
 	// lease's check.
 	Batch func(operation string) ([]store.Put, error)

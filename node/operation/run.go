@@ -3,6 +3,7 @@ package operation
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -162,15 +163,27 @@ func (x *run) commit() (store.Revision, error) {
 	if err := x.ledger.write(ctx, sent); err != nil {
 		return 0, err
 	}
-	rev, err := x.lease.Commit(ctx, store.Batch{ID: x.id + "-commit", Puts: puts})
+	rev, err := x.lease.Commit(ctx, store.Batch{ID: x.id + "-commit", Puts: puts, Checks: c.Checks})
 	if store.IsUncertain(err) {
 		return x.settle(err)
 	}
 	if store.IsConflict(err) {
+		if e := c.moved(err); e != nil {
+			return 0, e
+		}
 		return 0, api.Errorf(api.CodeConflict, "another operation committed first: %w", err).
 			About(x.req.Operation.Scope()).Again().WithHint("look at the new plan and repeat")
 	}
 	return rev, err
+}
+
+// moved is what a conflict means that is about a checked fact, or nil.
+func (c Commit) moved(err error) *api.Error {
+	key := store.Key(api.AsError(err).Subject)
+	if c.Moved == nil || !slices.ContainsFunc(c.Checks, func(check store.Check) bool { return check.Key == key }) {
+		return nil
+	}
+	return c.Moved(key)
 }
 
 // settle looks once whether an unanswered commit is there. Not finding it decides nothing, since it may

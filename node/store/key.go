@@ -26,6 +26,9 @@ func Machines() Key { return "machine" }
 // MachineName claims a name for the machine with an id.
 func MachineName(name string) Key { return join("machinename", name) }
 
+// MachineNames is the prefix of all claims of names.
+func MachineNames() Key { return "machinename" }
+
 // MachineSubnet claims the subnet with a number, from 1, for the machine with an id.
 func MachineSubnet(number uint16) Key { return join("machinesubnet", strconv.Itoa(int(number))) }
 

@@ -22,6 +22,7 @@ func TestFiveMachines(t *testing.T) {
 		{"machines that join at once get subnets of their own", joinAtOnce},
 		{"each sees all others", eachSeesAll},
 		{"three of them vote", threeVote},
+		{"who is to vote and is not there yet is waited for", seatsWait},
 		{"an application spreads over them, and its image with it", spreads},
 		{"any gateway answers for it", anyGatewayAnswers},
 		{"any resolver answers for it", anyResolverAnswers},
@@ -72,6 +73,23 @@ func threeVote(t *testing.T, m *onemachine.Machine) {
 		m.Eventually(host+" to know the voters", func() bool { return len(m.At(host).Status().Cluster.Voters) == 3 })
 	}
 	awaitAgreement(t, m, machines(5)...)
+}
+
+// seatsWait asks for seats while the daemon of one that is to get one is away, as it is until it has joined.
+func seatsWait(t *testing.T, m *onemachine.Machine) {
+	m.Run("m5", "systemctl", "stop", "ployzd.socket", "ployzd.service")
+	voting, cancel := m.Command("store", "voters", "5")
+	defer cancel()
+	if err := voting.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * time.Second) // while it is away: what is refused at once is refused within that
+	m.Run("m5", "systemctl", "start", "ployzd.socket", "ployzd.service")
+	if err := voting.Wait(); err != nil {
+		t.Errorf("store voters 5: %v", err)
+	}
+	m.Must("store", "voters", "3")
+	threeVote(t, m)
 }
 
 func spreads(t *testing.T, m *onemachine.Machine) {

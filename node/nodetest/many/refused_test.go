@@ -3,9 +3,12 @@ package many_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ployz/ployz/cmd/ployzctl/dev"
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/mesh"
 	"github.com/ployz/ployz/node/nodetest/labtest"
 	"github.com/ployz/ployz/node/nodetest/onemachine"
 )
@@ -28,6 +31,23 @@ func wantUnchanged(t *testing.T, m *onemachine.Machine, hosts []string, do func(
 // token invites a machine over m1.
 func token(m *onemachine.Machine) string { return strings.TrimSpace(m.Must("machine", "token")) }
 
+// forged is a token that was changed by somebody who knows its form.
+func forged(t *testing.T, text string, change func(*machine.TokenText)) string {
+	t.Helper()
+	token, err := machine.DecodeToken(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(&token)
+	if text, err = token.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// meshKey is one that nobody has.
+func meshKey() string { return mesh.GenerateKey().Public().String() }
+
 // mayNotJoin has m4 ask in every way that is refused, and once rightly.
 func mayNotJoin(t *testing.T, m *onemachine.Machine) {
 	m4, text := m.At("m4"), token(m)
@@ -49,6 +69,30 @@ func mayNotJoin(t *testing.T, m *onemachine.Machine) {
 	t.Run("with a token that was changed", func(t *testing.T) {
 		changed := strings.Replace(text, "A", "B", 1)
 		wantUnchanged(t, m.In(t), wide, func() { wantRefused(t, m4.Ctl("join", "--token", changed), api.CodeTokenInvalid) })
+	})
+	for name, change := range map[string]func(*machine.TokenText){
+		"with a token that no machine gave":     func(t *machine.TokenText) { t.Private = meshKey() },
+		"with a token of another cluster's key": func(t *machine.TokenText) { t.MeshKey = meshKey() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantUnchanged(t, m.In(t), wide, func() {
+				wantRefused(t, m4.Ctl("join", "--token", forged(t, text, change)), api.CodeTokenUnreachable, "UDP", "51820")
+			})
+		})
+	}
+	t.Run("with a token that ran out", func(t *testing.T) {
+		brief := strings.TrimSpace(m.Must("machine", "token", "--ttl", "10s"))
+		given, err := machine.DecodeToken(brief)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Eventually("the token to have run out", func() bool { return given.Late(time.Now()) != nil })
+		honest := func(*machine.TokenText) {}
+		later := func(t *machine.TokenText) { t.Expires = t.Expires.Add(time.Hour) }
+		wantUnchanged(t, m.In(t), wide, func() {
+			wantRefused(t, m4.Ctl("join", "--token", forged(t, brief, honest)), api.CodeTokenUsed, "ran out", "machine token")
+			wantRefused(t, m4.Ctl("join", "--token", forged(t, brief, later)), api.CodeTokenUnreachable)
+		})
 	})
 	m4.Must("join", "--token", text)
 	t.Run("by another token, though it is a member", func(t *testing.T) {

@@ -27,6 +27,7 @@ type daemon struct {
 	// receive takes one command off the bus.
 	receive func(sealed []byte, reply func([]byte) error)
 	facts   store.Facts
+	fences  *coordination.Fences
 
 	mu    sync.Mutex
 	dead  bool      // guarded by mu
@@ -87,6 +88,7 @@ func newDaemon(w *world, m *simMachine) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.fences = fences
 	replies, err := coordination.OpenReplies(m.dir + "/replies")
 	if err != nil {
 		return nil, err

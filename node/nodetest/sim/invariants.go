@@ -196,8 +196,7 @@ func (w *world) judgeMembers() {
 	}
 }
 
-// judgeVoters wants those to vote in the store of whom the facts say so, unless one that had lost its scope changed
-// a seat: see core.strayed.
+// judgeVoters wants those to vote in the store of whom the facts say so.
 func (w *world) judgeVoters() {
 	var cluster machine.Cluster
 	fact, err := w.store.Facts().Get(context.Background(), store.Cluster())
@@ -207,7 +206,7 @@ func (w *world) judgeVoters() {
 	slices.Sort(cluster.Voters)
 	w.core.mu.Lock()
 	defer w.core.mu.Unlock()
-	if got := slices.Sorted(maps.Keys(w.core.voting)); err != nil || !w.core.strayed && !slices.Equal(cluster.Voters, got) {
+	if got := slices.Sorted(maps.Keys(w.core.voting)); err != nil || !slices.Equal(cluster.Voters, got) {
 		w.witness.breaks("%v should vote, and %v do (%v)", cluster.Voters, got, err)
 	}
 }

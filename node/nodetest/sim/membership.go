@@ -40,16 +40,57 @@ func (d *daemon) machineKit() machine.Kit {
 // peers is the other daemons, as the operations on memberships reach them.
 type peers struct{ d *daemon }
 
+// Obey implements machine.Fleet: who is there obeys.
+func (p peers) Obey(ctx context.Context, m machine.Member, scope string, by operation.Situation) error {
+	if p.d.w.mutant.heedless {
+		by.Fence = 0
+	}
+	for {
+		err := p.command(m.ID, scope, by.Fence)
+		if code := api.CodeOf(err); code != api.CodeParticipantAbsent {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
 // Follow implements machine.Fleet: who is there has followed.
 func (p peers) Follow(_ context.Context, id string, _ store.Revision) error {
+	_, err := p.reach("follow ", id)
+	return err
+}
+
+// command has a machine obey, if it is there and has seen no newer fence; 0 is none.
+func (p peers) command(id, scope string, fence store.Revision) error {
+	to, err := p.reach("command ", id)
+	if err != nil || fence == 0 {
+		return err
+	}
+	return to.fences.Admit(scope, fence)
+}
+
+// reach finds the daemon of a machine that is there and awake.
+func (p peers) reach(what, id string) (*daemon, error) {
 	p.d.gate()
-	time.Sleep(p.d.w.dice.between(time.Millisecond, 3*time.Millisecond, p.d.w.network.name("follow "+p.d.m.name+id)))
+	time.Sleep(p.d.w.dice.between(time.Millisecond, 3*time.Millisecond, p.d.w.network.name(what+p.d.m.name+id)))
 	p.d.gate()
 	to := p.d.w.machineByID(id)
-	if to == nil || to.present() == nil || p.d.w.network.apart(p.d.m.name, to.name) {
-		return api.Errorf(api.CodeParticipantAbsent, "nobody there").About(id)
+	if to == nil || p.d.w.network.apart(p.d.m.name, to.name) {
+		return nil, absent(id)
 	}
-	return nil
+	d := to.present()
+	if d == nil || d.paused() {
+		return nil, absent(id)
+	}
+	return d, nil
+}
+
+func absent(id string) error {
+	return api.Errorf(api.CodeParticipantAbsent, "nobody there").About(id)
 }
 
 // Revoke implements machine.Fleet.
@@ -61,12 +102,7 @@ func (p peers) Leave(context.Context, *operation.Act, machine.Member) error { re
 // core is who votes in the store, in truth; the facts say who should.
 type core struct {
 	mu     sync.Mutex
-	voting map[string]bool           // guarded by mu; by id
-	high   map[string]store.Revision // guarded by mu; the highest fence seen, by scope
-	// strayed says that a seat was changed for an operation that had lost its scope. The operations on memberships
-	// fence nobody when they inspect, so a coordinator that slept may still do that before the next one acts. Guarded
-	// by mu.
-	strayed bool
+	voting map[string]bool // guarded by mu; by id
 }
 
 // seats is the core as one daemon changes it.
@@ -83,37 +119,46 @@ func (s seats) Voting(_ context.Context, members []machine.Member) ([]machine.Me
 	return slices.DeleteFunc(slices.Clone(members), func(m machine.Member) bool { return !c.voting[m.ID] }), nil
 }
 
-// Add implements machine.Seats.
-func (s seats) Add(_ context.Context, act *operation.Act, m machine.Member, _ []machine.Member) error {
-	return s.change(act, m, true)
+// Add implements machine.Seats: the machine itself begins its core.
+func (s seats) Add(ctx context.Context, act *operation.Act, m machine.Member, _ []machine.Member) error {
+	return s.change(ctx, act, m, true, []machine.Member{m})
 }
 
-// Take implements machine.Seats.
-func (s seats) Take(_ context.Context, act *operation.Act, m machine.Member, _ []machine.Member, _ bool) error {
-	return s.change(act, m, false)
+// Take implements machine.Seats: another machine has the core let go of it, where there is one.
+func (s seats) Take(ctx context.Context, act *operation.Act, m machine.Member, rest []machine.Member, lost bool) error {
+	return s.change(ctx, act, m, false, machine.Evicters(s.d.m.name, m, rest, lost))
 }
 
-// change takes its time, and obeys no older fence than it has seen.
-func (s seats) change(act *operation.Act, m machine.Member, votes bool) error {
+// change takes its time, and is made by the first of some machines that is there, if it obeys the coordinator.
+func (s seats) change(ctx context.Context, act *operation.Act, m machine.Member, votes bool, by []machine.Member) error {
 	s.d.gate()
 	name := fmt.Sprint(act.Operation, act.Step, votes)
 	time.Sleep(s.d.w.dice.between(10*time.Millisecond, 2*time.Second, name))
-	s.d.gate()
-	c := &s.d.w.core
+	for ctx.Err() == nil {
+		for _, x := range by {
+			err := peers{s.d}.command(x.ID, act.Scope, act.Fence)
+			if api.CodeOf(err) == api.CodeParticipantAbsent {
+				continue
+			}
+			if err == nil {
+				s.d.w.note("%s: %s votes: %t, says %s", act.Operation, m.Name, votes, x.Name)
+				s.d.w.core.set(m.ID, votes)
+			}
+			return err
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	return absent(m.ID)
+}
+
+func (c *core) set(id string, votes bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if act.Fence < c.high[act.Scope] {
-		return api.Errorf(api.CodeLeaseLost, "fence %d is older than %d", act.Fence, c.high[act.Scope])
-	}
-	c.high[act.Scope] = act.Fence
-	c.strayed = c.strayed || s.d.w.holder(act.Scope) != act.Operation
-	s.d.w.note("%s: %s votes: %t", act.Operation, m.Name, votes)
 	if votes {
-		c.voting[m.ID] = true
+		c.voting[id] = true
 	} else {
-		delete(c.voting, m.ID)
+		delete(c.voting, id)
 	}
-	return nil
 }
 
 // admission is the request of a spare machine that has a token.

@@ -23,6 +23,8 @@ type mutant struct {
 	wrapPlan  func(*operation.Plan)
 	// forgetful participants remember no fence.
 	forgetful bool
+	// heedless operations on memberships shut nobody out when they take a scope over.
+	heedless bool
 	// within is in how many seeds, from 0, it is found; pinned is one that finds it.
 	within, pinned uint64
 }
@@ -34,6 +36,9 @@ func mutants() []mutant {
 		{name: "a skipped undo", within: 50, pinned: 0, wrapPlan: withoutUndo},
 		{name: "a commit before ready", within: 50, pinned: 0, wrapPlan: commitFirst},
 		{name: "participants without fences", within: 50, pinned: 5, forgetful: true},
+		{name: "operations on memberships that shut nobody out", within: 1_500, pinned: 1108, heedless: true},
+		{name: "a deploy onto whoever leaves", within: 500, pinned: 336, wrapPlan: withoutGuards},
+		{name: "a removal that closes nothing", within: 500, pinned: 40, wrapPlan: withoutClosing},
 		{name: "an admission without claims", within: 50, pinned: 0, wrapPlan: withoutClaims},
 	}
 }
@@ -177,4 +182,12 @@ func freshFences(dir string) *coordination.Fences {
 		panic(err)
 	}
 	return fences
+}
+
+// withoutGuards commits whoever left meanwhile.
+func withoutGuards(plan *operation.Plan) { plan.Commit.Checks = nil }
+
+// withoutClosing looks once at what a machine holds, and then removes it.
+func withoutClosing(plan *operation.Plan) {
+	plan.Phases = slices.DeleteFunc(plan.Phases, func(phase operation.Phase) bool { return phase.Name == "close" })
 }

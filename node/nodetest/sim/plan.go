@@ -78,6 +78,9 @@ func draw(seed uint64) plan {
 	if r.IntN(2) == 0 {
 		p.drawDuel(r)
 	}
+	if p.machines > 1 && r.IntN(3) == 0 {
+		p.drawParting(r)
+	}
 	return p
 }
 
@@ -92,6 +95,17 @@ func (p *plan) drawDuel(r *rand.Rand) {
 		kind: "pause", machine: one.machine, at: one.at + time.Duration(r.Int64N(int64(100*time.Millisecond))),
 		lasts: time.Duration(32+r.IntN(30)) * time.Second,
 	})
+}
+
+// drawParting removes a machine at nearly the moment at which a deploy may choose it.
+func (p *plan) drawParting(r *rand.Rand) {
+	one, two := p.drawAsk(r), p.drawAsk(r)
+	one.at, one.kind, one.subject, one.patience = active+2*time.Minute, "deploy", namespaces[1], 0
+	two.at, two.kind, two.subject, two.patience = one.at+time.Duration(r.Int64N(int64(100*time.Millisecond))), "remove", p.someMachine(r, p.machines), 0
+	if r.IntN(2) == 0 {
+		one.at, two.at = two.at, one.at
+	}
+	p.asks = append(p.asks, one, two)
 }
 
 // size is mostly small: what goes wrong between three machines is found there sooner.

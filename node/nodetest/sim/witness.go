@@ -11,6 +11,7 @@ import (
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/coordination"
+	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/routing"
 	"github.com/ployz/ployz/node/store"
 )
@@ -84,6 +85,7 @@ func (x *witness) begins(id, scope string, a ask) {
 // landed sees every batch that the store took, at the moment when it did.
 func (x *witness) landed(b store.Batch) {
 	id, what, _ := strings.Cut(b.ID, "-")
+	orphans := x.w.orphans(b)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.writes++
@@ -97,6 +99,9 @@ func (x *witness) landed(b store.Batch) {
 		x.heldLocked(run, what)
 	}
 	x.routedLocked(id, b)
+	for _, orphan := range orphans {
+		x.breakLocked("%s leaves %s on a machine that is no member", id, orphan)
+	}
 	if what == "commit" {
 		x.committedLocked(run)
 	}
@@ -229,4 +234,25 @@ func (x *witness) all() []*seenRun {
 	}
 	slices.SortFunc(list, func(a, b *seenRun) int { return strings.Compare(a.id, b.id) })
 	return list
+}
+
+// orphans are the slots that a batch leaves on machines that are none of the cluster's: by a commit that places them
+// there, or by taking a membership away.
+func (w *world) orphans(b store.Batch) []string {
+	if !slices.ContainsFunc(b.Puts, func(p store.Put) bool { return p.Key.Under(store.Heads()) || p.Remove && p.Key.Under(store.Machines()) }) {
+		return nil
+	}
+	commits, err := deploy.Namespaces(context.Background(), w.store.Facts())
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var found []string
+	for _, c := range commits {
+		for _, slot := range c.Slots {
+			if !w.isMember(slot.Machine) {
+				found = append(found, c.Namespace+"/"+slot.Name+" on "+slot.Machine)
+			}
+		}
+	}
+	return found
 }

@@ -58,7 +58,7 @@ type simMachine struct {
 func newWorld(p plan, m mutant, dir string) (*world, error) {
 	w := &world{
 		plan: p, dice: dice(p.seed), mutant: m, machines: map[string]*simMachine{}, began: time.Now(),
-		core: core{voting: map[string]bool{machineName(1): true}, high: map[string]store.Revision{}},
+		core: core{voting: map[string]bool{machineName(1): true}},
 		away: map[string]int{}, names: map[string]string{},
 	}
 	w.store = memstore.New(memstore.Config{Clock: time.Now})

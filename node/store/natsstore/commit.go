@@ -263,7 +263,7 @@ func (s *Store) moved(ctx context.Context, b store.Batch) store.Key {
 	if len(guards) == 0 {
 		return ""
 	}
-	for _, g := range guards[:min(len(guards), 10)] {
+	for _, g := range guards[:min(len(guards), 64)] {
 		fact, err := s.get(ctx, g.Key)
 		if (err == nil || store.IsNotFound(err)) && fact.Revision != g.Expect {
 			return g.Key

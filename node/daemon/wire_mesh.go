@@ -33,8 +33,13 @@ func (d *Daemon) meshKeyFile() string { return filepath.Join(d.keys(), "wireguar
 func (d *Daemon) meshOf(self machine.Identity, peers []mesh.Peer) mesh.State {
 	return mesh.State{
 		Interface: overlay.DefaultInterface, MTU: meshMTU, ListenPort: d.Settings.Mesh.Port, KeyFile: d.meshKeyFile(),
-		Source4: self.Gateway4(), Source6: self.Overlay, Cluster: []netip.Prefix{self.CIDR.Masked(), self.Prefix.Masked()}, Peers: peers,
+		Source4: self.Gateway4(), Source6: self.Overlay, Cluster: cluster(self), Peers: peers,
 	}
+}
+
+// cluster are the prefixes of all machines' subnets.
+func cluster(self machine.Identity) []netip.Prefix {
+	return []netip.Prefix{self.CIDR.Masked(), self.Prefix.Masked()}
 }
 
 // peersOf are all members but this machine, the oldest first, and those that it invited; and who of them cannot be a
@@ -119,7 +124,7 @@ func wireguardUnit() ([]services.Wanted, error) {
 
 // takeMesh removes the device; its unit is stopped before.
 func (d *Daemon) takeMesh(self machine.Identity) error {
-	_, err := overlay.Remove(overlay.Config{MTU: meshMTU, Source4: self.Gateway4(), Source6: self.Overlay})
+	_, err := overlay.Remove(overlay.Config{MTU: meshMTU, Source4: self.Gateway4(), Source6: self.Overlay, Cluster: cluster(self)})
 	return err
 }
 

@@ -71,7 +71,7 @@ func inMesh(err error) error {
 
 // tryMesh gives the device its peers before its routes, so that what is routed there finds its peer.
 func tryMesh(ctx context.Context, s mesh.State) ([]string, error) {
-	c := overlay.Config{Interface: s.Interface, MTU: s.MTU, Source4: s.Source4, Source6: s.Source6, Routes: s.Routes()}
+	c := overlay.Config{Interface: s.Interface, MTU: s.MTU, Source4: s.Source4, Source6: s.Source6, Routes: s.Routes(), Cluster: s.Cluster}
 	made, err := overlay.EnsureDevice(c)
 	if err != nil {
 		return made, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/ployz/ployz/datapath/link"
 )
@@ -27,6 +28,9 @@ type Config struct {
 	Source4, Source6 netip.Addr
 	// Routes are the other machines' subnets.
 	Routes []netip.Prefix
+	// Cluster are the prefixes of all machines' subnets. What goes there and to no machine is refused at once: an
+	// absent machine's traffic must not leave by the default route. Empty for a device that is not the cluster's.
+	Cluster []netip.Prefix
 }
 
 // InvalidError says which field of a Config cannot be.
@@ -50,9 +54,9 @@ func (c Config) Validate() error {
 	case !c.Source6.Is6():
 		return &InvalidError{"source6", c.Source6.String(), "must be the machine's overlay address"}
 	}
-	for _, to := range c.Routes {
+	for _, to := range slices.Concat(c.Routes, c.Cluster) {
 		if !to.IsValid() || to != to.Masked() || to.Bits() == 0 {
-			return &InvalidError{"route", to.String(), "must be another machine's subnet"}
+			return &InvalidError{"route", to.String(), "must be another machine's subnet, or the cluster's"}
 		}
 	}
 	return nil
@@ -79,10 +83,17 @@ func EnsureDevice(c Config) (link.Changes, error) { return run(link.Open, c, ens
 // Inspect returns what Ensure would change: nothing where all is well.
 func Inspect(c Config) (link.Changes, error) { return run(link.Inspect, c, ensure) }
 
-// Remove deletes the device, and with it its routes. One that is not there is no error. A process that
+// Remove deletes the device, and with it its routes, and what was refused for the cluster's sake. One that is not there is no error. A process that
 // made it must be stopped first, or it ends by itself. Errors: *link.ConflictError.
 func Remove(c Config) (link.Changes, error) {
-	return run(link.Open, c, func(k *link.Kernel, c Config) error { return k.RemoveWireGuard(c.device()) })
+	return run(link.Open, c, func(k *link.Kernel, c Config) error {
+		if len(c.Cluster) > 0 {
+			if err := k.EnsureUnreachable(); err != nil {
+				return err
+			}
+		}
+		return k.RemoveWireGuard(c.device())
+	})
 }
 
 // NeedsUserspace tells whether a process must make the device on this machine: the kernel has none.
@@ -108,7 +119,11 @@ func ensure(k *link.Kernel, c Config) error {
 	if err := ensureDevice(k, c); err != nil {
 		return err
 	}
-	return k.EnsureRouteSet(link.RouteSet{Device: c.name(), Source4: c.Source4, Source6: c.Source6, To: c.Routes})
+	err := k.EnsureRouteSet(link.RouteSet{Device: c.name(), Source4: c.Source4, Source6: c.Source6, To: c.Routes})
+	if err != nil || len(c.Cluster) == 0 {
+		return err
+	}
+	return k.EnsureUnreachable(c.Cluster...)
 }
 
 func ensureDevice(k *link.Kernel, c Config) error {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ployz/ployz/datapath/link"
 	"github.com/ployz/ployz/datapath/link/linktest"
 	"github.com/ployz/ployz/datapath/overlay"
@@ -101,6 +103,52 @@ func TestSourceIsPutRight(t *testing.T) {
 	if again := ensure(t, n, c); len(again) > 0 {
 		t.Errorf("again: %q", again)
 	}
+}
+
+// TestAbsentMachines: what goes to a subnet of the cluster that no machine has is refused at once, and does not leave by
+// the default route; the machine's own, the others' and everybody else's traffic does not change.
+func TestAbsentMachines(t *testing.T) {
+	c := config("10.101.2.0/24", "fd12:3456:789a:2::/64")
+	c.Cluster = []netip.Prefix{netip.MustParsePrefix("10.101.0.0/16"), netip.MustParsePrefix("fd12:3456:789a::/48")}
+	n := rig(t, c)
+	n.Kernel(t, func(k *link.Kernel) error {
+		return errors.Join(
+			k.EnsureRoute(link.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Device: "ployz0"}),
+			k.EnsureRoute(link.Route{To: netip.MustParsePrefix("::/0"), Device: "ployz0"}))
+	})
+	first := ensure(t, n, c)
+	if !slices.Contains(first, "add unreachable 10.101.0.0/16") || !slices.Contains(first, "add unreachable fd12:3456:789a::/48") {
+		t.Errorf("at first: %q", first)
+	}
+	if again := ensure(t, n, c); len(again) > 0 {
+		t.Errorf("again: %q", again)
+	}
+	for to, refused := range map[string]bool{
+		"10.101.9.9": true, "fd12:3456:789a:9::9": true, "10.101.2.9": false, "fd12:3456:789a:2::9": false,
+		"10.101.1.9": false, "192.0.2.9": false, "2001:db8::9": false,
+	} {
+		n.Run(t, func() error {
+			conn, err := net.Dial("udp", net.JoinHostPort(to, "9")) // only asks for the route
+			if err == nil {
+				conn.Close()
+			}
+			if got := errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ENETUNREACH); got != refused {
+				t.Errorf("to %s: %v", to, err)
+			}
+			return nil
+		})
+	}
+	c.Cluster = c.Cluster[:1]
+	if changes := ensure(t, n, c); !slices.Equal(changes, []string{"remove unreachable fd12:3456:789a::/48"}) {
+		t.Errorf("another cluster: %q", changes)
+	}
+	n.Run(t, func() error {
+		changes, err := overlay.Remove(c)
+		if !slices.Contains(changes, "remove unreachable 10.101.0.0/16") {
+			t.Errorf("Remove: %q", changes)
+		}
+		return err
+	})
 }
 
 func TestRemove(t *testing.T) {

@@ -50,11 +50,16 @@ func (l *Leases) Acquire(ctx context.Context, scope string, holder Holder) (*Lea
 	return lease, nil
 }
 
+// acquireWithin bounds the taking of a scope, also where the store's leader is lost in the midst of it.
+const acquireWithin = 6 * time.Second
+
 // tries is how often a free scope is looked at: the removal that a release leaves behind expires,
 // and doing so between our look and our write is nobody's taking it.
 const tries = 3
 
 func (l *Leases) take(ctx context.Context, lease *Lease, operation string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, acquireWithin)
+	defer cancel()
 	for try := range tries {
 		var seen store.Fact
 		seen, err = l.Facts.Get(ctx, store.Lease(lease.scope))

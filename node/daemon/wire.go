@@ -137,7 +137,7 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 	maps.Copy(kinds, MachineKinds(d.machineKit(self, facts)))
 	maps.Copy(kinds, ImageKinds(ImageKit{Facts: facts, Images: d.images, Pruner: pruner{d, facts}, Machine: self.Name}))
 	return &Member{
-		Machine: self.Name, Runner: d.runner(self.Name, facts, opened.Log()), Kinds: kinds,
+		Machine: self.Name, Runner: naming{d.runner(self.Name, facts, opened.Log()), d}, Kinds: kinds,
 		Facts: facts, View: opened.View(), Ledger: opened.MirrorLog(), Dead: d.dead(self.Name),
 		Instances: run, Console: run, Images: d.images, Missing: d.images.Missing, Seen: d.seenMachines(self),
 		Elsewhere: peering.Neighbours, Store: storeSurface{d, self},
@@ -170,7 +170,7 @@ func (d *Daemon) runner(name string, facts store.Facts, log store.Log) *operatio
 			h.Process = d.process
 			lease, err := leases.Acquire(ctx, scope, h)
 			if err != nil {
-				return nil, d.nameMissing(ctx, err)
+				return nil, err
 			}
 			return lease, nil
 		},

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ func (d *Daemon) doctor(ctx context.Context) []api.Check {
 	if err != nil || !self.Member {
 		return append(checks, api.Check{Name: "cluster", Result: api.CheckSkipped, Error: api.AsError(machine.NotInitialised())})
 	}
-	return append(checks, d.checkStore(ctx), checkBridge(self), d.checkFirewall(self), d.checkServing(ctx, "gateway"), d.checkServing(ctx, "dns"))
+	return append(checks, d.checkStore(ctx), d.checkMembers(), checkBridge(self), d.checkFirewall(self), d.checkServing(ctx, "gateway"), d.checkServing(ctx, "dns"))
 }
 
 func check(name, seen string, err *api.Error) api.Check {
@@ -88,6 +89,20 @@ func (d *Daemon) checkStore(ctx context.Context) api.Check {
 			WithHint("systemctl status ployz-nats ployz-nats-core"))
 	}
 	return check("store", "", api.AsError(err))
+}
+
+// checkMembers names those that this machine cannot know, as when a fact was written by hand.
+func (d *Daemon) checkMembers() api.Check {
+	left := d.leftOut()
+	if len(left) == 0 {
+		return check("members", "all of them are known here", nil)
+	}
+	c := check("members", fmt.Sprintf("%d are left out", len(left)), left[0])
+	if len(left) > 1 {
+		c.Error = api.Errorf(api.CodeMeshInvalid, "%d members cannot be", len(left)).About("members")
+		c.Error.Details = left
+	}
+	return c
 }
 
 func checkBridge(self machine.Identity) api.Check {

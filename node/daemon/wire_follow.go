@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ployz/ployz/datapath/firewall"
@@ -17,6 +18,7 @@ import (
 	"github.com/ployz/ployz/node/mesh"
 	"github.com/ployz/ployz/node/services"
 	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
 	"github.com/ployz/ployz/units"
 )
 
@@ -38,6 +40,7 @@ type membership struct {
 	fenced []string  // ids of members that are given up, before the facts say so
 	since  time.Time // when somebody was first seen gone whose peer is still there; zero for nobody
 	search map[mesh.Key]mesh.Rotation
+	left   atomic.Pointer[[]*api.Error]
 	// placed is what was put in place last, as text; "" until then, and after a failure.
 	placed string
 }
@@ -175,14 +178,41 @@ func (m *membership) parting(now machine.Roster, letGo bool) machine.Roster {
 	return now.Keep(m.roster)
 }
 
+// storeless are the members that this machine's core cannot let in.
+func storeless(self machine.Identity, r machine.Roster) (left []*api.Error) {
+	for _, x := range r.Members {
+		if err := (natsconf.Machine{ID: x.ID, Keys: storeKeys(x)}).Valid(); err != nil && x.ID != self.ID {
+			left = append(left, api.Errorf(api.CodeMeshInvalid, "the store cannot know it: %w", err).About(x.Name))
+		}
+	}
+	return left
+}
+
+// tell keeps whom this machine left out, for status and doctor.
+func (m *membership) tell(left []*api.Error) {
+	for _, e := range left {
+		e.WithHint("take it away and add it anew: ployzctl machine remove %s --lost", e.Subject)
+		m.daemon.Log.Warn("a member is left out", "machine", e.Subject, "why", e.Message)
+	}
+	m.left.Store(&left)
+}
+
+// leftOut are the members that this machine cannot know, each with the reason.
+func (d *Daemon) leftOut() []*api.Error {
+	if f := d.following.Load(); f != nil {
+		if left := f.left.Load(); left != nil {
+			return *left
+		}
+	}
+	return nil
+}
+
 // put makes mesh and store be as a roster says; what is as it should be is not touched.
 func (m *membership) put(ctx context.Context, self machine.Identity, r machine.Roster) error {
 	let := r
 	let.Members = slices.DeleteFunc(slices.Clone(r.Members), func(x machine.Member) bool { return slices.Contains(m.fenced, x.ID) })
-	peers, err := peersOf(self, let)
-	if err != nil {
-		return err
-	}
+	peers, left := peersOf(self, let)
+	m.tell(append(left, storeless(self, r)...))
 	peersErr := m.daemon.putMesh(ctx, m.daemon.meshOf(self, peers))
 	if err := r.Save(m.daemon.State); err != nil {
 		return err

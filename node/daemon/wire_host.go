@@ -253,7 +253,9 @@ func (h *host) storeMachines(self machine.Identity, keys natsconf.PublicKeys) []
 		if m.ID == self.ID {
 			continue
 		}
-		list = append(list, natsconf.Machine{ID: m.ID, Keys: storeKeys(m)})
+		if let := (natsconf.Machine{ID: m.ID, Keys: storeKeys(m)}); let.Valid() == nil { // membership.put tells of the others
+			list = append(list, let)
+		}
 	}
 	return list
 }

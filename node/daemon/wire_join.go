@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/deploy/agebox"
 	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/mesh"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/store"
 )
@@ -55,15 +57,11 @@ func (h *host) Enter(_ context.Context, self machine.Identity, peers []api.MeshP
 	if err := self.Save(h.daemon.State); err != nil {
 		return err
 	}
-	state := h.daemon.meshOf(self, nil)
-	for _, p := range peers {
-		peer, err := meshPeer(p)
-		if err != nil {
-			return err
-		}
-		state.Peers = append(state.Peers, peer)
+	known, left := sift(mesh.Peer{Machine: self.Name, AllowedIPs: []netip.Prefix{self.Subnet4, self.Subnet6}}, peers)
+	for _, e := range left {
+		h.daemon.Log.Warn("a member is left out", "machine", e.Subject, "why", e.Message)
 	}
-	return h.saveMesh(state)
+	return h.saveMesh(h.daemon.meshOf(self, known))
 }
 
 // machineKit is what operations on memberships need.

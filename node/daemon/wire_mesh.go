@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,31 +33,46 @@ func (d *Daemon) meshKeyFile() string { return filepath.Join(d.keys(), "wireguar
 func (d *Daemon) meshOf(self machine.Identity, peers []mesh.Peer) mesh.State {
 	return mesh.State{
 		Interface: overlay.DefaultInterface, MTU: meshMTU, ListenPort: d.Settings.Mesh.Port, KeyFile: d.meshKeyFile(),
-		Source4: self.Gateway4(), Source6: self.Overlay, Cluster: []netip.Prefix{self.CIDR.Masked(), self.Prefix.Masked()}, Peers: peers,
+		Source4: self.Gateway4(), Source6: self.Overlay, Cluster: cluster(self), Peers: peers,
 	}
 }
 
-// peersOf are all members but this machine, and those that it invited.
-func peersOf(self machine.Identity, r machine.Roster) ([]mesh.Peer, error) {
-	var peers []mesh.Peer
-	for _, m := range r.Members {
-		if m.ID == self.ID || m.MeshKey == "" {
-			continue
+// cluster are the prefixes of all machines' subnets.
+func cluster(self machine.Identity) []netip.Prefix {
+	return []netip.Prefix{self.CIDR.Masked(), self.Prefix.Masked()}
+}
+
+// peersOf are all members but this machine, the oldest first, and those that it invited; and who of them cannot be a
+// peer, with the reason.
+func peersOf(self machine.Identity, r machine.Roster) (peers []mesh.Peer, left []*api.Error) {
+	var all []api.MeshPeer
+	own := mesh.Peer{Machine: self.Name, AllowedIPs: []netip.Prefix{self.Subnet4, self.Subnet6}}
+	members := slices.SortedFunc(slices.Values(r.Members), func(a, b machine.Member) int { return cmp.Compare(a.Number, b.Number) })
+	for _, m := range members {
+		if m.ID == self.ID {
+			own.PublicKey, _ = mesh.ParseKey(m.MeshKey) // a damaged one of our own takes nothing from others
+		} else if m.MeshKey != "" {
+			all = append(all, m.Peer())
 		}
-		p, err := meshPeer(m.Peer())
-		if err != nil {
-			return nil, err
-		}
-		peers = append(peers, p)
 	}
 	for _, t := range r.Tokens {
-		p, err := meshPeer(api.MeshPeer{Machine: "token " + machine.TokenHash(t.Key), MeshKey: t.Key, Allowed: []netip.Prefix{netip.PrefixFrom(t.Address, 128)}})
-		if err != nil {
-			return nil, err
-		}
-		peers = append(peers, p)
+		all = append(all, api.MeshPeer{Machine: "token " + machine.TokenHash(t.Key), MeshKey: t.Key, Allowed: []netip.Prefix{netip.PrefixFrom(t.Address, 128)}})
 	}
-	return peers, nil
+	return sift(own, all)
+}
+
+// sift makes peers of those that can be, and says why of the others.
+func sift(own mesh.Peer, all []api.MeshPeer) (peers []mesh.Peer, left []*api.Error) {
+	for _, p := range all {
+		peer, err := meshPeer(p)
+		if err != nil {
+			left = append(left, api.AsError(err).About(p.Machine))
+			continue
+		}
+		peers = append(peers, peer)
+	}
+	peers, odd := mesh.Sift(own, peers)
+	return peers, append(left, odd...)
 }
 
 func meshPeer(p api.MeshPeer) (mesh.Peer, error) {
@@ -108,7 +124,7 @@ func wireguardUnit() ([]services.Wanted, error) {
 
 // takeMesh removes the device; its unit is stopped before.
 func (d *Daemon) takeMesh(self machine.Identity) error {
-	_, err := overlay.Remove(overlay.Config{MTU: meshMTU, Source4: self.Gateway4(), Source6: self.Overlay})
+	_, err := overlay.Remove(overlay.Config{MTU: meshMTU, Source4: self.Gateway4(), Source6: self.Overlay, Cluster: cluster(self)})
 	return err
 }
 

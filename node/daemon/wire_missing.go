@@ -8,12 +8,34 @@ import (
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/natsstore"
 )
 
 // lookForVoters bounds the search for those that are there, once the store has not answered.
 const lookForVoters = 2 * time.Second
+
+// naming is a runner whose refusals for want of a store name the machines that are missing.
+type naming struct {
+	Runner
+	daemon *Daemon
+}
+
+// Preview implements Runner.
+func (n naming) Preview(ctx context.Context, op operation.Operation, caller string) (api.Plan, error) {
+	plan, err := n.Runner.Preview(ctx, op, caller)
+	return plan, n.daemon.nameMissing(ctx, err)
+}
+
+// Run implements Runner.
+func (n naming) Run(ctx context.Context, req operation.Request) api.Outcome {
+	out := n.Runner.Run(ctx, req)
+	if out.Error != nil {
+		out.Error = api.AsError(n.daemon.nameMissing(ctx, out.Error))
+	}
+	return out
+}
 
 // nameMissing adds to the error of a store that does not answer which machines would have to be there for it
 // to: their names are known from the roster, also where nobody else is to be heard.

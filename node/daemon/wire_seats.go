@@ -193,15 +193,11 @@ func (s seats) Take(ctx context.Context, act *operation.Act, m machine.Member, r
 	return err
 }
 
-// evictWithin is how long one machine may take to have the core let go of a voter: every copy is moved away first.
-const evictWithin = 30 * time.Second
-
-// evict has the first machine that is there let the core go of a voter. A repetition finds it gone.
+// evict has the first machine that is there let the core go of a voter, which takes as long as the copies' moving. A
+// repetition finds it gone.
 func (s seats) evict(ctx context.Context, act *operation.Act, peer string, by []machine.Member) (err error) {
 	for _, m := range by {
-		bounded, cancel := context.WithTimeout(ctx, evictWithin)
-		_, err = command[struct{}](bounded, s.daemon, m.ID, commandOf(act, verbEvict), evictBody{peer})
-		cancel()
+		_, err = command[struct{}](ctx, s.daemon, m.ID, commandOf(act, verbEvict), evictBody{peer})
 		if code := api.CodeOf(err); code != api.CodeParticipantSilent && code != api.CodeParticipantAbsent {
 			return err
 		}

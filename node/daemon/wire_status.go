@@ -45,6 +45,9 @@ func (d *Daemon) status(ctx context.Context) (api.Status, error) {
 	wg.Go(func() { s.Workloads = workloadsStatus(ctx, m.Instances) })
 	wg.Wait()
 	s.Notes = notes(s)
+	for _, e := range d.leftOut() {
+		s.Notes = append(s.Notes, fmt.Sprintf("Machine %s is left out here: %s. See: ployzctl doctor", e.Subject, e.Message))
+	}
 	return s, nil
 }
 

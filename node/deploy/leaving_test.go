@@ -71,7 +71,9 @@ func TestLeftoverHoldsNoClaim(t *testing.T) {
 	}
 	l.store.SetHooks(memstore.Hooks{})
 	both := publishing("blog", port)
-	edit(&both, "web", func(s *api.Service) { s.Ports = append(s.Ports, api.Port{Published: 8082, Target: 80, Protocol: "tcp"}) })
+	edit(&both, "web", func(s *api.Service) {
+		s.Ports = append(s.Ports, api.Port{Published: 8082, Target: 80, Protocol: "tcp"})
+	})
 	if out := l.run(deploy.NewDeploy(l.kit, both, nil)); out.Outcome != api.Refused || out.Error.Code != api.CodePublishedTaken {
 		t.Errorf("a port without a claim, on which an instance was left: %s %v", out.Outcome, out.Error)
 	}

@@ -64,20 +64,40 @@ func (s State) Validate() error {
 	case !filepath.IsAbs(s.KeyFile):
 		return invalid("keyFile", "%q is not an absolute path", s.KeyFile)
 	}
-	keys := map[Key]string{}
-	for _, p := range s.Peers {
-		if other, taken := keys[p.PublicKey]; taken || p.PublicKey.IsZero() {
-			return invalid(p.Machine, "its key is zero or that of another machine: %q", other)
-		}
-		keys[p.PublicKey] = p.Machine
-		if err := p.validate(); err != nil {
-			return err
-		}
+	if _, left := Sift(Peer{}, s.Peers); len(left) > 0 {
+		return left[0]
 	}
-	return disjoint(s.Peers)
+	return nil
 }
 
-func (p Peer) validate() error {
+// Sift leaves out the peers that cannot be, each with its mesh.invalid, so that one of them does not keep a machine from
+// knowing the others. Of two that have the same key or subnet the first stays; nobody may have the machine's own.
+func Sift(own Peer, peers []Peer) (sound []Peer, left []*api.Error) {
+	keys, subnets := map[Key]string{}, allocation{}
+	if !own.PublicKey.IsZero() {
+		keys[own.PublicKey] = own.Machine
+	}
+	subnets.take(own)
+	for _, p := range peers {
+		err := p.validate()
+		if other, taken := keys[p.PublicKey]; err == nil && (taken || p.PublicKey.IsZero()) {
+			err = invalid(p.Machine, "its key is zero or that of another machine: %q", other)
+		}
+		if err == nil {
+			err = subnets.free(p)
+		}
+		if err != nil {
+			left = append(left, err)
+			continue
+		}
+		keys[p.PublicKey] = p.Machine
+		subnets.take(p)
+		sound = append(sound, p)
+	}
+	return sound, left
+}
+
+func (p Peer) validate() *api.Error {
 	for _, a := range p.AllowedIPs {
 		if !a.IsValid() || a != a.Masked() || a.Bits() == 0 {
 			return invalid(p.Machine, "%s is not a machine's subnet", a)
@@ -89,30 +109,41 @@ func (p Peer) validate() error {
 	return nil
 }
 
-// disjoint refuses a subnet that is in two places. In order, two that overlap have two neighbours that do.
-func disjoint(peers []Peer) error {
-	type subnet struct {
-		netip.Prefix
-		machine string
-	}
-	var all []subnet
-	for _, p := range peers {
-		for _, a := range p.AllowedIPs {
-			all = append(all, subnet{a, p.Machine})
-		}
-	}
-	slices.SortFunc(all, func(a, b subnet) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+// allocation is who has which subnet, in the order of their addresses: what overlaps one is beside it.
+type allocation []allocated
+
+type allocated struct {
+	netip.Prefix
+	machine string
+}
+
+func (a allocation) at(p netip.Prefix) int {
+	at, _ := slices.BinarySearchFunc(a, p, func(x allocated, p netip.Prefix) int {
+		return cmp.Or(x.Addr().Compare(p.Addr()), cmp.Compare(x.Bits(), p.Bits()))
 	})
-	for i := 1; i < len(all); i++ {
-		if a, b := all[i-1], all[i]; a.Overlaps(b.Prefix) {
-			return invalid(b.machine, "its subnet %s is also that of %q (%s)", b.Prefix, a.machine, a.Prefix)
+	return at
+}
+
+// free refuses a peer one of whose subnets is taken. None of those that were taken overlap each other.
+func (a allocation) free(p Peer) *api.Error {
+	for _, prefix := range p.AllowedIPs {
+		at := a.at(prefix)
+		for _, other := range a[max(at-1, 0):min(at+1, len(a))] {
+			if other.Overlaps(prefix) {
+				return invalid(p.Machine, "its subnet %s is also that of %q (%s)", prefix, other.machine, other.Prefix)
+			}
 		}
 	}
 	return nil
 }
 
-func invalid(subject, format string, args ...any) error {
+func (a *allocation) take(p Peer) {
+	for _, prefix := range p.AllowedIPs {
+		*a = slices.Insert(*a, a.at(prefix), allocated{prefix, p.Machine})
+	}
+}
+
+func invalid(subject, format string, args ...any) *api.Error {
 	return api.Errorf(api.CodeMeshInvalid, format, args...).About(subject)
 }
 

@@ -42,6 +42,7 @@ unlink_network() {
     if command -v ip >/dev/null; then
         ip link delete ployz0 || true
         [ ! -e /sys/class/net/ployz-wg ] || ip link delete ployz-wg || true
+        for family in -4 -6; do ip $family route flush proto 147 || true; done # our mark on what is on no interface
     else
         echo "The bridge ployz0 stays until the next boot, as there is no ip command here."
     fi

@@ -90,7 +90,15 @@ func refuses(t *testing.T, m *onemachine.Machine, missing []string) {
 	t.Helper()
 	begin := time.Now()
 	wantRefused(t, write(m, "minority/"+m.Host), api.CodeStoreUnavailable, append(missing, string(api.CodeStoreNoQuorum))...)
+	if time.Since(begin) > refusedWithin {
+		t.Error("that is too late")
+	}
 	t.Logf("%s refused within %s", m.Host, time.Since(begin).Round(time.Millisecond))
+	begin = time.Now()
+	wantRefused(t, m.Ctl("preview", "-f", m.File("compose.yaml", everywhere)), api.CodeStoreUnavailable, append(missing, string(api.CodeStoreNoQuorum))...)
+	if took := time.Since(begin); took > refusedWithin {
+		t.Errorf("a preview was refused after %s", took)
+	}
 	wantRefused(t, m.Ctl("deploy", "-f", m.File("compose.yaml", everywhere)), api.CodeStoreUnavailable, missing...)
 }
 

@@ -90,10 +90,18 @@ func write(m *onemachine.Machine, place string) labtest.Result {
 	return m.CtlWith("written", "config", "set", place)
 }
 
+// refusedWithin is how long a command may take to be refused that needs the leader where there is none.
+const refusedWithin = 10 * time.Second
+
 // nobodySees cuts all three off from each other.
 func nobodySees(t *testing.T, m *onemachine.Machine) {
 	load := m.Load(labtest.Client, load.Plan{HTTP: onItsSide.HTTP[:2]})
 	m.Partition("m1", "m2", "m3")
+	begin := time.Now() // nobody has noticed yet
+	wantRefused(t, write(m, "alone/begun"), api.CodeStoreUnavailable)
+	if took := time.Since(begin); took > refusedWithin {
+		t.Errorf("a write that was begun right then was refused after %s", took)
+	}
 	for host, missing := range map[string][]string{"m1": {"m2", "m3"}, "m2": {"m1", "m3"}, "m3": {"m1", "m2"}} {
 		m.Eventually(host+" to refuse", func() bool { return write(m.At(host), "alone/"+host).Status == 3 })
 		wantRefused(t, write(m.At(host), "alone/"+host), api.CodeStoreUnavailable, missing...)

@@ -75,8 +75,23 @@ func isRemoval(header func(string) string) bool {
 
 func removedMsg(m *nats.Msg) bool { return isRemoval(m.Header.Get) }
 
+// leaderTries are how long the leader may take to answer a read. While none is elected a question is lost, and asked
+// again it finds the next one; together they are how long a read hangs where there is no majority.
+var leaderTries = []time.Duration{time.Second, 2 * time.Second}
+
 // lastMessage asks the leader. A wildcard gives the newest of all that match.
-func (s *Store) lastMessage(ctx context.Context, subject string) (storedMessage, error) {
+func (s *Store) lastMessage(ctx context.Context, subject string) (m storedMessage, err error) {
+	for _, within := range leaderTries {
+		if m, err = s.askLast(ctx, within, subject); !errors.Is(err, errSilent) {
+			return m, err
+		}
+	}
+	return m, err
+}
+
+func (s *Store) askLast(ctx context.Context, within time.Duration, subject string) (storedMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
 	var reply struct {
 		Message storedMessage `json:"message"`
 	}

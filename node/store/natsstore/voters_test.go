@@ -30,6 +30,7 @@ func TestThreeVoters(t *testing.T) {
 	ready(t, f.s)
 	t.Run("the route secret changes", f.rotate)
 	t.Run("a stale leader acknowledges nothing", f.staleLeader)
+	t.Run("without a majority nothing hangs", f.leaderless)
 	t.Run("mirrors follow the leader", f.mirrors)
 	t.Run("a dead voter is removed", f.deadVoter)
 }
@@ -69,6 +70,41 @@ func (f three) staleLeader(t *testing.T) {
 		}
 		return err
 	})
+	settled(t, f.s, 3)
+}
+
+// leaderless pauses two of three, also while a write vouches for a quorum, and wants reads and writes to end soon.
+func (f three) leaderless(t *testing.T) {
+	last := f.c.Machines[2]
+	s := last.Open()
+	ready(t, s)
+	mustPut(t, s, "vouches", "1")
+	for _, m := range f.c.Machines[:2] {
+		m.Core.Signal(pause)
+	}
+	for what, c := range map[string]struct {
+		within time.Duration
+		do     func() error
+	}{
+		"a list": {9 * time.Second, func() error { _, err := s.Facts().List(t.Context(), "k"); return err }},
+		"a read": {4 * time.Second, func() error { _, err := s.Facts().Get(t.Context(), "k"); return err }},
+		"a write": {6 * time.Second, func() error {
+			_, err := s.Facts().Commit(t.Context(), batch("leaderless", put("k", "lost")))
+			return err
+		}},
+	} {
+		begin := time.Now()
+		err := c.do()
+		if took := time.Since(begin); took > c.within {
+			t.Errorf("%s took %s: %v", what, took, err)
+		}
+		if err != nil && !store.IsUnavailable(err) && !store.IsUncertain(err) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for _, m := range f.c.Machines[:2] {
+		m.Core.Signal(resume)
+	}
 	settled(t, f.s, 3)
 }
 

@@ -17,14 +17,22 @@ func (c Core) valid() error {
 		return fmt.Errorf("natsconf: a core needs the route addresses of all voters, its own too")
 	}
 	for _, m := range c.Machines {
-		if err := tokens("machine id", m.ID); err != nil {
+		if err := m.Valid(); err != nil {
 			return err
-		}
-		if err := m.Keys.valid(); err != nil {
-			return fmt.Errorf("natsconf: machine %s: %w", m.ID, err)
 		}
 	}
 	return shared(c.Generation, c.StoreDir)
+}
+
+// Valid tells a machine that a core can let in from one whose id or keys cannot be.
+func (m Machine) Valid() error {
+	if err := tokens("machine id", m.ID); err != nil {
+		return err
+	}
+	if err := m.Keys.valid(); err != nil {
+		return fmt.Errorf("natsconf: machine %s: %w", m.ID, err)
+	}
+	return nil
 }
 
 func (e Edge) valid() error {

@@ -195,8 +195,10 @@ func (d *Daemon) newAPI() *API {
 			}, nil),
 			api.KindMachineJoin:  KindOf(d.newJoin, redactJoin),
 			api.KindStoreRecover: KindOf(d.newRecover, nil),
+			api.KindStoreRestore: KindOf(d.newRestore, nil),
 		},
-		Member: d.member.Load, Log: d.Log,
+		TakeBackup: d.takeBackup,
+		Member:     d.member.Load, Log: d.Log,
 	}
 }
 

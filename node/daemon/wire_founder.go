@@ -32,7 +32,7 @@ func (f founder) runner(op operation.Operation) *operation.Runner {
 	facts, within := f.daemon.founded.Facts(), time.Duration(0)
 	founding := foundingFacts{Facts: facts, daemon: f.daemon}
 	switch o := op.(type) {
-	case *machine.Init, restoring:
+	case *machine.Init, *machine.Refound, restoring:
 		facts = founding
 	case *machine.Recover:
 		facts, within = rescuingFacts{founding, o}, rescueTimeout

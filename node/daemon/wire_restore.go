@@ -145,8 +145,11 @@ func (r restoring) Close() error { return r.archive.Close() }
 // Result implements operation.Resulter.
 func (r restoring) Result() any { return r.Operation.(operation.Resulter).Result() }
 
-// newRestore founds the cluster anew from a backup.
+// newRestore forms the store anew from a backup: on a member, or on a machine that is in no cluster.
 func (d *Daemon) newRestore(r api.RestoreRequest) operation.Operation {
 	from := &archive{daemon: d, digest: r.Digest}
+	if d.peering.Load() != nil {
+		return restoring{machine.NewRewind(foundingFacts{d.founded.Facts(), d}, refounder{d, from}, r, time.Now), from}
+	}
 	return restoring{machine.NewRestore(d.host, foundingFacts{d.founded.Facts(), d}, from, r, time.Now), from}
 }

@@ -34,7 +34,7 @@ func (s Source) ends() string {
 // succession is how the facts of a source become those of the next generation: one voter, the machines that stay as
 // they are now, and nothing of those that are given up.
 type succession struct {
-	cluster    Cluster
+	cluster    Cluster // as it will be, but for the operation
 	stay, gone []Member
 
 	drop []store.Key
@@ -98,8 +98,8 @@ func (s *succession) changes(reason string) []api.Change {
 	return list
 }
 
-// part splits members into those that a request gives up and the rest. Errors: machine.not-found.
-func part(members, before []Member, abandon []string) (gone, stay []Member, err error) {
+// split splits members into those that a request gives up and the rest. Errors: machine.not-found.
+func split(members, before []Member, abandon []string) (gone, stay []Member, err error) {
 	for _, name := range abandon {
 		m, err := Named(members, name)
 		if err != nil {

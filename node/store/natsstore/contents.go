@@ -33,8 +33,19 @@ func (b *Backup) Contents() (*Contents, error) {
 	if err = errors.Join(err, from.Close()); err != nil {
 		return nil, damaged(err)
 	}
-	slices.SortFunc(c.facts, func(a, b store.Fact) int { return strings.Compare(string(a.Key), string(b.Key)) })
+	c.sort()
 	return c, nil
+}
+
+// ContentsOf are facts that were read from a store.
+func ContentsOf(facts []store.Fact) *Contents {
+	c := &Contents{facts: slices.Clone(facts)}
+	c.sort()
+	return c
+}
+
+func (c *Contents) sort() {
+	slices.SortFunc(c.facts, func(a, b store.Fact) int { return strings.Compare(string(a.Key), string(b.Key)) })
 }
 
 func readFacts(from io.Reader, prefix string) (*Contents, error) {

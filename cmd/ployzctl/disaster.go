@@ -111,6 +111,7 @@ they have now; those that do not have to be named (--abandon), and are fenced of
 		},
 	}
 	cmd.Flags().StringSliceVar(&body.Abandon, "abandon", nil, "the machines that are given up")
+	cmd.Flags().BoolVar(&body.Again, "again", false, "restore also the very backup that the store was formed from")
 	cmd.Flags().StringVar(&body.As, "as", "", "the machine of the backup that a blank machine becomes")
 	cmd.Flags().StringVar(&body.Digest, "digest", "", "the backup's `DIGEST`, as you kept it")
 	b.flags(cmd)

@@ -136,6 +136,8 @@ type RestoreRequest struct {
 	// Abandon names the machines that are given up: all that do not answer, and none that does; on a machine that is
 	// in no cluster, all but the one that it becomes.
 	Abandon []string `json:"abandon,omitempty"`
+	// Again restores also the very backup that the store is of already.
+	Again bool `json:"again,omitempty"`
 	// As is the name of the backup's machine that a machine without a cluster becomes, with its addresses; "" is the one
 	// whose backup it is.
 	As string `json:"as,omitempty"`

@@ -25,6 +25,7 @@ type refounder struct {
 	daemon *Daemon
 	// archive is a backup; nil for the machine's own copy.
 	archive *archive
+	copies  map[string]natsstore.Digest // as Standing found them, by name
 }
 
 // newReform forms the store anew from this machine's own copy.
@@ -32,7 +33,7 @@ func (d *Daemon) newReform(r api.ReformRequest) operation.Operation {
 	if d.peering.Load() == nil {
 		return refusedOperation{api.KindStoreReform, machine.NotInitialised()}
 	}
-	return machine.NewReform(foundingFacts{d.founded.Facts(), d}, refounder{daemon: d}, r, time.Now)
+	return machine.NewReform(foundingFacts{d.founded.Facts(), d}, &refounder{daemon: d}, r, time.Now)
 }
 
 func (d *Daemon) asidePath(parts ...string) string {
@@ -40,7 +41,7 @@ func (d *Daemon) asidePath(parts ...string) string {
 }
 
 // Standing implements machine.Refounder.
-func (r refounder) Standing(ctx context.Context) (s machine.Standing, err error) {
+func (r *refounder) Standing(ctx context.Context) (s machine.Standing, err error) {
 	if s.Self, err = machine.LoadIdentity(r.daemon.State); err != nil {
 		return s, err
 	}
@@ -57,16 +58,38 @@ func (r refounder) Standing(ctx context.Context) (s machine.Standing, err error)
 	}
 	view := opened.Reading()
 	defer view.Close()
-	if s.Roster, err = machine.ReadRoster(ctx, view, s.Was.ID, time.Now()); err != nil {
-		if s.Roster, err = machine.LoadRoster(r.daemon.State); err != nil { // the copy may be what was lost
-			return s, err
-		}
+	if s.Roster, err = r.roster(ctx, s, view); err != nil {
+		return s, err
 	}
-	s.Source, err = r.source(ctx, s.Was, view)
-	return s, err
+	if s.Source, err = r.source(ctx, s.Was, view); err != nil {
+		return s, err
+	}
+	r.copies = r.ask(ctx, s.Self, s.Roster.Members)
+	s.Answer = map[string]uint64{}
+	for name, d := range r.copies {
+		s.Answer[name] = d.Generation
+	}
+	return s, nil
 }
 
-func (r refounder) source(ctx context.Context, was machine.Identity, view store.View) (machine.Source, error) {
+// roster is that of the new generation once it is committed, else that of the one before; from disk where this
+// machine's copy is what was lost.
+func (r *refounder) roster(ctx context.Context, s machine.Standing, was store.View) (machine.Roster, error) {
+	now, err := machine.ReadRoster(ctx, r.daemon.store.Load().View(), s.Self.ID, time.Now())
+	if err == nil && now.Cluster.Generation == s.Self.Generation {
+		return now, nil
+	}
+	if now, err = machine.ReadRoster(ctx, was, s.Was.ID, time.Now()); err == nil {
+		return now, nil
+	}
+	folder := r.daemon.State
+	if exists(r.daemon.asidePath("roster.json")) {
+		folder = r.daemon.asidePath()
+	}
+	return machine.LoadRoster(folder)
+}
+
+func (r *refounder) source(ctx context.Context, was machine.Identity, view store.View) (machine.Source, error) {
 	if r.archive != nil {
 		source, err := r.archive.Open(ctx)
 		if err == nil && r.archive.opened.Manifest.Cluster != was.Cluster {
@@ -83,82 +106,68 @@ func (r refounder) source(ctx context.Context, was machine.Identity, view store.
 	return machine.Source{Facts: natsstore.ContentsOf(facts), Machine: was.ID, Generation: was.Generation, Last: fresh.Last}, err
 }
 
-// Check implements machine.Refounder.
-func (r refounder) Check(ctx context.Context, gone, stay []machine.Member) ([]*api.Error, error) {
-	self, err := machine.LoadIdentity(r.daemon.State)
-	if err != nil {
-		return nil, err
-	}
-	copies := r.copies(ctx, self, append(slices.Clone(gone), stay...))
-	var unmet []*api.Error
-	add := func(hint, format string, args ...any) {
-		unmet = append(unmet, api.Errorf(api.CodeStoreNotRescuable, format, args...).About("store").WithHint("%s", hint))
-	}
-	for _, m := range gone {
-		if _, answers := copies[m.Name]; answers {
-			add(rescueHint, "%s answers: it is not gone", m.Name)
-		}
-	}
-	for _, m := range stay {
-		if d, answers := copies[m.Name]; !answers {
-			add(rescueHint, "%s does not answer: bring it back, or abandon it too", m.Name)
-		} else if d.Generation > self.Generation {
-			add("", "%s is in generation %d of the store, this machine in %d: the store was formed anew without it", m.Name, d.Generation, self.Generation)
-		}
-	}
-	if r.archive == nil && !exists(r.daemon.asidePath()) {
-		unmet = append(unmet, r.best(ctx, self, copies, gone)...)
-	}
-	return unmet, nil
-}
-
-// copies asks machines how far their copies go; who does not answer is not among them.
-func (r refounder) copies(ctx context.Context, self machine.Identity, members []machine.Member) map[string]natsstore.Digest {
+// ask has machines sum up their copies; who does not answer is not among them.
+func (r *refounder) ask(ctx context.Context, self machine.Identity, members []machine.Member) map[string]natsstore.Digest {
 	m := r.daemon.member.Load()
-	names := make([]string, len(members))
+	list := make([]string, len(members))
 	for i, member := range members {
-		names[i] = member.Name
+		list[i] = member.Name
 	}
-	values, errs := everywhere(ctx, names, func(ctx context.Context, name string) (natsstore.Digest, error) {
-		if name == self.Name {
-			return r.daemon.store.Load().EdgeDigest(ctx)
+	values, errs := everywhere(ctx, list, func(ctx context.Context, name string) (natsstore.Digest, error) {
+		if name != self.Name {
+			return askJSON[natsstore.Digest](ctx, m, name, Ask{Method: "GET", Path: copyPath})
 		}
-		return askJSON[natsstore.Digest](ctx, m, name, Ask{Method: "GET", Path: copyPath})
+		d, err := r.daemon.store.Load().EdgeDigest(ctx)
+		if err != nil { // this machine answers, whatever its copy is like
+			r.daemon.Log.Warn("this machine's own copy", "error", err)
+			d = natsstore.Digest{Generation: self.Generation}
+		}
+		return d, nil
 	})
 	copies := map[string]natsstore.Digest{}
-	for i, name := range names {
-		if errs[i] == nil || name == self.Name { // this machine answers, whatever its copy is like
+	for i, name := range list {
+		if errs[i] == nil {
 			copies[name] = values[i]
 		}
 	}
 	return copies
 }
 
-// best refuses to go on from this machine's copy where there is a better way, and says which.
-func (r refounder) best(ctx context.Context, self machine.Identity, copies map[string]natsstore.Digest, gone []machine.Member) []*api.Error {
-	refuse := func(hint, format string, args ...any) []*api.Error {
-		return []*api.Error{api.Errorf(api.CodeStoreNotRescuable, format, args...).About("store").WithHint("%s", hint)}
+// Better implements machine.Refounder. A backup is chosen by the operator.
+func (r *refounder) Better(ctx context.Context, gone []machine.Member) ([]*api.Error, error) {
+	if r.archive != nil || exists(r.daemon.asidePath()) { // a try before has looked
+		return nil, nil
+	}
+	refuse := func(hint, format string, args ...any) ([]*api.Error, error) {
+		return []*api.Error{api.Errorf(api.CodeStoreNotRescuable, format, args...).About("store").WithHint("%s", hint)}, nil
 	}
 	opened := r.daemon.store.Load()
 	if t, err := opened.Topology(ctx); err == nil && t.HasQuorum() {
 		return refuse(rescueHint, "a majority of the voters is there: nothing needs to be formed anew")
 	}
-	survivors, _ := opened.Survivors(ctx) // no voter that answers is what this is for
+	survivors, _ := opened.Survivors(ctx) // that no voter answers is what this is for
 	var mirrors []natsstore.NamedDigest
-	for name, d := range copies {
+	for name, d := range r.copies {
 		mirrors = append(mirrors, natsstore.NamedDigest{Name: name, Digest: d})
 	}
 	way := natsstore.ChooseCopy(survivors, mirrors)
-	members, _ := r.daemon.peering.Load().members(ctx) // its name is as good
+	self, err := machine.LoadIdentity(r.daemon.State)
+	if err != nil {
+		return nil, err
+	}
+	members, err := r.daemon.peering.Load().members(ctx)
+	if err != nil {
+		return nil, err
+	}
 	switch from := machineOf(members, way.From); {
 	case slices.Contains(way.Odd, self.Name):
 		return refuse("ployzctl store restore FILE, from a backup", "this machine's copy disagrees with others of the same length: nobody can say which is right")
 	case way.InPlace:
 		return refuse(storeOn(from, "recover", gone), "the voter %s holds all that anybody holds: it can go on as it is", from)
-	case from != self.Name && way.Last > copies[self.Name].Last:
-		return refuse(storeOn(from, "reform", gone), "%s holds facts up to %d, this machine only up to %d", from, way.Last, copies[self.Name].Last)
+	case from != self.Name && way.Last > r.copies[self.Name].Last:
+		return refuse(storeOn(from, "reform", gone), "%s holds facts up to %d, this machine only up to %d", from, way.Last, r.copies[self.Name].Last)
 	}
-	return nil
+	return nil, nil
 }
 
 // storeOn is the command that goes on elsewhere.
@@ -167,7 +176,7 @@ func storeOn(name, verb string, gone []machine.Member) string {
 }
 
 // Fence implements machine.Refounder.
-func (r refounder) Fence(ctx context.Context, act *operation.Act, on machine.Member, gone []machine.Member, fenced bool) error {
+func (r *refounder) Fence(ctx context.Context, act *operation.Act, on machine.Member, gone []machine.Member, fenced bool) error {
 	body := fenceBody{Fenced: fenced}
 	for _, m := range gone {
 		body.Gone = append(body.Gone, m.ID)
@@ -179,7 +188,7 @@ func (r refounder) Fence(ctx context.Context, act *operation.Act, on machine.Mem
 }
 
 // Found implements machine.Refounder.
-func (r refounder) Found(ctx context.Context, act *operation.Act, next machine.Identity, roster machine.Roster) error {
+func (r *refounder) Found(ctx context.Context, act *operation.Act, next machine.Identity, roster machine.Roster) error {
 	d := r.daemon
 	f := d.following.Load()
 	f.mu.Lock() // what follows the membership must not configure the old store meanwhile
@@ -214,7 +223,7 @@ func (r refounder) Found(ctx context.Context, act *operation.Act, next machine.I
 }
 
 // backup is what the new core is filled from. A copy of this machine's own is made while nothing is changed yet.
-func (r refounder) backup(ctx context.Context, act *operation.Act) (_ *natsstore.Backup, done func(), err error) {
+func (r *refounder) backup(ctx context.Context, act *operation.Act) (_ *natsstore.Backup, done func(), err error) {
 	if r.archive != nil {
 		b, err := r.archive.backup()
 		return b, func() {}, err
@@ -297,7 +306,7 @@ func rename(from, to string) error {
 }
 
 // Unfound implements machine.Refounder.
-func (r refounder) Unfound(ctx context.Context) error {
+func (r *refounder) Unfound(ctx context.Context) error {
 	d := r.daemon
 	f := d.following.Load()
 	f.mu.Lock()
@@ -344,7 +353,7 @@ func (d *Daemon) forgetMirrors(ctx context.Context, of machine.Identity) error {
 }
 
 // Settle implements machine.Refounder.
-func (r refounder) Settle(ctx context.Context, next machine.Identity) error {
+func (r *refounder) Settle(ctx context.Context, next machine.Identity) error {
 	d := r.daemon
 	if err := d.Join(next); err != nil {
 		return err
@@ -366,7 +375,7 @@ func (r refounder) Settle(ctx context.Context, next machine.Identity) error {
 const moveLook = 500 * time.Millisecond
 
 // Move implements machine.Refounder. Its ployzd restarts for it.
-func (r refounder) Move(ctx context.Context, act *operation.Act, m machine.Member, next machine.Identity) error {
+func (r *refounder) Move(ctx context.Context, m machine.Member, next machine.Identity) error {
 	fresh, err := r.daemon.store.Load().View().Freshness(ctx)
 	if err != nil {
 		return err
@@ -388,7 +397,7 @@ func (r refounder) Move(ctx context.Context, act *operation.Act, m machine.Membe
 }
 
 // tell has another machine do something, beside the store's bus, which may not be there.
-func (r refounder) tell(ctx context.Context, m machine.Member, path string, q map[string][]string) error {
+func (r *refounder) tell(ctx context.Context, m machine.Member, path string, q map[string][]string) error {
 	resp, err := r.daemon.peering.Load().Neighbours.Do(ctx, m.Name, Ask{Method: "POST", Path: path, Query: q, Caller: "root"})
 	if err != nil {
 		return err

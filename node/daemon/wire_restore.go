@@ -92,7 +92,7 @@ func (a *archive) Open(context.Context) (machine.Source, error) {
 	}
 	contents, err := b.Contents()
 	return machine.Source{
-		Facts: contents, Machine: b.Manifest.Machine, Generation: b.Manifest.Generation, Last: b.Manifest.Facts.Last, Taken: b.Manifest.Taken,
+		Facts: contents, Machine: b.Manifest.Machine, Generation: b.Manifest.Generation, Digest: b.Manifest.Digest, Last: b.Manifest.Facts.Last, Taken: b.Manifest.Taken,
 	}, err
 }
 
@@ -149,7 +149,7 @@ func (r restoring) Result() any { return r.Operation.(operation.Resulter).Result
 func (d *Daemon) newRestore(r api.RestoreRequest) operation.Operation {
 	from := &archive{daemon: d, digest: r.Digest}
 	if d.peering.Load() != nil {
-		return restoring{machine.NewRewind(foundingFacts{d.founded.Facts(), d}, refounder{d, from}, r, time.Now), from}
+		return restoring{machine.NewRewind(foundingFacts{d.founded.Facts(), d}, &refounder{daemon: d, archive: from}, r, time.Now), from}
 	}
 	return restoring{machine.NewRestore(d.host, foundingFacts{d.founded.Facts(), d}, from, r, time.Now), from}
 }

@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,9 +16,9 @@ import (
 type Refounder interface {
 	// Standing looks at what there is to go on from. Reads only.
 	Standing(ctx context.Context) (Standing, error)
-	// Check returns what stands in the way: one that is given up answers, another one does not, or the source is not
-	// what to go on from.
-	Check(ctx context.Context, gone, stay []Member) ([]*api.Error, error)
+	// Better returns why the store should not be formed anew from what Standing saw, with what to do instead: a
+	// majority is there, or another machine or voter holds more. gone are given up.
+	Better(ctx context.Context, gone []Member) ([]*api.Error, error)
 	// Fence has a machine that stays refuse those that are gone, whatever they say, or let them in again.
 	Fence(ctx context.Context, act *operation.Act, on Member, gone []Member, fenced bool) error
 	// Found puts this machine's core and identity aside, and founds and fills a core for who it is next, which lets in
@@ -26,7 +27,7 @@ type Refounder interface {
 	// Unfound puts back what Found put aside. Safe when nothing was done.
 	Unfound(ctx context.Context) error
 	// Move has a machine follow the generation, whose only voter next is, and returns once its copy is of that.
-	Move(ctx context.Context, act *operation.Act, m Member, next Identity) error
+	Move(ctx context.Context, m Member, next Identity) error
 	// Settle has this machine itself live in its new generation, and removes what Found put aside.
 	Settle(ctx context.Context, next Identity) error
 }
@@ -35,8 +36,11 @@ type Refounder interface {
 type Standing struct {
 	// Self is this machine now. Was is who it was before an earlier try that did not end, or the same.
 	Self, Was Identity
-	Roster    Roster
-	Source    Source
+	// Roster is the membership as it is now, of the new generation if that is committed.
+	Roster Roster
+	Source Source
+	// Answer are the machines that answer, this one too, by name, and the generation of their copy.
+	Answer map[string]uint64
 }
 
 // Refound forms the store anew on a member, from its own copy of the facts or from a backup, as the next generation of
@@ -47,12 +51,12 @@ type Refound struct {
 	facts     store.Facts
 	refounder Refounder
 	abandon   []string
+	again     bool
 	content   any
 	now       func() time.Time
 
 	standing Standing
 	next     Identity
-	self     Member
 	heirs    succession
 	problems []*api.Error
 	// landed says that an earlier try committed and did not end; then nothing is founded again.
@@ -66,7 +70,7 @@ func NewReform(facts store.Facts, refounder Refounder, request api.ReformRequest
 
 // NewRewind forms the store anew from a backup; facts are those of the new generation.
 func NewRewind(facts store.Facts, refounder Refounder, request api.RestoreRequest, now func() time.Time) *Refound {
-	return &Refound{kind: api.KindStoreRestore, facts: facts, refounder: refounder, abandon: request.Abandon, content: request, now: now}
+	return &Refound{kind: api.KindStoreRestore, facts: facts, refounder: refounder, abandon: request.Abandon, again: request.Again, content: request, now: now}
 }
 
 // Kind implements operation.Operation.
@@ -85,15 +89,72 @@ func (r *Refound) Inspect(ctx context.Context, before operation.Situation) error
 	if err := r.succeed(); err != nil {
 		return err
 	}
+	if r.problems = r.answers(); !r.landed {
+		unmet, err := r.better(ctx)
+		if err != nil {
+			return err
+		}
+		r.problems = append(r.problems, unmet...)
+	}
 	var facts Reader = r.standing.Source.Facts
 	if r.landed {
 		facts = r.facts
 	}
-	if err := r.heirs.look(ctx, facts); err != nil {
-		return err
+	return r.heirs.look(ctx, facts)
+}
+
+// left reports that a try before has committed, and something of it is still to be done.
+func (r *Refound) left(stay []Member) bool {
+	s := r.standing
+	if s.Self.Generation != s.Roster.Cluster.Generation || s.Roster.Cluster.Formed != r.formed() {
+		return false
 	}
-	r.problems, err = r.refounder.Check(ctx, r.heirs.gone, r.heirs.stay)
-	return err
+	behind := func(m Member) bool {
+		g, answers := s.Answer[m.Name]
+		return answers && g < s.Self.Generation
+	}
+	return s.Was.Generation != s.Self.Generation || slices.ContainsFunc(stay, behind)
+}
+
+// formed is what the generation in which this machine is remembers, if it was formed by this very request.
+func (r *Refound) formed() string {
+	source := r.standing.Source
+	if source.Digest == "" && source.Generation == r.standing.Self.Generation {
+		source.Generation--
+	}
+	return source.id()
+}
+
+// answers compares what the operator said with who answers.
+func (r *Refound) answers() []*api.Error {
+	var unmet []*api.Error
+	add := func(m Member, format string, args ...any) {
+		e := api.Errorf(api.CodeStoreNotRescuable, format, args...).About(m.Name)
+		unmet = append(unmet, e.WithHint("look at it: ployzctl --host ssh://root@%s status", m.Name))
+	}
+	for _, m := range r.heirs.gone {
+		if _, answers := r.standing.Answer[m.Name]; answers {
+			add(m, "%s answers: it is not gone", m.Name)
+		}
+	}
+	for _, m := range r.heirs.stay {
+		switch g, answers := r.standing.Answer[m.Name]; {
+		case !answers:
+			add(m, "%s does not answer: bring it back, or abandon it too", m.Name)
+		case g > r.standing.Self.Generation:
+			add(m, "%s is in generation %d of the store, this machine in %d: it was formed anew without this one", m.Name, g, r.standing.Self.Generation)
+		}
+	}
+	return unmet
+}
+
+// better refuses what need not be done.
+func (r *Refound) better(ctx context.Context) ([]*api.Error, error) {
+	if r.standing.Source.Digest != "" && r.standing.Roster.Cluster.Formed == r.standing.Source.Digest && !r.again {
+		return []*api.Error{api.Errorf(api.CodeStoreNotRescuable, "the store was formed from this very backup").About("store").
+			WithHint("to give up all that was committed since: --again")}, nil
+	}
+	return r.refounder.Better(ctx, r.heirs.gone)
 }
 
 // succeed says who will be there, and who this machine will be.
@@ -103,17 +164,21 @@ func (r *Refound) succeed() error {
 	if err != nil {
 		return err
 	}
-	self, in := Roster{Members: stay}.Self(was.ID)
+	_, in := Roster{Members: stay}.Self(was.ID)
 	if !in {
 		return api.Errorf(api.CodeBadRequest, "the machine that answers is not gone").About("--abandon " + was.Name)
 	}
-	r.next, r.self = was, self
+	r.landed = r.landed || r.left(stay)
+	r.next = was
 	r.next.Generation, r.next.Incarnation = max(was.Generation, r.standing.Source.Generation)+1, int(r.now().Unix())
 	if r.landed {
 		r.next = r.standing.Self
 	}
 	r.next.Voters = append(r.next.Voters[:0:0], was.Overlay)
-	cluster.Generation, cluster.Voters = r.next.Generation, []string{was.ID}
+	cluster.Generation, cluster.Voters, cluster.Formed = r.next.Generation, []string{was.ID}, r.standing.Source.id()
+	if r.landed {
+		cluster.Formed = r.standing.Roster.Cluster.Formed
+	}
 	r.heirs = succession{cluster: cluster, stay: stay, gone: gone}
 	return nil
 }
@@ -169,7 +234,7 @@ func (r *Refound) fences() []operation.Step {
 
 func (r *Refound) found() operation.Step {
 	return operation.Step{
-		Name: "form the store anew", Participant: r.next.Name, Timeout: fillTimeout, Clear: r.again(),
+		Name: "form the store anew", Participant: r.next.Name, Timeout: fillTimeout, Clear: r.repeat(),
 		Do: func(ctx context.Context, act *operation.Act) error {
 			return r.refounder.Found(ctx, act, r.next, Roster{Cluster: r.heirs.cluster, Members: r.heirs.stay})
 		},
@@ -180,7 +245,7 @@ func (r *Refound) found() operation.Step {
 // cleanup moves everybody over. A machine that does not come can only be given up: it is of the old side.
 func (r *Refound) cleanup() []operation.Step {
 	steps := []operation.Step{{
-		Name: "live in the new generation", Participant: r.next.Name, Timeout: time.Minute, Clear: r.again(),
+		Name: "live in the new generation", Participant: r.next.Name, Timeout: time.Minute, Clear: r.repeat(),
 		Do: func(ctx context.Context, _ *operation.Act) error { return r.refounder.Settle(ctx, r.next) },
 	}}
 	for _, m := range r.heirs.stay {
@@ -189,14 +254,14 @@ func (r *Refound) cleanup() []operation.Step {
 		}
 		steps = append(steps, operation.Step{
 			Name: "move " + m.Name + " over", Participant: m.Name, Timeout: time.Minute, Clear: "ployzctl machine remove " + m.Name + " --lost",
-			Do: func(ctx context.Context, act *operation.Act) error { return r.refounder.Move(ctx, act, m, r.next) },
+			Do: func(ctx context.Context, _ *operation.Act) error { return r.refounder.Move(ctx, m, r.next) },
 		})
 	}
 	return steps
 }
 
-// again is the command that goes on after a try that did not end.
-func (r *Refound) again() string {
+// repeat is the command that goes on after a try that did not end.
+func (r *Refound) repeat() string {
 	command := "ployzctl store reform"
 	if r.kind == api.KindStoreRestore {
 		command = restoreAgain

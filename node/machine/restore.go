@@ -103,7 +103,7 @@ func (r *Restore) become(ctx context.Context, was Identity) error {
 	if r.landed {
 		r.self = was
 	}
-	c.Generation, c.Voters = r.self.Generation, []string{r.self.ID}
+	c.Generation, c.Voters, c.Formed = r.self.Generation, []string{r.self.ID}, r.source.id()
 	r.next = succession{cluster: c}
 	for _, m := range members {
 		if m.ID != r.member.ID {

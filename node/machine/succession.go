@@ -17,6 +17,8 @@ type Source struct {
 	// Machine is the id of the one whose copy it is.
 	Machine    string
 	Generation uint64
+	// Digest is a backup's; "" for a copy.
+	Digest string
 	// Last is the copy's last revision.
 	Last store.Revision
 	// Taken is when; zero for a copy that is read now.
@@ -29,6 +31,14 @@ func (s Source) ends() string {
 		return fmt.Sprintf("from this machine's own copy, up to revision %d; what was committed after that, and is in no copy that answers, is lost", s.Last)
 	}
 	return fmt.Sprintf("from a backup of %s, up to revision %d; what was committed after that is lost", s.Taken.UTC().Format("2006-01-02 15:04:05Z"), s.Last)
+}
+
+// id is what a generation that is formed from the source remembers of it.
+func (s Source) id() string {
+	if s.Digest != "" {
+		return s.Digest
+	}
+	return fmt.Sprintf("copy of %s in generation %d", s.Machine, s.Generation)
 }
 
 // succession is how the facts of a source become those of the next generation: one voter, the machines that stay as

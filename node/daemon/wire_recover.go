@@ -168,6 +168,7 @@ func (d *Daemon) rescue(ctx context.Context, id string, gone, left []machine.Mem
 	if err != nil {
 		return err
 	}
+	operation.Tell(ctx, "giving the voters that are left a new secret: "+names(left))
 	for _, m := range left {
 		sealed, err := box.Seal(secret, []string{m.Recipient})
 		if err != nil {
@@ -192,7 +193,7 @@ func (d *Daemon) rescue(ctx context.Context, id string, gone, left []machine.Mem
 	if len(servers) == 0 {
 		return nil // an earlier try did it
 	}
-	if err := d.store.Load().Rescue(ctx, servers); err != nil {
+	if err := d.store.Load().Rescue(ctx, servers, func(doing string) { operation.Tell(ctx, doing) }); err != nil {
 		return fmt.Errorf("without %s: %w", names(gone), err)
 	}
 	return d.useCores(machine.Identity{Voters: overlays(left)})

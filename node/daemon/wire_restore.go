@@ -26,8 +26,13 @@ func (d *Daemon) takeBackup(from io.Reader, digest string) (api.BackupManifest, 
 	if err != nil {
 		return api.BackupManifest{}, api.Errorf(api.CodeInternal, "a place for the backup: %w", err)
 	}
-	defer os.Remove(spool.Name()) // it has another name once it is good
 	defer spool.Close()
+	kept := false
+	defer func() {
+		if !kept {
+			d.dropBackup(spool.Name())
+		}
+	}()
 	if _, err := io.Copy(spool, from); err != nil {
 		return api.BackupManifest{}, api.Errorf(api.CodeInternal, "taking the backup: %w", err)
 	}
@@ -38,6 +43,7 @@ func (d *Daemon) takeBackup(from io.Reader, digest string) (api.BackupManifest, 
 	if err := os.Rename(spool.Name(), d.backupFile(b.Manifest.Digest)); err != nil {
 		return api.BackupManifest{}, api.Errorf(api.CodeInternal, "keeping the backup: %w", err)
 	}
+	kept = true
 	return manifestOf(b.Manifest, b.Manifest.Machine), nil
 }
 
@@ -46,6 +52,14 @@ func manifestOf(m natsstore.Manifest, name string) api.BackupManifest {
 		Cluster: m.Cluster, Generation: m.Generation, Machine: name, Taken: m.Taken, Facts: m.Facts.Messages,
 		Entries: m.Ledger.Messages, Revision: uint64(m.Facts.Last), Digest: m.Digest,
 	}
+}
+
+// dropBackup removes a backup, and the folder once it is the last: nothing stays of what is not restored.
+func (d *Daemon) dropBackup(file string) {
+	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+		d.Log.Warn("an uploaded backup stays", "error", err)
+	}
+	_ = os.Remove(d.host.path("restore")) // fails while there is another
 }
 
 var digestShape = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
@@ -107,14 +121,13 @@ func (a *archive) Fill(ctx context.Context, self machine.Identity) error {
 
 // Close takes the backup away: another try uploads it again.
 func (a *archive) Close() error {
-	err := os.Remove(a.daemon.backupFile(a.digest))
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
+	if digestShape.MatchString(a.digest) {
+		a.daemon.dropBackup(a.daemon.backupFile(a.digest))
 	}
 	if a.file != nil {
-		err = errors.Join(err, a.file.Close())
+		return a.file.Close()
 	}
-	return err
+	return nil
 }
 
 // fill fills the core that was founded on this machine, and makes its mirrors of it.

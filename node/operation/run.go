@@ -162,7 +162,7 @@ func (x *run) commit() (store.Revision, error) {
 	if err := x.ledger.write(ctx, sent); err != nil {
 		return 0, err
 	}
-	rev, err := x.lease.Commit(ctx, store.Batch{ID: x.id + "-commit", Puts: puts})
+	rev, err := x.lease.Commit(telling(ctx, x.ledger.show), store.Batch{ID: x.id + "-commit", Puts: puts})
 	if store.IsUncertain(err) {
 		return x.settle(err)
 	}

@@ -23,23 +23,17 @@ type PeerStore interface {
 	// Copy sums up this machine's copy of the facts.
 	Copy(ctx context.Context) (any, error)
 	// Fence leaves machines out of the mesh whatever the facts say, or lets them in again.
-	Fence(ctx context.Context, b fenceBody) error
-	// Move follows another generation; safe to repeat. Errors: participant.refused for one that is not newer.
-	Move(ctx context.Context, b moveBody) error
+	Fence(ctx context.Context, gone []string, fenced bool) error
+	// Move follows another generation, with the overlay address of its only voter; safe to repeat. Errors: participant.refused for one that is not newer.
+	Move(ctx context.Context, generation uint64, voter netip.Addr) error
 }
 
-// moveBody names a generation and the overlay address of its only voter.
-type moveBody struct {
-	Generation uint64
-	Voter      netip.Addr
+func moveQuery(generation uint64, voter netip.Addr) url.Values {
+	return url.Values{"generation": {strconv.FormatUint(generation, 10)}, "voter": {voter.String()}}
 }
 
-func (b moveBody) query() url.Values {
-	return url.Values{"generation": {strconv.FormatUint(b.Generation, 10)}, "voter": {b.Voter.String()}}
-}
-
-func (b fenceBody) query() url.Values {
-	return url.Values{"gone": b.Gone, "fenced": {strconv.FormatBool(b.Fenced)}}
+func fenceQuery(gone []string, fenced bool) url.Values {
+	return url.Values{"gone": gone, "fenced": {strconv.FormatBool(fenced)}}
 }
 
 func (p *PeerSurface) copy(w http.ResponseWriter, r *http.Request) {
@@ -54,26 +48,26 @@ func (p *PeerSurface) fence(w http.ResponseWriter, r *http.Request) {
 		err = api.Errorf(api.CodeBadRequest, "fenced: %w", err)
 	} else {
 		p.Log.Warn("machines are fenced off", "by", caller(r), "machines", q["gone"], "fenced", fenced)
-		err = p.Store.Fence(r.Context(), fenceBody{Gone: q["gone"], Fenced: fenced})
+		err = p.Store.Fence(r.Context(), q["gone"], fenced)
 	}
 	writeJSON(w, struct{}{}, err)
 }
 
 func (p *PeerSurface) move(w http.ResponseWriter, r *http.Request) {
-	b, err := readMove(r.URL.Query())
+	generation, voter, err := readMove(r.URL.Query())
 	if err == nil {
-		p.Log.Warn("moving to another generation of the store", "by", caller(r), "generation", b.Generation, "voter", b.Voter)
-		err = p.Store.Move(context.WithoutCancel(r.Context()), b)
+		p.Log.Warn("moving to another generation of the store", "by", caller(r), "generation", generation, "voter", voter)
+		err = p.Store.Move(context.WithoutCancel(r.Context()), generation, voter)
 	}
 	writeJSON(w, struct{}{}, err)
 }
 
-func readMove(q url.Values) (b moveBody, err error) {
-	if b.Generation, err = strconv.ParseUint(q.Get("generation"), 10, 64); err == nil {
-		b.Voter, err = netip.ParseAddr(q.Get("voter"))
+func readMove(q url.Values) (generation uint64, voter netip.Addr, err error) {
+	if generation, err = strconv.ParseUint(q.Get("generation"), 10, 64); err == nil {
+		voter, err = netip.ParseAddr(q.Get("voter"))
 	}
 	if err != nil {
-		return b, api.Errorf(api.CodeBadRequest, "the generation to move to: %w", err)
+		err = api.Errorf(api.CodeBadRequest, "the generation to move to: %w", err)
 	}
-	return b, nil
+	return generation, voter, err
 }

@@ -177,14 +177,14 @@ func storeOn(name, verb string, gone []machine.Member) string {
 
 // Fence implements machine.Refounder.
 func (r *refounder) Fence(ctx context.Context, act *operation.Act, on machine.Member, gone []machine.Member, fenced bool) error {
-	body := fenceBody{Fenced: fenced}
-	for _, m := range gone {
-		body.Gone = append(body.Gone, m.ID)
+	list := make([]string, len(gone))
+	for i, m := range gone {
+		list[i] = m.ID
 	}
 	if on.ID == r.daemon.peering.Load().self.ID {
-		return r.daemon.following.Load().fence(ctx, body)
+		return r.daemon.Fence(ctx, list, fenced)
 	}
-	return r.tell(ctx, on, fencePath, body.query())
+	return r.tell(ctx, on, fencePath, fenceQuery(list, fenced))
 }
 
 // Found implements machine.Refounder.
@@ -380,7 +380,7 @@ func (r *refounder) Move(ctx context.Context, m machine.Member, next machine.Ide
 	if err != nil {
 		return err
 	}
-	if err := r.tell(ctx, m, movePath, moveBody{next.Generation, next.Overlay}.query()); err != nil {
+	if err := r.tell(ctx, m, movePath, moveQuery(next.Generation, next.Overlay)); err != nil {
 		return err
 	}
 	for {
@@ -409,12 +409,12 @@ func (r *refounder) tell(ctx context.Context, m machine.Member, path string, q m
 func (d *Daemon) Copy(ctx context.Context) (any, error) { return d.store.Load().EdgeDigest(ctx) }
 
 // Fence implements PeerStore.
-func (d *Daemon) Fence(ctx context.Context, b fenceBody) error {
-	return d.following.Load().fence(ctx, b)
+func (d *Daemon) Fence(ctx context.Context, gone []string, fenced bool) error {
+	return d.following.Load().fence(ctx, fenceBody{Gone: gone, Fenced: fenced})
 }
 
 // Move implements PeerStore: this machine follows another generation of the store, of which it holds no core.
-func (d *Daemon) Move(ctx context.Context, b moveBody) error {
+func (d *Daemon) Move(ctx context.Context, generation uint64, voter netip.Addr) error {
 	f := d.following.Load()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -422,17 +422,17 @@ func (d *Daemon) Move(ctx context.Context, b moveBody) error {
 	if err != nil {
 		return err
 	}
-	if b.Generation < self.Generation || b.Generation == self.Generation && !slices.Equal(self.Voters, []netip.Addr{b.Voter}) {
+	if generation < self.Generation || generation == self.Generation && !slices.Equal(self.Voters, []netip.Addr{voter}) {
 		return api.Errorf(api.CodeParticipantRefused, "the machine is in generation %d of the store", self.Generation).About(self.Name)
 	}
-	if b.Generation == self.Generation {
+	if generation == self.Generation {
 		return nil
 	}
 	was := self
 	if err := d.unseat(ctx); err != nil {
 		return err
 	}
-	self.Generation, self.Voters = b.Generation, []netip.Addr{b.Voter}
+	self.Generation, self.Voters = generation, []netip.Addr{voter}
 	if err := errors.Join(self.Save(d.State), d.putStore(ctx, self)); err != nil {
 		return err
 	}

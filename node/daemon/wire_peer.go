@@ -152,9 +152,17 @@ func (p *Peering) Close() {
 	p.Neighbours.Close()
 }
 
-// members reads the memberships from the machine's own mirror, which knows them also when cut off.
+// members reads the memberships from the machine's own mirror, which knows them also when cut off; from the roster
+// where the mirror is what was lost.
 func (p *Peering) members(ctx context.Context) ([]machine.Member, error) {
-	return machine.Members(ctx, p.view)
+	list, err := machine.Members(ctx, p.view)
+	if err == nil && len(list) > 0 {
+		return list, nil
+	}
+	if roster, unknown := machine.LoadRoster(p.daemon.State); unknown == nil {
+		return roster.Members, nil
+	}
+	return list, err
 }
 
 // verify checks signatures against the key that a machine has for the role, as its membership says now.

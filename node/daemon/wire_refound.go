@@ -142,10 +142,15 @@ func (r *refounder) Better(ctx context.Context, gone []machine.Member) ([]*api.E
 		return []*api.Error{api.Errorf(api.CodeStoreNotRescuable, format, args...).About("store").WithHint("%s", hint)}, nil
 	}
 	opened := r.daemon.store.Load()
-	if t, err := opened.Topology(ctx); err == nil && t.HasQuorum() {
-		return refuse(rescueHint, "a majority of the voters is there: nothing needs to be formed anew")
+	var survivors []natsstore.Survivor
+	if t, err := opened.Topology(ctx); err == nil { // that no voter answers is what this is for
+		if t.HasQuorum() {
+			return refuse(rescueHint, "a majority of the voters is there: nothing needs to be formed anew")
+		}
+		if survivors, err = opened.Survivors(ctx); err != nil {
+			return nil, err
+		}
 	}
-	survivors, _ := opened.Survivors(ctx) // that no voter answers is what this is for
 	var mirrors []natsstore.NamedDigest
 	for name, d := range r.copies {
 		mirrors = append(mirrors, natsstore.NamedDigest{Name: name, Digest: d})
@@ -398,7 +403,7 @@ func (r *refounder) Move(ctx context.Context, m machine.Member, next machine.Ide
 
 // tell has another machine do something, beside the store's bus, which may not be there.
 func (r *refounder) tell(ctx context.Context, m machine.Member, path string, q map[string][]string) error {
-	resp, err := r.daemon.peering.Load().Neighbours.Do(ctx, m.Name, Ask{Method: "POST", Path: path, Query: q, Caller: "root"})
+	resp, err := r.daemon.peering.Load().Neighbours.Do(ctx, m.Name, Ask{Method: "POST", Path: path, Query: q, Caller: "ployzd"})
 	if err != nil {
 		return err
 	}
@@ -427,6 +432,13 @@ func (d *Daemon) Move(ctx context.Context, generation uint64, voter netip.Addr) 
 	}
 	if generation == self.Generation {
 		return nil
+	}
+	roster, err := machine.LoadRoster(d.State)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(roster.Members, func(m machine.Member) bool { return m.Overlay == voter }) {
+		return api.Errorf(api.CodeParticipantRefused, "%s is no member's address", voter).About(self.Name)
 	}
 	was := self
 	if err := d.unseat(ctx); err != nil {

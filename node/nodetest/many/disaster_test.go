@@ -176,10 +176,21 @@ func refusesOthers(t *testing.T, m *onemachine.Machine, file string) {
 	})
 }
 
+// threeVoters is a cluster of four machines, of which m4 does not vote: seats are taken in the order of joining.
+func threeVoters(t *testing.T) *onemachine.Machine {
+	t.Helper()
+	m := onemachine.StartWith(t, dev.Options{Machines: 4})
+	m.Must("init")
+	for _, host := range machines(4)[1:] {
+		join(t, m, host)
+	}
+	return m
+}
+
 // TestReform loses all three voters of four machines for good; the fourth goes on from its own copy, also when its
 // ployzd is killed amid that.
 func TestReform(t *testing.T) {
-	m := found(t, dev.Options{Machines: 4})
+	m := threeVoters(t)
 	m.Push("web:1", nil)
 	m.MustDeploy(pinned("m4"))
 	then := ofNamespaces(awaitAgreement(t, m, machines(4)...))
@@ -240,7 +251,7 @@ func oldSideStaysOut(t *testing.T, m *onemachine.Machine) {
 // TestVoterBehind leaves a voter that was off when the last facts were written, and a machine without a vote that has
 // them.
 func TestVoterBehind(t *testing.T) {
-	m := found(t, dev.Options{Machines: 4})
+	m := threeVoters(t)
 	m.Push("web:1", nil)
 	m.MustDeploy(pinned("m4"))
 	m.Cut("m3")

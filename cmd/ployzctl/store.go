@@ -14,7 +14,7 @@ import (
 
 func (a *app) storeCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "store", Short: "The store of the cluster's facts", Args: cobra.NoArgs, RunE: needsCommand}
-	cmd.AddCommand(a.storeStatus(), a.storeVerify(), a.storeVoters(), a.storeRecover(), a.storeBackup())
+	cmd.AddCommand(a.storeStatus(), a.storeVerify(), a.storeVoters(), a.storeRecover(), a.storeReform(), a.storeBackup(), a.storeRestore())
 	return cmd
 }
 
@@ -129,29 +129,6 @@ for: one alone, two of two, three of three and more. Seats move one at a time, a
 			return a.operate(cmd.Context(), request{kind: api.KindStoreVoters, body: body, plan: plan})
 		},
 	}
-	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this `DIGEST`")
-	return cmd
-}
-
-func (a *app) storeRecover() *cobra.Command {
-	var body api.RecoverRequest
-	var plan string
-	cmd := &cobra.Command{
-		Use:   "recover --abandon NAME[,NAME]",
-		Short: "Let the store go on without machines that are gone for good",
-		Long: `Let the store go on without machines that are gone for good, where it cannot be written without them. Ask a
-voter that is left. The machines are fenced off first, then removed from the core and from the cluster; what they
-alone held is lost, and they must not come back: purge them before their network is given back.
-
-It refuses while a majority is there, while one of them answers, and while another machine holds facts that
-no voter that is left holds.`,
-		Example: "  ployzctl store recover --abandon m2",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.operate(cmd.Context(), request{kind: api.KindStoreRecover, body: body, plan: plan})
-		},
-	}
-	cmd.Flags().StringSliceVar(&body.Abandon, "abandon", nil, "the machines that are gone for good")
 	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this `DIGEST`")
 	return cmd
 }

@@ -121,6 +121,37 @@ type RecoverRequest struct {
 	Abandon []string `json:"abandon"`
 }
 
+// ReformRequest forms the store anew from the copy of the machine that is asked, which must be the longest, as the
+// next generation with that machine as its only voter.
+type ReformRequest struct {
+	// Abandon names the machines that are given up: all that do not answer, and none that does.
+	Abandon []string `json:"abandon,omitempty"`
+}
+
+// RestoreRequest forms the store anew from a backup that was uploaded before (POST /v1/store/backup), as the next
+// generation with the machine that is asked as its only voter.
+type RestoreRequest struct {
+	// Digest is that of the backup.
+	Digest string `json:"digest"`
+	// Abandon names the machines that are given up: all that do not answer, and none that does; on a machine that is
+	// in no cluster, all but the one that it becomes.
+	Abandon []string `json:"abandon,omitempty"`
+	// Again restores also the very backup that the store is of already.
+	Again bool `json:"again,omitempty"`
+	// As is the name of the backup's machine that a machine without a cluster becomes, with its addresses; "" is the one
+	// whose backup it is.
+	As string `json:"as,omitempty"`
+}
+
+// RestoreResult says what came of forming the store anew.
+type RestoreResult struct {
+	Machine    string `json:"machine"`
+	Cluster    string `json:"cluster"`
+	Generation uint64 `json:"generation"`
+	// Revision is the last that the copy or backup had.
+	Revision uint64 `json:"revision"`
+}
+
 // MachineEntry is one line of `machine ls`: intent, and what the machine that answers sees of it now.
 type MachineEntry struct {
 	ID        string            `json:"id"`

@@ -30,6 +30,8 @@ const (
 	KindMachineSet      = "machine.set"      // MachineSetRequest
 	KindMachineRemove   = "machine.remove"   // MachineRemoveRequest
 	KindStoreRecover    = "store.recover"    // RecoverRequest
+	KindStoreReform     = "store.reform"     // ReformRequest
+	KindStoreRestore    = "store.restore"    // RestoreRequest
 	KindStoreVoters     = "store.voters"     // VotersRequest
 )
 

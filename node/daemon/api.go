@@ -48,6 +48,8 @@ type API struct {
 	// Founder runs Founding, the kinds that need no cluster: machine.init.
 	Founder  Runner
 	Founding Kinds
+	// TakeBackup keeps a backup for the operation that restores it.
+	TakeBackup func(from io.Reader, digest string) (api.BackupManifest, error)
 	// Member is nil until the machine is part of a cluster. It is asked for at every request.
 	Member func() *Member
 

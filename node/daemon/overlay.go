@@ -38,6 +38,7 @@ type PeerSurface struct {
 	// Member is as API.Member; Blobs are those of the machine's images.
 	Member func() *Member
 	Blobs  runtime.Blobs
+	Store  PeerStore
 	Log    *slog.Logger
 }
 
@@ -78,6 +79,9 @@ func (p *PeerSurface) handler() http.Handler {
 	mux.Handle("GET /v1/logs", p.passed(p.Operator, alone.stream(logs)))
 	mux.Handle("GET /v1/stats", p.passed(p.Operator, alone.member(stats)))
 	mux.Handle("POST /v1/instances/{id}/exec", p.passed(p.Operator, alone.exec))
+	mux.Handle("GET "+copyPath, p.passed(p.Operator, p.copy))
+	mux.Handle("POST "+fencePath, p.passed(p.Operator, p.fence))
+	mux.Handle("POST "+movePath, p.passed(p.Operator, p.move))
 	return mux
 }
 

@@ -43,7 +43,8 @@ type overlay struct {
 	mu      sync.Mutex
 	members []machine.Member // guarded by mu
 
-	port uint16
+	port  uint16
+	store daemon.PeerStore // m2's; nil where nobody asks
 }
 
 func newOverlay(t *testing.T) *overlay {
@@ -110,7 +111,7 @@ func (o *overlay) serve(blobs runtime.Blobs, member *daemon.Member, wrap func(ne
 	}
 	surface := &daemon.PeerSurface{
 		ID: "m2", Members: o.list, Machine: o.verify(), Operator: o.verify("m1"),
-		Member: func() *daemon.Member { return member }, Blobs: blobs, Log: slog.New(slog.DiscardHandler),
+		Member: func() *daemon.Member { return member }, Blobs: blobs, Store: o.store, Log: slog.New(slog.DiscardHandler),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

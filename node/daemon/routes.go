@@ -74,6 +74,12 @@ func (a *API) machineRoutes() []Route {
 			serve: a.always(func(r *http.Request) (any, error) {
 				return map[string][]api.Check{"checks": a.Doctor(r.Context())}, nil
 			}),
+		}, {
+			Method: "POST", Path: "/v1/store/backup", Body: Raw("application/octet-stream"), Answer: api.BackupManifest{},
+			Query:   []Parameter{{Name: "digest", Type: "string", Help: "Refuse a backup whose digest is another."}},
+			Summary: "Take a backup for store.restore, which names it by its digest.",
+			Detail:  "It is read through and refused unless it is whole. The operation, or its plan, takes it away again.",
+			serve:   a.always(func(r *http.Request) (any, error) { return a.TakeBackup(r.Body, r.URL.Query().Get("digest")) }),
 		},
 	}
 }

@@ -101,7 +101,9 @@ func (d *Daemon) Join(self machine.Identity) error {
 		return err
 	}
 	m, local := d.memberOf(self, opened, box, fences, peering)
-	d.store.Store(opened)
+	if before := d.store.Swap(opened); before != nil {
+		before.Close()
+	}
 	d.member.Store(m)
 	d.peering.Store(peering)
 	if err := peering.Start(local, fences, d.verbs()); err != nil {
@@ -113,11 +115,15 @@ func (d *Daemon) Join(self machine.Identity) error {
 // follow begins to keep mesh and store configured as the facts say, and opens the threshold for joining machines.
 func (d *Daemon) follow(self machine.Identity, opened *natsstore.Store) error {
 	f := newMembership(d, opened.View())
-	if !d.following.CompareAndSwap(nil, f) {
+	ctx, end := context.WithCancel(d.background)
+	f.end = end
+	before := d.following.Swap(f)
+	go f.run(ctx)
+	if before != nil { // the store was formed anew
+		before.end()
 		return nil
 	}
-	go f.run(d.background)
-	go f.serveThreshold(d.background, d.API(), self)
+	go d.serveThreshold(d.background, d.API(), self)
 	go d.metrics().Run(d.background, func() (metrics.Place, error) {
 		return metrics.Place{Overlay: self.Overlay, Cluster: self.Prefix}, nil
 	})
@@ -195,8 +201,11 @@ func (d *Daemon) newAPI() *API {
 			}, nil),
 			api.KindMachineJoin:  KindOf(d.newJoin, redactJoin),
 			api.KindStoreRecover: KindOf(d.newRecover, nil),
+			api.KindStoreReform:  KindOf(d.newReform, nil),
+			api.KindStoreRestore: KindOf(d.newRestore, nil),
 		},
-		Member: d.member.Load, Log: d.Log,
+		TakeBackup: d.takeBackup,
+		Member:     d.member.Load, Log: d.Log,
 	}
 }
 

@@ -34,6 +34,7 @@ const partingTime = 30 * time.Second
 type membership struct {
 	daemon *Daemon
 	view   store.View
+	end    context.CancelFunc // ends run
 
 	mu     sync.Mutex // held while the roster is read and put in place
 	roster machine.Roster
@@ -146,6 +147,9 @@ func (m *membership) update(ctx context.Context, letGo bool) error {
 	now, err := machine.ReadRoster(ctx, m.view, self.ID, time.Now())
 	if err != nil {
 		return err
+	}
+	if now.Cluster.Generation < self.Generation {
+		return nil // the store was formed anew, and these are the facts of before
 	}
 	if _, in := now.Self(self.ID); !in {
 		return nil // removed: the machine goes on as it was until somebody tells it to leave
@@ -285,15 +289,15 @@ func (m *membership) invited(from netip.Addr) (string, bool) {
 }
 
 // serveThreshold answers those that this machine invited, on its overlay address.
-func (m *membership) serveThreshold(ctx context.Context, a *API, self machine.Identity) {
+func (d *Daemon) serveThreshold(ctx context.Context, a *API, self machine.Identity) {
 	at := netip.AddrPortFrom(self.Overlay, firewall.ThresholdPort)
 	for ctx.Err() == nil {
 		l, err := net.Listen("tcp", at.String())
 		if err == nil {
-			err = serveOn(ctx, l, a.Threshold(m.invited))
+			err = serveOn(ctx, l, a.Threshold(func(from netip.Addr) (string, bool) { return d.following.Load().invited(from) }))
 		}
 		if err != nil && ctx.Err() == nil {
-			m.daemon.Log.Warn("the threshold for joining machines", "address", at, "error", err)
+			d.Log.Warn("the threshold for joining machines", "address", at, "error", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -32,7 +32,7 @@ func (f founder) runner(op operation.Operation) *operation.Runner {
 	facts, within := f.daemon.founded.Facts(), time.Duration(0)
 	founding := foundingFacts{Facts: facts, daemon: f.daemon}
 	switch o := op.(type) {
-	case *machine.Init:
+	case *machine.Init, *machine.Refound, restoring:
 		facts = founding
 	case *machine.Recover:
 		facts, within = rescuingFacts{founding, o}, rescueTimeout
@@ -102,7 +102,7 @@ func (f foundingFacts) Commit(ctx context.Context, batch store.Batch) (store.Rev
 
 // Get implements store.Facts: the cluster's facts are in the cluster's store, once there is one.
 func (f foundingFacts) Get(ctx context.Context, key store.Key) (store.Fact, error) {
-	if key != store.Cluster() && !key.Under(store.Machines()) {
+	if key.Under(store.Leases()) || key.Under(store.Opens()) {
 		return f.Facts.Get(ctx, key)
 	}
 	opened, err := f.open()
@@ -111,6 +111,16 @@ func (f foundingFacts) Get(ctx context.Context, key store.Key) (store.Fact, erro
 	}
 	defer opened.Close()
 	return opened.Facts().Get(ctx, key)
+}
+
+// List implements store.Facts, as Get does.
+func (f foundingFacts) List(ctx context.Context, prefix store.Key) ([]store.Fact, error) {
+	opened, err := f.open()
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	return opened.Facts().List(ctx, prefix)
 }
 
 func (f foundingFacts) open() (*natsstore.Store, error) {

@@ -59,10 +59,14 @@ func (d *Daemon) nameMissing(ctx context.Context, err error) error {
 	if voters-len(missing) > voters/2 {
 		return err // there are enough; they have no leader at the moment
 	}
+	way := "gone for good, on a voter that is left: ployzctl store recover"
+	if len(missing) == voters {
+		way = "gone for good, on a machine that is left: ployzctl store reform"
+	}
 	named := *api.AsError(err)
 	named.Details = append(named.Details, api.Errorf(api.CodeStoreNoQuorum,
 		"of %d voters %d must be there to write, and these are not: %s. What serves goes on", voters, voters/2+1, strings.Join(missing, ", ")).
-		About("store").WithHint("bring one back; or, gone for good, on a voter that is left: ployzctl store recover --abandon %s", strings.Join(missing, ",")))
+		About("store").WithHint("bring one back; or, %s --abandon %s", way, strings.Join(missing, ",")))
 	return &named
 }
 

@@ -148,7 +148,7 @@ func listenOverlay(address netip.AddrPort) (net.Listener, error) {
 
 func (p *Peering) servePeers(ctx context.Context, listener net.Listener) {
 	surface := &PeerSurface{
-		ID: p.self.ID, Members: p.members, Member: p.daemon.member.Load, Blobs: p.daemon.images, Log: p.daemon.Log,
+		ID: p.self.ID, Members: p.members, Member: p.daemon.member.Load, Blobs: p.daemon.images, Store: p.daemon, Log: p.daemon.Log,
 		Machine: p.verify(natsconf.RoleEdgeBus), Operator: p.verify(natsconf.RoleCoordinatorBus),
 	}
 	if err := surface.Serve(ctx, listener); err != nil && ctx.Err() == nil {
@@ -168,9 +168,17 @@ func (p *Peering) Close() {
 	p.Neighbours.Close()
 }
 
-// members reads the memberships from the machine's own mirror, which knows them also when cut off.
+// members reads the memberships from the machine's own mirror, which knows them also when cut off; from the roster
+// where the mirror is what was lost.
 func (p *Peering) members(ctx context.Context) ([]machine.Member, error) {
-	return machine.Members(ctx, p.view)
+	list, err := machine.Members(ctx, p.view)
+	if err == nil && len(list) > 0 {
+		return list, nil
+	}
+	if roster, unknown := machine.LoadRoster(p.daemon.State); unknown == nil {
+		return roster.Members, nil
+	}
+	return list, err
 }
 
 // verify checks signatures against the key that a machine has for the role, as its membership says now.

@@ -87,12 +87,12 @@ func (r rescuer) Check(ctx context.Context, abandoned, rest []machine.Member) ([
 			add("%s does not answer either: bring it back, or abandon it too", m.Name)
 		}
 	}
-	return append(unmet, r.ahead(ctx, rest)...), nil
+	return append(unmet, r.ahead(ctx, abandoned, rest)...), nil
 }
 
 // ahead refuses while a machine that answers holds facts that no voter that is left holds: they would be lost, and
 // its mirror would mix two histories.
-func (r rescuer) ahead(ctx context.Context, rest []machine.Member) []*api.Error {
+func (r rescuer) ahead(ctx context.Context, gone, rest []machine.Member) []*api.Error {
 	members, err := r.daemon.peering.Load().members(ctx)
 	if err != nil {
 		return []*api.Error{api.AsError(err)}
@@ -113,7 +113,7 @@ func (r rescuer) ahead(ctx context.Context, rest []machine.Member) []*api.Error 
 	}
 	if most > held {
 		return []*api.Error{api.Errorf(api.CodeStoreNotRescuable, "%s holds facts up to %d, and the voters that are left only up to %d", who, most, held).
-			About("store").WithHint("back up what %s holds first: ployzctl --host ssh://root@%s store backup FILE", who, who)}
+			About("store").WithHint("go on from the copy of %s: %s", who, storeOn(who, "reform", gone))}
 	}
 	return nil
 }
@@ -168,6 +168,7 @@ func (d *Daemon) rescue(ctx context.Context, id string, gone, left []machine.Mem
 	if err != nil {
 		return err
 	}
+	operation.Tell(ctx, "giving the voters that are left a new secret: "+names(left))
 	for _, m := range left {
 		sealed, err := box.Seal(secret, []string{m.Recipient})
 		if err != nil {
@@ -192,7 +193,7 @@ func (d *Daemon) rescue(ctx context.Context, id string, gone, left []machine.Mem
 	if len(servers) == 0 {
 		return nil // an earlier try did it
 	}
-	if err := d.store.Load().Rescue(ctx, servers); err != nil {
+	if err := d.store.Load().Rescue(ctx, servers, func(doing string) { operation.Tell(ctx, doing) }); err != nil {
 		return fmt.Errorf("without %s: %w", names(gone), err)
 	}
 	return d.useCores(machine.Identity{Voters: overlays(left)})
@@ -229,6 +230,16 @@ func (m *membership) fence(ctx context.Context, b fenceBody) error {
 	} else {
 		m.fenced = nil
 	}
+	m.placed = ""
 	m.mu.Unlock()
-	return m.update(ctx, true)
+	if err := m.update(ctx, true); err == nil {
+		return nil
+	}
+	m.mu.Lock() // the copy may be what was lost; who is a member is known from the roster
+	defer m.mu.Unlock()
+	self, err := machine.LoadIdentity(m.daemon.State)
+	if err != nil {
+		return err
+	}
+	return m.put(ctx, self, m.roster)
 }

@@ -24,6 +24,9 @@ type Cluster struct {
 	CIDR   netip.Prefix `json:"cidr"`
 	Prefix netip.Prefix `json:"prefix"`
 	Schema int          `json:"schema"`
+	// Formed says what this generation of the store was formed from: a backup's digest, or whose copy it was. Empty in
+	// the first.
+	Formed string `json:"formed,omitempty"`
 	// Gone are the machines that were removed last, so that a removal that was cut short can be ended.
 	Gone []Member `json:"gone,omitempty"`
 }

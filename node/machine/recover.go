@@ -99,7 +99,7 @@ func (r *Recover) split(members []Member) error {
 	r.left = voters(r.rest, r.cluster)
 	if len(r.left) == 0 {
 		return api.Errorf(api.CodeStoreNotRescuable, "no voter would be left").About("store").
-			WithHint("restore a backup on a new machine, or bring one of %s back", strings.Join(r.request.Abandon, ", "))
+			WithHint("go on from a machine's own copy: ployzctl store reform --abandon %s", strings.Join(r.request.Abandon, ","))
 	}
 	return nil
 }

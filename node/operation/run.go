@@ -163,7 +163,8 @@ func (x *run) commit() (store.Revision, error) {
 	if err := x.ledger.write(ctx, sent); err != nil {
 		return 0, err
 	}
-	rev, err := x.lease.Commit(ctx, store.Batch{ID: x.id + "-commit", Puts: puts, Checks: c.Checks})
+	batch := store.Batch{ID: x.id + "-commit", Puts: puts, Checks: c.Checks}
+	rev, err := x.lease.Commit(telling(ctx, x.ledger.show), batch)
 	if store.IsUncertain(err) {
 		return x.settle(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/memstore"
@@ -355,4 +356,33 @@ func TestHistoryOfNothing(t *testing.T) {
 	if _, err := operation.History(context.Background(), s.store.Log(), "op9"); api.CodeOf(err) != api.CodeInternal {
 		t.Errorf("a damaged entry: %v", err)
 	}
+}
+
+// telltale is a store whose commit says what it waits for.
+type telltale struct{ store.Facts }
+
+func (f telltale) Commit(ctx context.Context, batch store.Batch) (store.Revision, error) {
+	if strings.HasSuffix(batch.ID, "-commit") {
+		operation.Tell(ctx, "waiting for it")
+	}
+	return f.Facts.Commit(ctx, batch)
+}
+
+// TestTell: what a commit that takes its time says reaches the audience, and nothing else is told.
+func TestTell(t *testing.T) {
+	s := newStage(t)
+	leases := &coordination.Leases{Facts: telltale{s.store.Facts()}, TTL: s.ttl}
+	s.runner.Acquire = func(ctx context.Context, scope string, h coordination.Holder) (operation.Lease, error) {
+		return leases.Acquire(ctx, scope, h)
+	}
+	var notes []string
+	out := s.runner.Run(t.Context(), operation.Request{Operation: s.good("x"), Audience: func(e api.Event) {
+		if e.Type == api.EventNote {
+			notes = append(notes, e.Message)
+		}
+	}})
+	if out.Outcome != api.Committed || !slices.Equal(notes, []string{"waiting for it"}) {
+		t.Errorf("%s %v, and was told %q", out.Outcome, out.Error, notes)
+	}
+	operation.Tell(t.Context(), "nobody listens")
 }

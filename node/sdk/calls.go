@@ -58,6 +58,19 @@ func (c *Client) Backup(ctx context.Context, to io.Writer) (m api.BackupManifest
 	return m, nil
 }
 
+// TakeBackup hands a backup over for store.restore, and returns what is in it. digest is what its own must be; "" takes any.
+func (c *Client) TakeBackup(ctx context.Context, from io.Reader, digest string) (m api.BackupManifest, err error) {
+	resp, err := c.send(ctx, http.MethodPost, "/v1/store/backup", url.Values{"digest": {digest}}, from)
+	if err != nil {
+		return m, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&m); err != nil {
+		return m, c.broken(err)
+	}
+	return m, nil
+}
+
 // Preview plans an operation without doing any of it. Unmet requirements are in the plan; an error is
 // what could not even be planned.
 func (c *Client) Preview(ctx context.Context, kind string, request any) (plan api.Plan, err error) {

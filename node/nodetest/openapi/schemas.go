@@ -29,6 +29,8 @@ var requests = map[string]any{
 	api.KindImageRemove:     api.ImageRemoveRequest{},
 	api.KindImagePrune:      api.ImagePruneRequest{},
 	api.KindStoreRecover:    api.RecoverRequest{},
+	api.KindStoreReform:     api.ReformRequest{},
+	api.KindStoreRestore:    api.RestoreRequest{},
 	api.KindMachineInit:     api.InitRequest{},
 	api.KindMachineToken:    api.TokenRequest{},
 	api.KindMachineJoin:     api.JoinRequest{},

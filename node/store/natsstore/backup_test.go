@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ func TestBackupAndRestore(t *testing.T) {
 	restored := m.Open()
 	ready(t, restored)
 	opened := openBackup(t, file.Bytes(), manifest.Digest)
+	holds(t, opened, before)
 	if err := restored.Restore(within(t, natslab.Patience), opened, "other"); api.CodeOf(err) != api.CodeStoreBackupForeign {
 		t.Errorf("into another cluster: %v", err)
 	}
@@ -187,5 +189,25 @@ func interrupted(t *testing.T, s *natsstore.Store, b *natsstore.Backup) {
 		err := s.Restore(ctx, b, "lab")
 		cancel()
 		t.Logf("given up after %s: %v", after, err)
+	}
+}
+
+// holds wants a backup's contents to be read without a server as they were in the store.
+func holds(t *testing.T, b *natsstore.Backup, want []store.Fact) {
+	t.Helper()
+	contents, err := b.Contents()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := contents.List(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameFactsAs(t, slices.DeleteFunc(slices.Clone(want), func(f store.Fact) bool { return f.Key.Under(store.Leases()) }), got)
+	if f, err := contents.Get(t.Context(), "k.3"); !store.IsNotFound(err) || f.Revision == 0 {
+		t.Errorf("what was removed: %+v, %v", f, err)
+	}
+	if f, err := contents.Get(t.Context(), "k.4"); err != nil || f.Revision == 0 {
+		t.Errorf("what is there: %+v, %v", f, err)
 	}
 }

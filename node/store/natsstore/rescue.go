@@ -89,9 +89,11 @@ func ChooseCopy(survivors []Survivor, mirrors []NamedDigest) Recovery {
 // copies as there are voters. Fence the abandoned first: remove them from the mesh and change the
 // route secret, since together they might still be a quorum. It may be repeated.
 //
+// doing is told what it waits for.
+//
 // Errors: store.not-rescuable (an abandoned voter answers, or one that was not named does not),
 // store.unavailable.
-func (s *Store) Rescue(ctx context.Context, abandoned []string) error {
+func (s *Store) Rescue(ctx context.Context, abandoned []string, doing func(string)) error {
 	t, err := s.Topology(ctx)
 	if err != nil {
 		return err
@@ -100,15 +102,18 @@ func (s *Store) Rescue(ctx context.Context, abandoned []string) error {
 		return err
 	}
 	if t.Leader == "" {
+		doing("waiting until those that are left elect a leader by themselves: up to 20 seconds")
 		if err := s.lowerQuorum(ctx, len(t.Voters)-len(t.lost(abandoned))); err != nil {
 			return err
 		}
 	}
 	for _, v := range t.lost(abandoned) {
+		doing("taking " + v.Called() + " out of the core")
 		if err := s.expel(ctx, v.Peer); err != nil {
 			return err
 		}
 	}
+	doing("waiting until facts and ledger are whole on those that are left")
 	return s.Scale(ctx, len(t.Voters)-len(t.lost(abandoned)))
 }
 

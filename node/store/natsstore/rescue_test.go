@@ -40,7 +40,7 @@ func rescue(t *testing.T, lose int) {
 	refusedWithoutQuorum(t, s, lost)
 	start := time.Now()
 	for range 2 { // the second is nothing
-		if err := s.Rescue(within(t, natslab.Patience), lost); err != nil {
+		if err := s.Rescue(within(t, natslab.Patience), lost, told); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -74,7 +74,7 @@ func refusedWithoutQuorum(t *testing.T, s *natsstore.Store, lost []string) {
 		t.Fatalf("survivors: %+v, %v", survivors, err)
 	}
 	for _, wrong := range [][]string{nil, {survivors[0].Name}, append([]string{survivors[0].Name}, lost...)} {
-		if err := s.Rescue(ctx, wrong); api.CodeOf(err) != api.CodeStoreNotRescuable {
+		if err := s.Rescue(ctx, wrong, told); api.CodeOf(err) != api.CodeStoreNotRescuable {
 			t.Errorf("a rescue that abandons %q: %v", wrong, err)
 		}
 	}
@@ -168,3 +168,5 @@ func TestChooseCopy(t *testing.T) {
 		}
 	}
 }
+
+func told(string) {}

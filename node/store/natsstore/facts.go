@@ -41,7 +41,7 @@ func (s *Store) get(ctx context.Context, key store.Key) (store.Fact, error) {
 		return store.Fact{}, unavailable(string(key), err)
 	}
 	fact := store.Fact{Key: key, Value: m.Data, Revision: store.Revision(m.Sequence), Written: m.Time}
-	if m.removed() {
+	if header := m.header(); isRemoval(header.Get) || expired(header.Get(headerTTL), m.Time) {
 		fact.Value = nil
 		return fact, store.NotFound(key)
 	}
@@ -57,14 +57,18 @@ type storedMessage struct {
 	Time     time.Time `json:"time"`
 }
 
-func (m storedMessage) removed() bool {
+// header is empty where it cannot be read: our own messages' can.
+func (m storedMessage) header() textproto.MIMEHeader {
 	raw, err := base64.StdEncoding.DecodeString(m.Header)
 	if err != nil || len(raw) == 0 {
-		return false
+		return nil
 	}
 	_, rest, _ := bytes.Cut(raw, []byte("\r\n"))
 	header, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(rest))).ReadMIMEHeader()
-	return err == nil && isRemoval(func(name string) string { return header.Get(name) })
+	if err != nil {
+		return nil
+	}
+	return header
 }
 
 // isRemoval knows our own removals and those of the standard tools.
@@ -73,7 +77,10 @@ func isRemoval(header func(string) string) bool {
 	return op == "DEL" || op == "PURGE"
 }
 
-func removedMsg(m *nats.Msg) bool { return isRemoval(m.Header.Get) }
+// goneMsg says that a message tells of no fact: of a removal, or of one that has come to its end.
+func goneMsg(m *nats.Msg, written time.Time) bool {
+	return isRemoval(m.Header.Get) || expired(m.Header.Get(headerTTL), written)
+}
 
 // leaderTries are how long the leader may take to answer a read. While none is elected a question is lost, and asked
 // again it finds the next one; together they are how long a read hangs where there is no majority.

@@ -26,7 +26,7 @@ func (s *Store) list(ctx context.Context, l *link, prefix store.Key, upTo uint64
 	live := map[store.Key]store.Fact{}
 	err := l.snapshot(ctx, natsconf.FactsStream(s.cfg.Generation), s.subjects(prefix), "all", upTo, func(m *nats.Msg, meta *nats.MsgMetadata) {
 		key := s.keyOf(m.Subject)
-		if removedMsg(m) {
+		if goneMsg(m, meta.Timestamp) {
 			delete(live, key)
 			return
 		}

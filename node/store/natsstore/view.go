@@ -49,7 +49,7 @@ func directFact(key store.Key, m *nats.Msg) (store.Fact, error) {
 		return store.Fact{}, unavailable(string(key), err)
 	}
 	fact := store.Fact{Key: key, Revision: store.Revision(seq), Written: written}
-	if removedMsg(m) {
+	if goneMsg(m, written) {
 		return fact, store.NotFound(key)
 	}
 	fact.Value = m.Data
@@ -142,7 +142,7 @@ func (f *feed) change(m *nats.Msg, meta *nats.MsgMetadata) (_ store.Change, mine
 	}
 	c := store.Change{
 		Fact:    store.Fact{Key: key, Revision: store.Revision(meta.Sequence.Stream), Written: meta.Timestamp},
-		Removed: removedMsg(m),
+		Removed: goneMsg(m, meta.Timestamp),
 	}
 	if !c.Removed {
 		c.Fact.Value = m.Data

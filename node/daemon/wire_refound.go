@@ -102,7 +102,7 @@ func (r *refounder) source(ctx context.Context, was machine.Identity, view store
 	if err != nil {
 		return machine.Source{}, err
 	}
-	facts, err := view.List(ctx, "") // Freshness follows: what is read must not change while the connection is closed
+	facts, err := view.List(ctx, "") // at once, since the view is closed before the plan is made
 	return machine.Source{Facts: natsstore.ContentsOf(facts), Machine: was.ID, Generation: was.Generation, Last: fresh.Last}, err
 }
 

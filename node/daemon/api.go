@@ -48,7 +48,8 @@ type API struct {
 	// Founder runs Founding, the kinds that need no cluster: machine.init.
 	Founder  Runner
 	Founding Kinds
-	// TakeBackup keeps a backup for the operation that restores it.
+	// TakeBackup keeps a backup for the operation that restores it; nil where there is no store. Its digest must be the one
+	// given; "" takes any.
 	TakeBackup func(from io.Reader, digest string) (api.BackupManifest, error)
 	// Member is nil until the machine is part of a cluster. It is asked for at every request.
 	Member func() *Member

@@ -79,7 +79,7 @@ func (a *API) machineRoutes() []Route {
 			Query:   []Parameter{{Name: "digest", Type: "string", Help: "Refuse a backup whose digest is another."}},
 			Summary: "Take a backup for store.restore, which names it by its digest.",
 			Detail:  "It is read through and refused unless it is whole. The operation, or its plan, takes it away again.",
-			serve:   a.always(func(r *http.Request) (any, error) { return a.TakeBackup(r.Body, r.URL.Query().Get("digest")) }),
+			serve:   a.always(a.takeBackup),
 		},
 	}
 }

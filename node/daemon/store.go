@@ -47,6 +47,14 @@ func (a *API) backupStore(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// takeBackup answers POST /v1/store/backup.
+func (a *API) takeBackup(r *http.Request) (any, error) {
+	if a.TakeBackup == nil {
+		return nil, noStore()
+	}
+	return a.TakeBackup(r.Body, r.URL.Query().Get("digest"))
+}
+
 func sendBackup(w http.ResponseWriter, r *http.Request, m *Member) error {
 	spool, err := os.CreateTemp("", "ployz-backup-")
 	if err != nil {

@@ -365,6 +365,22 @@ func TestExecStreams(t *testing.T) {
 	want(t, err, api.CodeRuntimeNotFound)
 }
 
+// TestTakeBackup: what is uploaded reaches the daemon whole, with the digest that it must have, also before there is a
+// cluster; a daemon without a store says so.
+func TestTakeBackup(t *testing.T) {
+	w, c, _ := serve(t)
+	_, err := c.TakeBackup(t.Context(), strings.NewReader("facts"), "")
+	want(t, err, api.CodeNotFound)
+	w.API.TakeBackup = func(from io.Reader, digest string) (api.BackupManifest, error) {
+		text, err := io.ReadAll(from)
+		return api.BackupManifest{Cluster: string(text), Digest: digest}, err
+	}
+	m, err := c.TakeBackup(t.Context(), strings.NewReader("facts"), "sha256:1")
+	if err != nil || m.Cluster != "facts" || m.Digest != "sha256:1" {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
 // TestImportFailsEarly: an import that is refused before the archive was read tells why.
 func TestImportFailsEarly(t *testing.T) {
 	w, c := open(t)

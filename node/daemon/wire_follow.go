@@ -213,11 +213,7 @@ func (d *Daemon) leftOut() []*api.Error {
 
 // put makes mesh and store be as a roster says; what is as it should be is not touched.
 func (m *membership) put(ctx context.Context, self machine.Identity, r machine.Roster) error {
-	let := r
-	let.Members = slices.DeleteFunc(slices.Clone(r.Members), func(x machine.Member) bool { return slices.Contains(m.fenced, x.ID) })
-	peers, left := peersOf(self, let)
-	m.tell(append(left, storeless(self, r)...))
-	peersErr := m.daemon.putMesh(ctx, m.daemon.meshOf(self, peers))
+	peersErr := m.putPeers(ctx, self, r)
 	if err := r.Save(m.daemon.State); err != nil {
 		return err
 	}
@@ -232,6 +228,15 @@ func (m *membership) put(ctx context.Context, self machine.Identity, r machine.R
 		}
 	}
 	return errors.Join(peersErr, m.daemon.putStore(ctx, self))
+}
+
+// putPeers makes the mesh be as a roster says, without those that are fenced off.
+func (m *membership) putPeers(ctx context.Context, self machine.Identity, r machine.Roster) error {
+	unfenced := r
+	unfenced.Members = slices.DeleteFunc(slices.Clone(r.Members), func(x machine.Member) bool { return slices.Contains(m.fenced, x.ID) })
+	peers, left := peersOf(self, unfenced)
+	m.tell(append(left, storeless(self, r)...))
+	return m.daemon.putMesh(ctx, m.daemon.meshOf(self, peers))
 }
 
 // putStore renders both servers' configurations, and has those that differ taken over by what runs.

@@ -59,15 +59,23 @@ func (d *Daemon) nameMissing(ctx context.Context, err error) error {
 	if voters-len(missing) > voters/2 {
 		return err // there are enough; they have no leader at the moment
 	}
-	way := "gone for good, on a voter that is left: ployzctl store recover"
-	if len(missing) == voters {
-		way = "gone for good, on a machine that is left: ployzctl store reform"
-	}
 	named := *api.AsError(err)
 	named.Details = append(named.Details, api.Errorf(api.CodeStoreNoQuorum,
 		"of %d voters %d must be there to write, and these are not: %s. What serves goes on", voters, voters/2+1, strings.Join(missing, ", ")).
-		About("store").WithHint("bring one back; or, %s --abandon %s", way, strings.Join(missing, ",")))
+		About("store").WithHint("bring one back; or, %s", d.without(missing, voters)))
 	return &named
+}
+
+// without is what goes on when those that are missing are gone for good. This machine itself is not: it answers.
+func (d *Daemon) without(missing []string, voters int) string {
+	gone := slices.DeleteFunc(slices.Clone(missing), func(name string) bool { return name == d.selfName() })
+	switch {
+	case len(gone) == 0:
+		return "with what it held lost: ployzctl store restore FILE"
+	case len(missing) == voters:
+		return "gone for good, on a machine that is left: ployzctl store reform --abandon " + strings.Join(gone, ",")
+	}
+	return "gone for good, on a voter that is left: ployzctl store recover --abandon " + strings.Join(gone, ",")
 }
 
 // missingVoters names the voters that do not answer.

@@ -222,24 +222,17 @@ func (d *Daemon) rekey(ctx context.Context, b rekeyBody) error {
 	return nil
 }
 
-// fence leaves peers out of the mesh whatever the facts say, until they say it too.
+// fence leaves peers out of the mesh whatever the facts say, until they say it too. It goes by the roster, since the
+// facts may be what was lost, and leaves the store alone.
 func (m *membership) fence(ctx context.Context, b fenceBody) error {
 	m.mu.Lock()
-	if b.Fenced {
-		m.fenced = b.Gone
-	} else {
-		m.fenced = nil
-	}
-	m.placed = ""
-	m.mu.Unlock()
-	if err := m.update(ctx, true); err == nil {
-		return nil
-	}
-	m.mu.Lock() // the copy may be what was lost; who is a member is known from the roster
 	defer m.mu.Unlock()
 	self, err := machine.LoadIdentity(m.daemon.State)
 	if err != nil {
 		return err
 	}
-	return m.put(ctx, self, m.roster)
+	if m.fenced, m.placed = nil, ""; b.Fenced {
+		m.fenced = b.Gone
+	}
+	return m.putPeers(ctx, self, m.roster)
 }

@@ -102,7 +102,7 @@ func (r *refounder) source(ctx context.Context, was machine.Identity, view store
 	if err != nil {
 		return machine.Source{}, err
 	}
-	facts, err := view.List(ctx, "") // Freshness follows: what is read must not change while the connection is closed
+	facts, err := view.List(ctx, "") // at once, since the view is closed before the plan is made
 	return machine.Source{Facts: natsstore.ContentsOf(facts), Machine: was.ID, Generation: was.Generation, Last: fresh.Last}, err
 }
 
@@ -279,33 +279,51 @@ func (d *Daemon) aside() map[string]string {
 }
 
 // putAside stops this machine's core and keeps what it had; what an earlier try has put in its place is removed. The
-// identity is last: without it nothing was put aside.
+// identity is written last: without it nothing is aside.
 func (d *Daemon) putAside(ctx context.Context) error {
 	if err := d.units.Remove(ctx, units.NATSCoreService); err != nil {
 		return err
 	}
-	if exists(d.asidePath("machine.json")) {
-		return natsstore.RetireCore(d.host.path("nats", "core"))
+	was, err := machine.LoadIdentity(d.asidePath())
+	begun := err == nil
+	if api.CodeOf(err) == api.CodeNotInitialised {
+		was, err = machine.LoadIdentity(d.State)
 	}
-	self, err := machine.LoadIdentity(d.State)
 	if err != nil {
 		return err
+	}
+	if begun {
+		if err := d.retireNew(was); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(d.asidePath(), 0o700); err != nil {
 		return api.Errorf(api.CodeInternal, "putting the core aside: %w", err)
 	}
 	for here, there := range d.aside() {
+		if exists(there) { // by an earlier try
+			continue
+		}
 		if err := rename(here, there); err != nil {
 			return err
 		}
 	}
-	return self.Save(d.asidePath())
+	return was.Save(d.asidePath())
+}
+
+// retireNew removes the core that was put in the place of this machine's own, but not its own one: an undo that was
+// cut short may have put that back.
+func (d *Daemon) retireNew(was machine.Identity) error {
+	if was.Votes() && !exists(d.asidePath("core")) {
+		return nil
+	}
+	return natsstore.RetireCore(d.host.path("nats", "core"))
 }
 
 func rename(from, to string) error {
 	err := os.Rename(from, to)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return api.Errorf(api.CodeInternal, "putting the core aside: %w", err)
+		return api.Errorf(api.CodeInternal, "putting the core aside, or back: %w", err)
 	}
 	return nil
 }
@@ -332,12 +350,17 @@ func (r *refounder) Unfound(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := d.unseat(ctx); err != nil {
+	if err := errors.Join(d.units.Remove(ctx, units.NATSCoreService), d.retireNew(was)); err != nil {
 		return err
 	}
 	for here, there := range d.aside() {
 		if err := rename(there, here); err != nil {
 			return err
+		}
+	}
+	if !was.Votes() {
+		if err := errors.Join(os.RemoveAll(d.host.path("nats", "core.conf")), os.RemoveAll(d.host.path("nats", "core.founding"))); err != nil {
+			return api.Errorf(api.CodeInternal, "removing what the new core left: %w", err)
 		}
 	}
 	f.placed = ""

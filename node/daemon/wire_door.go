@@ -27,6 +27,9 @@ const joinInterface = "ployz-join"
 // knockTime is how long one endpoint of the inviting machine is tried.
 const knockTime = 4 * time.Second
 
+// deviceTime is how long the userspace program may take to make its device; on a busy machine it takes seconds.
+const deviceTime = 20 * time.Second
+
 // door is the machine that gave the token: machine.Door over the token's own WireGuard peer. The device is
 // there from the first call until Close.
 type door struct {
@@ -88,7 +91,7 @@ func (d *door) makeDevice(ctx context.Context) error {
 			return err
 		}
 	}
-	return await(ctx, 5*time.Second, func() error {
+	return await(ctx, deviceTime, func() error {
 		c := overlay.Config{Interface: joinInterface, MTU: meshMTU, Source4: netip.IPv4Unspecified(), Source6: d.token.Address}
 		if _, err := overlay.EnsureDevice(c); err != nil {
 			return err

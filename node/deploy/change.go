@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/machine"
@@ -38,6 +39,9 @@ type change struct {
 	problems []*api.Error
 	// absent are the images that a machine lacks: machine → digest → true.
 	absent map[string]map[string]bool
+	// pushed are the names that no registry decides on, by image, and unnamed the machines that do not know them so.
+	pushed  map[string]time.Time
+	unnamed map[string]map[string]bool
 	// auths are the operator's registry credentials, by registry; used and forgotten.
 	auths map[string]runtime.RegistryAuth
 
@@ -63,6 +67,7 @@ func (c *change) inspect(ctx context.Context, before operation.Situation) error 
 	c.operation, c.caller, c.fence, c.unfinished = before.Operation, before.Caller, before.Fence, before.Unfinished
 	c.addrs = map[string]runtime.Addresses{}
 	c.absent = map[string]map[string]bool{}
+	c.pushed, c.unnamed = map[string]time.Time{}, map[string]map[string]bool{}
 	var err error
 	if c.now, err = readCurrent(ctx, c.kit.Facts, c.ns); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/ployz/ployz/node/api"
@@ -85,15 +86,17 @@ func (c *change) resolveImage(ctx context.Context, service *api.Service) error {
 	if len(names) == 0 {
 		return nil // the silence is refused elsewhere
 	}
-	found, errs := c.resolveOn(ctx, names[:1], *service)
-	if errs[0] == nil {
-		service.Digest = found[0].Digest
-		c.lacks(names[0], found[0])
-		names = names[1:]
-	} else if service.Digest = c.digestOf(ctx, names[1:], *service); service.Digest == "" {
-		return errs[0]
+	if err := c.findPushed(ctx, names, service); err != nil {
+		return err
 	}
-	found, errs = c.resolveOn(ctx, names, *service)
+	if service.Digest == "" {
+		digest, err := c.digestOf(ctx, names, *service)
+		if err != nil {
+			return err
+		}
+		service.Digest = digest
+	}
+	found, errs := c.resolveOn(ctx, names, *service)
 	for i, name := range names {
 		if errs[i] != nil {
 			return errs[i]
@@ -103,16 +106,49 @@ func (c *change) resolveImage(ctx context.Context, service *api.Service) error {
 	return nil
 }
 
-// digestOf is what the first machine that knows the image says it is, or "". One that was pushed to a single machine
-// is in no registry, so that the others do not know it by its name: they will get it from there.
-func (c *change) digestOf(ctx context.Context, names []string, s api.Service) string {
-	found, errs := c.resolveOn(ctx, names, s)
+// digestOf is what the first machine says that the name is, or, where its registry cannot be asked, what the first says
+// that knows it nevertheless.
+func (c *change) digestOf(ctx context.Context, names []string, s api.Service) (string, error) {
+	found, first := c.resolveOn(ctx, names[:1], s)
+	if first[0] == nil {
+		return found[0].Digest, nil
+	}
+	found, errs := c.resolveOn(ctx, names[1:], s)
 	for i, err := range errs {
 		if err == nil {
-			return found[i].Digest
+			return found[i].Digest, nil
 		}
 	}
-	return ""
+	return "", first[0]
+}
+
+// findPushed looks for an image that was pushed to machines under the service's name: it is in no registry, and of
+// several the newest counts. The machines that do not know it by that name will, when they run it, so that it has its
+// name also once the machine that it was pushed to has left.
+func (c *change) findPushed(ctx context.Context, names []string, service *api.Service) error {
+	if strings.Contains(service.Image, "@") || service.Digest != "" {
+		return nil
+	}
+	found, errs := c.askAll(ctx, names, Query{Reference: service.Image, Here: true})
+	var newest Resolved
+	for i, f := range found {
+		if code := api.CodeOf(errs[i]); code != "" && code != api.CodeImageNotFound && code != api.CodeImageDamaged {
+			return errs[i]
+		}
+		if errs[i] == nil && f.Named.After(newest.Named) {
+			newest = f
+		}
+	}
+	if newest.Named.IsZero() {
+		return nil
+	}
+	service.Digest = newest.Digest
+	c.pushed[service.Image] = newest.Named
+	c.unnamed[service.Image] = map[string]bool{}
+	for i, name := range names {
+		c.unnamed[service.Image][name] = errs[i] != nil || found[i].Digest != newest.Digest || found[i].Named.IsZero()
+	}
+	return nil
 }
 
 // lacks notes an image that a machine will have to fetch.
@@ -132,13 +168,17 @@ func (c *change) resolveOn(ctx context.Context, names []string, s api.Service) (
 	if s.Digest != "" {
 		reference = pinned(s.Image, s.Digest)
 	}
+	return c.askAll(ctx, names, Query{Reference: reference, Auth: authFor(s.Image, c.auths)})
+}
+
+func (c *change) askAll(ctx context.Context, names []string, q Query) ([]Resolved, []error) {
 	found, errs := make([]Resolved, len(names)), make([]error, len(names))
 	var all sync.WaitGroup
 	for i, name := range names {
 		all.Go(func() {
 			m, err := c.kit.Participants.Participant(ctx, name)
 			if err == nil {
-				found[i], err = m.Resolve(ctx, reference, authFor(s.Image, c.auths))
+				found[i], err = m.Resolve(ctx, q)
 			}
 			errs[i] = err
 		})

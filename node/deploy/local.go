@@ -47,12 +47,15 @@ func (l *Local) Observe(ctx context.Context) (Observation, error) {
 }
 
 // Resolve implements Participant.
-func (l *Local) Resolve(ctx context.Context, reference string, auth *runtime.RegistryAuth) (Resolved, error) {
-	image, err := l.Images.Lookup(ctx, reference)
+func (l *Local) Resolve(ctx context.Context, q Query) (Resolved, error) {
+	image, err := l.Images.Lookup(ctx, q.Reference)
 	if err == nil {
-		return Resolved{Digest: image.Digest, Present: true}, nil
+		return Resolved{Digest: image.Digest, Present: true, Named: image.Named}, nil
 	}
-	digest, err := l.Images.Resolve(ctx, reference, auth)
+	if q.Here {
+		return Resolved{}, err
+	}
+	digest, err := l.Images.Resolve(ctx, q.Reference, q.Auth)
 	return Resolved{Digest: digest}, err
 }
 

@@ -24,7 +24,7 @@ type Participant interface {
 	Observe(ctx context.Context) (Observation, error)
 	// Resolve finds the digest of a reference: from the machine's images, else from its
 	// registry. It changes nothing. Errors: image.*.
-	Resolve(ctx context.Context, reference string, auth *runtime.RegistryAuth) (Resolved, error)
+	Resolve(ctx context.Context, q Query) (Resolved, error)
 	// EnsureImage makes an image present. Errors: image.*.
 	EnsureImage(ctx context.Context, by Fenced, reference string, pull runtime.Pull) error
 	// Launch prepares, links and starts an instance and returns the addresses it got, the same
@@ -51,10 +51,20 @@ type Action struct {
 	Ports map[string][]api.Port
 }
 
+// Query asks for the image that a reference means.
+type Query struct {
+	Reference string                `json:"reference"`
+	Auth      *runtime.RegistryAuth `json:"auth,omitempty"`
+	// Here asks no registry: image.not-found where the machine itself does not know the name.
+	Here bool `json:"here,omitempty"`
+}
+
 // Resolved is an image that a machine can run.
 type Resolved struct {
 	Digest  string
 	Present bool
+	// Named is when the name was given to a pushed image; zero where a registry decides.
+	Named time.Time
 }
 
 // Observation is a machine's answer; never stored.

@@ -39,14 +39,11 @@ var _ Participant = (*Remote)(nil)
 
 // What travels where a call has more than one argument.
 type (
-	resolveQuery struct {
-		Reference string                `json:"reference"`
-		Auth      *runtime.RegistryAuth `json:"auth,omitempty"`
-	}
 	imageOrder struct {
 		Reference string                `json:"reference"`
 		Always    bool                  `json:"always,omitempty"`
 		Auth      *runtime.RegistryAuth `json:"auth,omitempty"`
+		Named     time.Time             `json:"named,omitzero"`
 	}
 	imageProgress struct {
 		Part  string `json:"part"`
@@ -74,16 +71,16 @@ func (r *Remote) Observe(ctx context.Context) (seen Observation, err error) {
 }
 
 // Resolve implements Participant.
-func (r *Remote) Resolve(ctx context.Context, reference string, auth *runtime.RegistryAuth) (found Resolved, err error) {
+func (r *Remote) Resolve(ctx context.Context, q Query) (found Resolved, err error) {
 	ctx, stop := context.WithTimeout(ctx, resolveTimeout)
 	defer stop()
-	err = r.ask(ctx, Fenced{}, verbResolve, resolveQuery{reference, auth}, &found, nil)
+	err = r.ask(ctx, Fenced{}, verbResolve, q, &found, nil)
 	return found, err
 }
 
 // EnsureImage implements Participant.
 func (r *Remote) EnsureImage(ctx context.Context, by Fenced, reference string, pull runtime.Pull) error {
-	return r.ask(ctx, by, verbImage, imageOrder{reference, pull.Always, pull.Auth}, nil, func(body json.RawMessage) {
+	return r.ask(ctx, by, verbImage, imageOrder{reference, pull.Always, pull.Auth, pull.Named}, nil, func(body json.RawMessage) {
 		var p imageProgress
 		if json.Unmarshal(body, &p) == nil && pull.Progress != nil {
 			pull.Progress(p.Part, p.Done, p.Total)
@@ -150,11 +147,11 @@ func (r *Remote) ask(ctx context.Context, by Fenced, verb string, question, answ
 func Serve(p Participant) map[string]coordination.Verb {
 	return map[string]coordination.Verb{
 		verbObserve: serve(false, func(ctx context.Context, _ call, _ nothing) (Observation, error) { return p.Observe(ctx) }),
-		verbResolve: serve(false, func(ctx context.Context, _ call, q resolveQuery) (Resolved, error) {
-			return p.Resolve(ctx, q.Reference, q.Auth)
+		verbResolve: serve(false, func(ctx context.Context, _ call, q Query) (Resolved, error) {
+			return p.Resolve(ctx, q)
 		}),
 		verbImage: serve(true, func(ctx context.Context, c call, o imageOrder) (nothing, error) {
-			pull := runtime.Pull{Always: o.Always, Auth: o.Auth, Progress: c.thinned()}
+			pull := runtime.Pull{Always: o.Always, Auth: o.Auth, Named: o.Named, Progress: c.thinned()}
 			return nothing{}, p.EnsureImage(ctx, c.by, o.Reference, pull)
 		}),
 		verbLaunch: serve(true, func(ctx context.Context, c call, spec runtime.Spec) (runtime.Addresses, error) {

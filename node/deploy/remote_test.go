@@ -91,15 +91,15 @@ func script(t *testing.T, l *lab, p deploy.Participant) []string {
 	l.listening = map[string]string{"tcp/25": "exim4 (pid 812)"}
 	l.runtime.Program = program
 	spec := runtime.Spec{ID: "shop-app-0", Namespace: "shop", NamespaceID: 7, Service: "app", Slot: "app-0", Image: "app:v1"}
-	found, err := p.Resolve(ctx, "app:v1", nil)
+	found, err := p.Resolve(ctx, deploy.Query{Reference: "app:v1"})
 	s.add("resolve", found, err)
 	spec.Digest = found.Digest
-	_, err = p.Resolve(ctx, "gone:v1", &runtime.RegistryAuth{Username: "ann"})
+	_, err = p.Resolve(ctx, deploy.Query{Reference: "gone:v1", Auth: &runtime.RegistryAuth{Username: "ann"}})
 	s.add("resolve what is not there", nil, err)
 	_, err = p.Launch(ctx, by("too early"), spec)
 	s.add("launch without its image", nil, err)
 	s.add("image", nil, p.EnsureImage(ctx, by("pull"), "app:v1@"+found.Digest, runtime.Pull{Progress: func(string, int64, int64) {}}))
-	found, err = p.Resolve(ctx, "app:v1", nil)
+	found, err = p.Resolve(ctx, deploy.Query{Reference: "app:v1"})
 	s.add("resolve again", found, err)
 	for range 2 {
 		addrs, err := p.Launch(ctx, by("launch"), spec)

@@ -47,7 +47,10 @@ func (c *change) imageSteps(l layout) []operation.Step {
 	for _, p := range slices.Concat(l.places, l.jobList("before"), l.jobList("after")) {
 		s := c.next.spec.Services[p.service]
 		key := p.machine + " " + s.Digest
-		if p.keep || done[key] || !c.absent[p.machine][s.Digest] {
+		if !c.pushed[s.Image].IsZero() {
+			key += " " + s.Image
+		}
+		if p.keep || done[key] || !c.absent[p.machine][s.Digest] && !c.unnamed[s.Image][p.machine] {
 			continue
 		}
 		done[key] = true
@@ -58,7 +61,7 @@ func (c *change) imageSteps(l layout) []operation.Step {
 				if err != nil {
 					return err
 				}
-				pull := runtime.Pull{Auth: authFor(s.Image, c.auths), Progress: act.Progress}
+				pull := runtime.Pull{Auth: authFor(s.Image, c.auths), Progress: act.Progress, Named: c.pushed[s.Image]}
 				return m.EnsureImage(ctx, fenced(act), pinned(s.Image, s.Digest), pull)
 			},
 		})

@@ -10,6 +10,9 @@ import (
 type Image struct {
 	Reference string `json:"reference"`
 	Digest    string `json:"digest"`
+	// Named is when the reference was given to an image that was pushed, here or on the machine that it came from; zero
+	// where a registry says what the reference means.
+	Named time.Time `json:"named,omitzero"`
 	// Layers are folders in overlayfs form, the topmost last.
 	Layers []string    `json:"layers"`
 	Config ImageConfig `json:"config"`
@@ -58,6 +61,9 @@ type Pull struct {
 	// Peers are machines that may have the image; a reference by digest is taken from them
 	// before the registry is asked.
 	Peers []Peer
+	// Named also gives the image the tag of a reference by tag and digest, since it was pushed under that at this time.
+	// A newer image of the name keeps it. Zero gives it nothing.
+	Named time.Time
 }
 
 // Peer is another machine's image store, reached over the overlay. Its bytes are trusted as far as their

@@ -93,7 +93,7 @@ func seatsWait(t *testing.T, m *onemachine.Machine) {
 }
 
 func spreads(t *testing.T, m *onemachine.Machine) {
-	m.At("m2").Push("web:1", nil)
+	m.At("m3").Push("web:1", nil) // it leaves, and web:1 is deployed again after that
 	m.At("m4").MustDeploy(everywhere)
 	for _, host := range machines(5) {
 		if in := instancesOf(m.At("m3"))[host]; !in.Ready {

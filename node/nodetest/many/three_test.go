@@ -1,6 +1,7 @@
 package many_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,10 +55,14 @@ var onItsSide = load.Plan{HTTP: []load.HTTP{
 	{Name: "two at m3", URL: "http://m3/", Host: "two.test", Want: "version 1", Rate: 20, Fresh: true},
 }}
 
-// wantSameFacts fails the test if anything was written.
+// wantSameFacts fails the test if anything was written. Tokens run out by themselves.
 func wantSameFacts(t *testing.T, before, after string) {
 	t.Helper()
-	if diff := onemachine.Differences(before, after); diff != "" {
+	lasting := func(facts string) string {
+		lines := strings.Split(facts, "\n")
+		return strings.Join(slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "token.") }), "\n")
+	}
+	if diff := onemachine.Differences(lasting(before), lasting(after)); diff != "" {
 		t.Errorf("facts were written that nobody asked for:\n%s", diff)
 	}
 }

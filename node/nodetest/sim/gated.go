@@ -23,9 +23,9 @@ func (g gated) Observe(ctx context.Context) (deploy.Observation, error) {
 	return g.inner.Observe(ctx)
 }
 
-func (g gated) Resolve(ctx context.Context, reference string, auth *runtime.RegistryAuth) (deploy.Resolved, error) {
+func (g gated) Resolve(ctx context.Context, q deploy.Query) (deploy.Resolved, error) {
 	g.d.gate()
-	return g.inner.Resolve(ctx, reference, auth)
+	return g.inner.Resolve(ctx, q)
 }
 
 func (g gated) EnsureImage(ctx context.Context, by deploy.Fenced, reference string, pull runtime.Pull) error {

@@ -33,8 +33,8 @@ func mutants() []mutant {
 	return []mutant{
 		{name: "a lease that is not checked", within: 50, pinned: 3, wrapLease: func(l operation.Lease, f store.Facts) operation.Lease { return unchecked{l, f} }},
 		{name: "a lost answer taken for a failure", within: 50, pinned: 6, wrapLease: func(l operation.Lease, _ store.Facts) operation.Lease { return deaf{l} }},
-		{name: "a skipped undo", within: 50, pinned: 0, wrapPlan: withoutUndo},
-		{name: "a commit before ready", within: 50, pinned: 0, wrapPlan: commitFirst},
+		{name: "a skipped undo", within: 50, pinned: 1, wrapPlan: withoutUndo},
+		{name: "a commit before ready", within: 50, pinned: 1, wrapPlan: commitFirst},
 		{name: "participants without fences", within: 50, pinned: 5, forgetful: true},
 		{name: "operations on memberships that shut nobody out", within: 1_500, pinned: 1108, heedless: true},
 		{name: "a deploy onto whoever leaves", within: 500, pinned: 336, wrapPlan: withoutGuards},

@@ -54,6 +54,7 @@ func (i *Images) Ensure(ctx context.Context, reference string, pull runtime.Pull
 		have, ok := i.findLocked(reference)
 		if ok && !pull.Always {
 			image = have
+			i.nameLocked(reference, have, pull.Named)
 			return nil
 		}
 		image, ok = i.registry[reference]
@@ -61,9 +62,20 @@ func (i *Images) Ensure(ctx context.Context, reference string, pull runtime.Pull
 			return absent(reference)
 		}
 		i.present[reference] = image
+		i.nameLocked(reference, image, pull.Named)
 		return nil
 	})
 	return image, err
+}
+
+// nameLocked gives an image the tag of its reference, unless a newer one has it.
+func (i *Images) nameLocked(reference string, image runtime.Image, at time.Time) {
+	tag, _, fixed := strings.Cut(reference, "@")
+	if at.IsZero() || !fixed || i.present[tag].Named.After(at) {
+		return
+	}
+	image.Reference, image.Named = tag, at
+	i.present[tag] = image
 }
 
 // Import implements runtime.Images: the archive's bytes are the content.
@@ -76,6 +88,7 @@ func (i *Images) Import(ctx context.Context, reference string, archive io.Reader
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		image = made(reference, content, runtime.ImageConfig{})
+		image.Named = time.Now()
 		i.present[reference] = image
 		return nil
 	})
@@ -115,6 +128,7 @@ func (i *Images) findLocked(reference string) (runtime.Image, bool) {
 	}
 	for _, image := range i.present {
 		if image.Digest == digest {
+			image.Named = time.Time{}
 			return image, true
 		}
 	}

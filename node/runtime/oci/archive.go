@@ -260,7 +260,12 @@ func (in *intake) install(ctx context.Context, c chosen) (runtime.Image, error) 
 		return runtime.Image{}, err
 	}
 	rec := record{Digest: d, Index: c.index, Origin: "archive", Added: time.Now().UTC()}
-	err = in.store.changeIndex(ctx, func(f *indexFile) { f.add(rec, c.name) })
+	err = in.store.changeIndex(ctx, func(f *indexFile) {
+		f.add(rec, c.name)
+		if c.name != "" {
+			f.name(rec.Digest, c.name, rec.Added)
+		}
+	})
 	return in.store.image(Familiar(subject), p), err
 }
 

@@ -132,7 +132,9 @@ func (s *Store) Lookup(_ context.Context, reference string) (runtime.Image, erro
 			return runtime.Image{}, lost(err, reference)
 		}
 	}
-	return s.image(reference, p), nil
+	img := s.image(reference, p)
+	img.Named = rec.named(fullName(reference))
+	return img, nil
 }
 
 // lost says that an image in the index is not all there.

@@ -29,6 +29,9 @@ type record struct {
 	Index digest.Digest `json:"index,omitempty"`
 	// References are full names. Empty once newer images took them all.
 	References []string `json:"references"`
+	// Named is when a name was given to an image that was pushed: of names that no registry knows, the newest counts
+	// among the machines.
+	Named map[string]time.Time `json:"named,omitempty"`
 	// Origin is "registry", "archive" or "machine".
 	Origin string    `json:"origin"`
 	Added  time.Time `json:"added"`
@@ -91,12 +94,41 @@ func (f *indexFile) add(r record, name string) {
 	}
 }
 
+// name gives an image a name that it was pushed under, unless another has had it since.
+func (f *indexFile) name(d digest.Digest, name string, at time.Time) {
+	has, known := f.byName(name)
+	if known && has.Digest != d && has.named(name).After(at) {
+		return
+	}
+	f.forget(name)
+	for i := range f.Images {
+		r := &f.Images[i]
+		if r.Digest != d {
+			continue
+		}
+		r.References = append(r.References, name)
+		if r.Named == nil {
+			r.Named = map[string]time.Time{}
+		}
+		r.Named[name] = at
+	}
+}
+
+// named is when a pushed image got a name; zero for one that a registry knows. An older store noted no times.
+func (r record) named(name string) time.Time {
+	if at, noted := r.Named[name]; noted || r.Origin != "archive" || !slices.Contains(r.References, name) {
+		return at
+	}
+	return r.Added
+}
+
 // forget takes the name from the image that has it, and says whether one had.
 func (f *indexFile) forget(name string) bool {
 	for i := range f.Images {
 		refs := f.Images[i].References
 		if at := slices.Index(refs, name); at >= 0 {
 			f.Images[i].References = slices.Delete(refs, at, at+1)
+			delete(f.Images[i].Named, name)
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package oci
 import (
 	"context"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +26,15 @@ func (s *Store) Ensure(ctx context.Context, reference string, pull runtime.Pull)
 	if err != nil {
 		return runtime.Image{}, err
 	}
+	img, err := s.ensure(ctx, ref, reference, pull)
+	if err != nil || pull.Named.IsZero() {
+		return img, err
+	}
+	tag, _, _ := strings.Cut(reference, "@")
+	return img, s.changeIndex(ctx, func(f *indexFile) { f.name(digest.Digest(img.Digest), fullName(tag), pull.Named) })
+}
+
+func (s *Store) ensure(ctx context.Context, ref name.Reference, reference string, pull runtime.Pull) (runtime.Image, error) {
 	_, fixed := ref.(name.Digest)
 	if !pull.Always || fixed {
 		img, err := s.present(ctx, reference)

@@ -131,6 +131,7 @@ const (
 	CodeMeshState    Code = "mesh.state-damaged"
 	CodeMeshNoDevice Code = "mesh.device-absent"
 	CodeMeshDevice   Code = "mesh.device-failed"
+	CodeMeshNoAnswer Code = "mesh.no-answer"
 )
 
 // Codes of routing events (node/routing).
@@ -292,6 +293,7 @@ func Codes() []CodeDoc {
 		{CodeMeshState, "the file from which the overlay comes back at boot cannot be read"},
 		{CodeMeshNoDevice, "the machine's WireGuard device is not there"},
 		{CodeMeshDevice, "the machine's WireGuard device refused, or did not answer"},
+		{CodeMeshNoAnswer, "a machine did not answer another over the overlay; the message says what is known of the way"},
 
 		{CodeRoutingBadEvent, "a routing event cannot be served; the namespace's last good view goes on"},
 

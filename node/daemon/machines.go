@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/machine"
@@ -36,6 +37,29 @@ func listMachines(r *http.Request, m *Member) (any, error) {
 	}
 	slices.SortFunc(list, func(a, b api.MachineEntry) int { return cmp.Compare(a.Name, b.Name) })
 	return map[string][]api.MachineEntry{"machines": list}, nil
+}
+
+// roundTrips answers GET /v1/machines/rtt?from=.
+func roundTrips(r *http.Request, m *Member) (any, error) {
+	members, err := machine.Members(r.Context(), newReads(m))
+	if err != nil {
+		return nil, err
+	}
+	if text := r.URL.Query().Get("from"); text != "" {
+		var from []machine.Member
+		for _, name := range strings.Split(text, ",") {
+			one, err := machine.Named(members, name)
+			if err != nil {
+				return nil, err
+			}
+			from = append(from, one)
+		}
+		members = from
+	}
+	if m.RoundTrips == nil {
+		return api.RoundTrips{Trips: []api.RoundTrip{}}, nil
+	}
+	return m.RoundTrips(r.Context(), members), nil
 }
 
 func machineEntry(m machine.Member, votes bool, seen api.MachineSeen) api.MachineEntry {

@@ -121,6 +121,11 @@ func (a *API) clusterRoutes() []Route {
 			Summary: "The cluster's machines, and what this one sees of them.",
 			serve:   a.member(listMachines),
 		}, {
+			Method: "GET", Path: "/v1/machines/rtt", Answer: api.RoundTrips{},
+			Query:   []Parameter{{Name: "from", Type: "string", Help: "Only what these measure, by name, with commas between; else all."}},
+			Summary: "Have machines measure the round trips to all others, now, over the overlay.",
+			serve:   a.member(roundTrips),
+		}, {
 			Method: "GET", Path: "/v1/store", Answer: api.StoreReport{},
 			Query:   []Parameter{{Name: "verify", Type: "boolean", Help: "Have every machine sum up its copy of the facts."}},
 			Summary: "Who votes in the store, and what may be lost next.",

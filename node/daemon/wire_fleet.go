@@ -97,6 +97,7 @@ func (d *Daemon) verbs() map[string]coordination.Verb {
 		verbLeave:  verb(true, func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, d.leave(ctx) }),
 		verbSeat:   verb(true, func(ctx context.Context, b seatBody) (any, error) { return d.seat(ctx, b) }),
 		verbVoters: verb(true, func(ctx context.Context, b votersBody) (any, error) { return struct{}{}, d.useVoters(ctx, b.Voters) }),
+		verbRTT:    verb(false, func(ctx context.Context, _ struct{}) (any, error) { return d.roundTripsHere(ctx) }),
 		verbDigest: verb(false, func(ctx context.Context, _ struct{}) (any, error) { return d.store.Load().EdgeDigest(ctx) }),
 		verbFence: verb(true, func(ctx context.Context, b fenceBody) (any, error) {
 			return struct{}{}, d.following.Load().fence(ctx, b)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -34,6 +35,15 @@ func (c *Client) Machines(ctx context.Context) ([]api.MachineEntry, error) {
 	var answer struct{ Machines []api.MachineEntry }
 	err := c.call(ctx, http.MethodGet, "/v1/machines", nil, nil, &answer)
 	return answer.Machines, err
+}
+
+// RoundTrips has the named machines, or all where none is named, measure the way to all others.
+func (c *Client) RoundTrips(ctx context.Context, from []string) (r api.RoundTrips, err error) {
+	query := url.Values{}
+	if len(from) > 0 {
+		query.Set("from", strings.Join(from, ","))
+	}
+	return r, c.call(ctx, http.MethodGet, "/v1/machines/rtt", query, nil, &r)
 }
 
 // Store reports who votes in the store and what may be lost next; verify has every machine sum up its copy.

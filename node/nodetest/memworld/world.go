@@ -113,7 +113,7 @@ func (w *World) makeMember(fences *coordination.Fences) *daemon.Member {
 	}
 	return &daemon.Member{
 		Machine: "m1", Runner: runner, Kinds: kinds, Facts: w.Store.Facts(), View: w.Store.View(), Ledger: w.Store.Log(),
-		Instances: w.Runtime, Console: w.Runtime, Images: w.Images, Missing: w.missing,
+		Instances: w.Runtime, Console: w.Runtime, Images: w.Images, Missing: w.missing, RoundTrips: roundTrips,
 	}
 }
 

@@ -22,7 +22,7 @@ func (a *app) machineCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "machine", Short: "The cluster's machines", Args: cobra.NoArgs, RunE: needsCommand}
 	cmd.AddCommand(a.machineAdd(), a.machineToken(), a.machineLs(), a.machineShow(), a.machineSet(),
 		a.machineRole("drain", "Let the next deploys move what they may off a machine, and place nothing new there", string(machine.Draining)),
-		a.machineRole("activate", "Let deploys place on a machine again", ""), a.machineRemove(), a.machineRTT())
+		a.machineRole("activate", "Let deploys place on a machine again", ""), a.machineRemove(), a.machineRTT(), a.machineUpdate())
 	return cmd
 }
 

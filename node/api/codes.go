@@ -201,6 +201,11 @@ const (
 	CodeMachineHolds       Code = "machine.holds-instances"
 	CodeMachineLast        Code = "machine.last-one"
 	CodeMachineNotFollowed Code = "machine.not-followed"
+	CodeMachineNotBegun    Code = "machine.update-not-begun"
+	CodePackageInvalid     Code = "package.invalid"
+	CodePackageAbsent      Code = "package.not-found"
+	CodePackageUnfit       Code = "package.unfit"
+	CodePackageFailed      Code = "package.install-failed"
 	CodeTokenInvalid       Code = "token.invalid"
 	CodeTokenUsed          Code = "token.used-or-expired"
 	CodeTokenUnreachable   Code = "token.cluster-unreachable"
@@ -284,6 +289,11 @@ func Codes() []CodeDoc {
 		{CodeMachineHolds, "the machine still holds instances; the message lists them"},
 		{CodeMachineLast, "the cluster's last machine cannot be removed"},
 		{CodeMachineNotFollowed, "a machine has not taken the change of membership in time"},
+		{CodeMachineNotBegun, "a machine was not updated, since another one's update failed before"},
+		{CodePackageInvalid, "the file is no package of Ployz"},
+		{CodePackageAbsent, "the machine that is asked does not hold that package"},
+		{CodePackageUnfit, "the package is not for such a machine; the message says why"},
+		{CodePackageFailed, "the package could not be installed, or the machine does not run it afterwards"},
 		{CodeTokenInvalid, "the token was cut short, mistyped or changed"},
 		{CodeTokenUsed, "the token was used, has run out or was never given by this cluster"},
 		{CodeTokenUnreachable, "the machine that gave the token does not answer over WireGuard; the message says which way is closed"},

@@ -45,6 +45,10 @@ type API struct {
 	// Doctor looks at everything that the machine needs.
 	Doctor func(ctx context.Context) []api.Check
 
+	// Packages keeps packages for machine.update; nil keeps none. Update tells what this machine runs.
+	Packages PackageShelf
+	Update   func(ctx context.Context) (api.MachineVersion, error)
+
 	// Founder runs Founding, the kinds that need no cluster: machine.init.
 	Founder  Runner
 	Founding Kinds

@@ -38,7 +38,9 @@ type PeerSurface struct {
 	// Member is as API.Member; Blobs are those of the machine's images.
 	Member func() *Member
 	Blobs  runtime.Blobs
-	Log    *slog.Logger
+	// Packages are this machine's copies of the appliance's own package.
+	Packages PackageShelf
+	Log      *slog.Logger
 }
 
 // Serve answers on l until ctx ends, and closes it.
@@ -73,6 +75,7 @@ func (p *PeerSurface) handler() http.Handler {
 	}}
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/blobs/{digest}", p.passed(p.Machine, p.blob))
+	mux.Handle("GET /v1/packages/{digest}", p.passed(p.Machine, p.sendPackage))
 	mux.Handle("GET /v1/images", p.passed(p.Operator, alone.member(listImages)))
 	mux.Handle("GET /v1/instances", p.passed(p.Operator, alone.member(instancesHere)))
 	mux.Handle("GET /v1/logs", p.passed(p.Operator, alone.stream(logs)))

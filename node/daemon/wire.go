@@ -188,7 +188,7 @@ func (d *Daemon) API() *API {
 func (d *Daemon) newAPI() *API {
 	return &API{
 		Version: d.version(),
-		Status:  d.status, Doctor: d.doctor,
+		Status:  d.status, Doctor: d.doctor, Packages: d.shelf(), Update: d.versionHere,
 		Founder: founder{d}, Founding: Kinds{
 			api.KindMachineInit: KindOf(func(r api.InitRequest) operation.Operation {
 				return machine.NewInit(d.host, foundingFacts{d.founded.Facts(), d}, d.withDefaults(r))

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -86,7 +87,7 @@ func command[A any](ctx context.Context, d *Daemon, id string, cmd coordination.
 
 // verbs are the commands that this machine obeys.
 func (d *Daemon) verbs() map[string]coordination.Verb {
-	return map[string]coordination.Verb{
+	all := map[string]coordination.Verb{
 		verbFollow: verb(false, func(ctx context.Context, b followBody) (any, error) {
 			f := d.following.Load()
 			if f == nil {
@@ -107,6 +108,8 @@ func (d *Daemon) verbs() map[string]coordination.Verb {
 		verbSecret: verb(false, func(_ context.Context, b secretBody) (any, error) { return d.sealSecret(b) }),
 		verbUnseat: verb(true, func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, d.unseat(ctx) }),
 	}
+	maps.Copy(all, d.updateVerbs())
+	return all
 }
 
 // leaveAfter lets the answer to the order to leave get through before its way back is cut.

@@ -43,6 +43,14 @@ func TestBreakOperations(t *testing.T) {
 				return machine.NewSet(c.kit(), api.MachineSetRequest{Machine: "m1", Role: &draining, Endpoints: keysOf(7).Endpoints})
 			})
 		},
+		api.KindMachineUpdate: func(t *testing.T) *optest.World {
+			c := found(t)
+			c.admit(t, 4)
+			must(t, c.run(machine.NewVoters(c.kit(), api.VotersRequest{Count: 3})))
+			return c.world(func() operation.Operation {
+				return machine.NewUpdate(c.kit(), api.MachineUpdateRequest{Digest: newer.Digest})
+			})
+		},
 		api.KindStoreVoters: func(t *testing.T) *optest.World {
 			c := found(t)
 			c.admit(t, 3)

@@ -46,6 +46,24 @@ func (c *Client) RoundTrips(ctx context.Context, from []string) (r api.RoundTrip
 	return r, c.call(ctx, http.MethodGet, "/v1/machines/rtt", query, nil, &r)
 }
 
+// SendPackage has the machine keep a package of Ployz, for a machine.update.
+func (c *Client) SendPackage(ctx context.Context, from io.Reader) (p api.Package, err error) {
+	resp, err := c.send(ctx, http.MethodPost, "/v1/packages", nil, from)
+	if err != nil {
+		return p, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil {
+		return p, c.broken(err)
+	}
+	return p, nil
+}
+
+// Update tells what the machine runs, and how the last installation went.
+func (c *Client) Update(ctx context.Context) (v api.MachineVersion, err error) {
+	return v, c.call(ctx, http.MethodGet, "/v1/update", nil, nil, &v)
+}
+
 // Store reports who votes in the store and what may be lost next; verify has every machine sum up its copy.
 func (c *Client) Store(ctx context.Context, verify bool) (r api.StoreReport, err error) {
 	return r, c.call(ctx, http.MethodGet, "/v1/store", url.Values{"verify": {strconv.FormatBool(verify)}}, nil, &r)

@@ -78,7 +78,8 @@ func Start(dir, socket string) (w *World, stop func(), err error) {
 		Version: api.Version{Version: "1.2.3", API: "v1"}, Status: w.status, Doctor: doctor,
 		Founder: w.future.Runner, Member: w.member.Load, Log: slog.New(slog.DiscardHandler),
 		Founding: daemon.Kinds{api.KindMachineInit: daemon.KindOf(func(r api.InitRequest) operation.Operation { return &found{w: w, request: r} }, nil)},
-		Admit:    func(daemon.Peer) bool { return !w.closed.Load() },
+		Packages: packages{}, Update: version,
+		Admit: func(daemon.Peer) bool { return !w.closed.Load() },
 	}
 	l, err := daemon.Listen(socket)
 	if err != nil {

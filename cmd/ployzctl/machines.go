@@ -263,13 +263,21 @@ func (a *app) showMachines(list []api.MachineEntry) error {
 		}
 		rows = append(rows, []string{
 			m.Name, a.state(m.Seen.State), votes, orDash(m.Role), orDash(m.Region), orDash(m.Zone), m.Subnet4.String(), m.Overlay.String(),
-			orDash(m.Seen.Endpoint), ago(m.Seen.Handshake),
+			reachedAt(m), ago(m.Seen.Handshake),
 		})
 	}
 	if a.quiet {
 		return nil
 	}
 	return a.table("NAME SEEN STORE ROLE REGION ZONE SUBNET OVERLAY ENDPOINT HANDSHAKE", rows)
+}
+
+// reachedAt is where packets for a machine go.
+func reachedAt(m api.MachineEntry) string {
+	if m.Relay != "" {
+		return "via " + m.Relay
+	}
+	return orDash(m.Seen.Endpoint)
 }
 
 func (a *app) machineShow() *cobra.Command {
@@ -299,24 +307,24 @@ func (a *app) showMachine(m api.MachineEntry) error {
 		{"name", m.Name}, {"id", m.ID}, {"region", orDash(m.Region)}, {"zone", orDash(m.Zone)}, {"role", orDash(m.Role)},
 		{"labels", orDash(strings.Join(labels, " "))}, {"overlay", m.Overlay.String()}, {"subnets", m.Subnet4.String() + " " + m.Subnet6.String()},
 		{"mesh key", orDash(m.MeshKey)}, {"endpoints", orDash(strings.TrimSpace(joined(" ", m.Endpoints)))},
-		{"votes", fmt.Sprint(m.Voter)}, {"seen", a.state(m.Seen.State)}, {"reached at", orDash(m.Seen.Endpoint)}, {"last handshake", ago(m.Seen.Handshake)},
+		{"relay", orDash(m.Relay)}, {"votes", fmt.Sprint(m.Voter)}, {"seen", a.state(m.Seen.State)}, {"reached at", orDash(m.Seen.Endpoint)}, {"last handshake", ago(m.Seen.Handshake)},
 	})
 }
 
 func (a *app) machineSet() *cobra.Command {
-	var region, zone, role string
+	var region, zone, role, relay string
 	var body api.MachineSetRequest
 	cmd := &cobra.Command{
 		Use:     "set NAME",
 		Short:   "Change what placement knows of a machine, or where others reach it",
-		Example: "  ployzctl machine set m2 --zone rack-2 --label disk=ssd",
+		Example: "  ployzctl machine set m2 --zone rack-2 --label disk=ssd\n  ployzctl machine set m3 --relay m1   # for a machine that not all others reach",
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body.Machine = args[0]
 			for flag, to := range map[string]struct {
 				from *string
 				to   **string
-			}{"region": {&region, &body.Region}, "zone": {&zone, &body.Zone}, "role": {&role, &body.Role}} {
+			}{"region": {&region, &body.Region}, "zone": {&zone, &body.Zone}, "role": {&role, &body.Role}, "relay": {&relay, &body.Relay}} {
 				if cmd.Flags().Changed(flag) {
 					*to.to = to.from
 				}
@@ -327,6 +335,7 @@ func (a *app) machineSet() *cobra.Command {
 	cmd.Flags().StringVar(&region, "region", "", "the `REGION` that it is in")
 	cmd.Flags().StringVar(&zone, "zone", "", "the `ZONE` that it is in")
 	cmd.Flags().StringVar(&role, "role", "", "home_data, compute, draining, disabled or \"\"")
+	cmd.Flags().StringVar(&relay, "relay", "", "the `MACHINE` by which all others reach it, or \"\" for none")
 	cmd.Flags().StringToStringVar(&body.Labels, "label", nil, "a label, as `KEY=VALUE`, or KEY= to take it away; may be repeated")
 	cmd.Flags().Var((*endpoints)(&body.Endpoints), "endpoint", "where others reach it, as `ADDRESS:PORT`; may be repeated")
 	return cmd

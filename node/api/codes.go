@@ -201,6 +201,7 @@ const (
 	CodeMachineHolds       Code = "machine.holds-instances"
 	CodeMachineLast        Code = "machine.last-one"
 	CodeMachineNotFollowed Code = "machine.not-followed"
+	CodeMachineRelay       Code = "machine.relay-unfit"
 	CodeMachineNotBegun    Code = "machine.update-not-begun"
 	CodePackageInvalid     Code = "package.invalid"
 	CodePackageAbsent      Code = "package.not-found"
@@ -289,6 +290,7 @@ func Codes() []CodeDoc {
 		{CodeMachineHolds, "the machine still holds instances; the message lists them"},
 		{CodeMachineLast, "the cluster's last machine cannot be removed"},
 		{CodeMachineNotFollowed, "a machine has not taken the change of membership in time"},
+		{CodeMachineRelay, "a machine that cannot be the relay of another, or that cannot go since it is"},
 		{CodeMachineNotBegun, "a machine was not updated, since another one's update failed before"},
 		{CodePackageInvalid, "the file is no package of Ployz"},
 		{CodePackageAbsent, "the machine that is asked does not hold that package"},

@@ -101,6 +101,8 @@ type MachineSetRequest struct {
 	// Labels are set; one with an empty value is taken away.
 	Labels    map[string]string `json:"labels,omitempty"`
 	Endpoints []netip.AddrPort  `json:"endpoints,omitempty"`
+	// Relay is the name of the machine by which all others are to reach this one, or "" for none.
+	Relay *string `json:"relay,omitempty"`
 }
 
 // MachineRemoveRequest takes a machine out of the cluster. Lost says that it is gone for good and will
@@ -134,7 +136,9 @@ type MachineEntry struct {
 	Subnet6   netip.Prefix      `json:"subnet6"`
 	MeshKey   string            `json:"meshKey,omitempty"`
 	Endpoints []netip.AddrPort  `json:"endpoints,omitempty"`
-	Voter     bool              `json:"voter"`
+	// Relay is the name of the machine by which all others reach this one.
+	Relay string `json:"relay,omitempty"`
+	Voter bool   `json:"voter"`
 	// Seen is the observation, made when it was asked.
 	Seen MachineSeen `json:"seen"`
 }
@@ -144,11 +148,13 @@ const (
 	SeenSelf   = "self"
 	SeenUp     = "up"
 	SeenSilent = "silent"
+	// SeenRelayed is a machine that is reached by another: handshakes are with that one, and tell nothing of it.
+	SeenRelayed = "relayed"
 )
 
 // MachineSeen is an observation of one machine by another; never stored.
 type MachineSeen struct {
-	// State is SeenSelf, SeenUp, or SeenSilent: nothing was heard of it for three minutes.
+	// State is SeenSelf, SeenUp, SeenRelayed, or SeenSilent: nothing was heard of it for three minutes.
 	State string `json:"state"`
 	// Endpoint is where its last authenticated packet came from.
 	Endpoint  string    `json:"endpoint,omitempty"`

@@ -33,7 +33,9 @@ func listMachines(r *http.Request, m *Member) (any, error) {
 	}
 	list := make([]api.MachineEntry, 0, len(members))
 	for _, x := range members {
-		list = append(list, machineEntry(x, slices.Contains(cluster.Voters, x.ID), seen[x.ID]))
+		entry := machineEntry(x, slices.Contains(cluster.Voters, x.ID), seen[x.ID])
+		entry.Relay = machine.NameOf(members, x.Relay)
+		list = append(list, entry)
 	}
 	slices.SortFunc(list, func(a, b api.MachineEntry) int { return cmp.Compare(a.Name, b.Name) })
 	return map[string][]api.MachineEntry{"machines": list}, nil

@@ -38,13 +38,23 @@ type membership struct {
 	fenced []string  // ids of members that are given up, before the facts say so
 	since  time.Time // when somebody was first seen gone whose peer is still there; zero for nobody
 	search map[mesh.Key]mesh.Rotation
+	// observed is where others reach peers that were lost here, and hidden where they reach this machine, if that is no
+	// address of its own.
+	observed map[mesh.Key]netip.AddrPort
+	hidden   netip.AddrPort
+	// lost are the peers to which packets were sent in vain when it was last looked.
+	lost map[mesh.Key]bool
+	// changed wakes run, and ask wakes exchange.
+	changed, ask chan struct{}
 	// placed is what was put in place last, as text; "" until then, and after a failure.
 	placed string
 }
 
 // newMembership starts from the copy on disk.
 func newMembership(d *Daemon, view store.View) *membership {
-	m := &membership{daemon: d, view: view, search: map[mesh.Key]mesh.Rotation{}}
+	m := &membership{
+		daemon: d, view: view, search: map[mesh.Key]mesh.Rotation{}, observed: map[mesh.Key]netip.AddrPort{}, changed: make(chan struct{}, 1), ask: make(chan struct{}, 1),
+	}
 	if r, err := machine.LoadRoster(d.State); err == nil {
 		m.roster = r
 	} else if !errors.Is(err, os.ErrNotExist) {
@@ -55,8 +65,8 @@ func newMembership(d *Daemon, view store.View) *membership {
 
 // run follows until ctx ends. What costs something is done when something changed, and not by the clock.
 func (m *membership) run(ctx context.Context) {
-	changed := make(chan struct{}, 1)
-	go m.watch(ctx, changed)
+	go m.watch(ctx)
+	go m.exchange(ctx)
 	for due := true; ctx.Err() == nil; {
 		if due {
 			if err := m.update(ctx, false); err != nil && ctx.Err() == nil {
@@ -66,7 +76,7 @@ func (m *membership) run(ctx context.Context) {
 		m.rotate(ctx)
 		select {
 		case <-ctx.Done():
-		case <-changed:
+		case <-m.changed:
 			due = true
 		case <-time.After(lookEvery):
 			due = m.overdue()
@@ -84,16 +94,13 @@ func (m *membership) overdue() bool {
 }
 
 // watch says when something about the membership changed. A feed that ends is opened again.
-func (m *membership) watch(ctx context.Context, changed chan<- struct{}) {
+func (m *membership) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		feed, err := m.view.Follow(ctx, "") // one feed of everything wakes less often than three of a part
 		for err == nil {
 			var c store.Change
 			if c, err = feed.Next(ctx); err == nil && ofMembership(c.Fact.Key) {
-				select {
-				case changed <- struct{}{}:
-				default:
-				}
+				m.touch()
 			}
 		}
 		if feed != nil {
@@ -103,6 +110,14 @@ func (m *membership) watch(ctx context.Context, changed chan<- struct{}) {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
 		}
+	}
+}
+
+// touch has run look again.
+func (m *membership) touch() {
+	select {
+	case m.changed <- struct{}{}:
+	default: // it will
 	}
 }
 
@@ -148,7 +163,7 @@ func (m *membership) update(ctx context.Context, letGo bool) error {
 		return nil // removed: the machine goes on as it was until somebody tells it to leave
 	}
 	next := m.parting(now, letGo)
-	place := fmt.Sprint(next.Cluster, next.Members, next.Tokens, m.fenced)
+	place := fmt.Sprint(next.Cluster, next.Members, next.Tokens, m.fenced, m.observed, m.hidden.IsValid())
 	if place == m.placed {
 		return nil
 	}
@@ -183,7 +198,7 @@ func (m *membership) put(ctx context.Context, self machine.Identity, r machine.R
 	if err != nil {
 		return err
 	}
-	peersErr := m.daemon.putMesh(ctx, m.daemon.meshOf(self, peers))
+	peersErr := m.daemon.putMesh(ctx, m.daemon.meshOf(self, m.withObserved(peers)))
 	if err := r.Save(m.daemon.State); err != nil {
 		return err
 	}
@@ -237,8 +252,17 @@ func (m *membership) rotate(ctx context.Context) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.daemon.rotateMesh(ctx, state.Peers, &m.search); err != nil {
+	seen, err := m.daemon.rotateMesh(ctx, state.Peers, &m.search)
+	if err != nil {
 		m.daemon.Log.Warn("looking for peers", "error", err)
+		return
+	}
+	before := m.lost
+	m.lost = lostPeers(state.Peers, seen, m.search)
+	for key := range m.lost {
+		if !before[key] {
+			m.askNow()
+		}
 	}
 }
 

@@ -68,7 +68,11 @@ func (d *Daemon) roundTripsHere(ctx context.Context) ([]api.RoundTrip, error) {
 	for i, m := range others {
 		list[i] = roundTrip(trips[i])
 		list[i].From, list[i].To = self.Name, m.Name
-		way := describeWay(&list[i], seen, m)
+		by := m
+		if relay, relayed := machine.Via(members, memberOf(members, self.ID), m); relayed {
+			by, list[i].Via = relay, relay.Name
+		}
+		way := describeWay(&list[i], seen, by)
 		if list[i].Received == 0 {
 			list[i].Error = noAnswer(m.Name, trips[i].Err, cmp.Or(seenErr, way))
 		}

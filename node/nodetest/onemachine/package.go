@@ -18,7 +18,7 @@ func NewerDeb(t testing.TB, version string) string {
 	tree, deb := filepath.Join(dir, "tree"), filepath.Join(dir, "newer.deb")
 	run(t, "dpkg-deb", "--raw-extract", testenv.DebPath(), tree)
 	for program, folder := range map[string]string{
-		"ployz-gateway": "usr/lib/ployz", "ployz-dns": "usr/lib/ployz", "ployz-nats": "usr/lib/ployz", "ployzd": "usr/bin",
+		"ployz-gateway": "usr/lib/ployz", "ployz-dns": "usr/lib/ployz", "ployz-nats": "usr/lib/ployz", "ployz-wireguard": "usr/lib/ployz", "ployzd": "usr/bin",
 	} {
 		run(t, "go", "build", "-trimpath", "-ldflags=-s -w -X main.version="+version, "-o", filepath.Join(tree, folder, program), "./cmd/"+program)
 	}

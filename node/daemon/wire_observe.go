@@ -123,7 +123,7 @@ func (m *membership) lookAround(ctx context.Context) (lost int, err error) {
 	if err != nil {
 		return len(wanted), err
 	}
-	return len(wanted), m.learn(ctx, s)
+	return len(wanted), m.learn(ctx, seen, s)
 }
 
 // askSome asks some members that are surely there.
@@ -175,35 +175,34 @@ func (m *membership) there(seen mesh.Seen) []machine.Member {
 	return list
 }
 
-// learn takes over what others said. A peer that is lost is looked for there at once; the mesh is put in place anew
-// only where something differs.
-func (m *membership) learn(ctx context.Context, s sighting) error {
+// learn takes over what others said. A peer that is lost is looked for there at once, if it is not already; the mesh is
+// put in place anew only where something differs.
+func (m *membership) learn(ctx context.Context, seen mesh.Seen, s sighting) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var c mesh.Change
 	for key, at := range s.peers {
-		if m.observed[key] == at {
-			continue // it was tried; the rotation goes on
+		if have, there := seen.Peer(key); !there || have.Endpoint == at || m.observed[key] == at {
+			continue // it is tried, or was: then the rotation goes on
 		}
 		m.observed[key] = at
 		c.Peers = append(c.Peers, mesh.PeerChange{Act: mesh.Update, PublicKey: key, Endpoint: at})
 	}
-	was := m.hidden
+	was := m.hidden.IsValid()
 	if len(s.self) > 0 {
 		m.hidden = netip.AddrPort{}
 		if mesh.BehindNAT(m.daemon.ownAddresses(), s.self) {
 			m.hidden = s.self[0]
 		}
 	}
-	if was.IsValid() != m.hidden.IsValid() {
-		m.daemon.Log.Info("whether this machine is behind a NAT", "seen at", s.self, "hidden", m.hidden.IsValid())
-	} else if c.Empty() {
-		return nil
+	if is := m.hidden.IsValid(); was != is {
+		m.daemon.Log.Info("whether this machine is behind a NAT", "seen at", s.self, "hidden", is)
+		m.touch()
 	}
-	m.touch()
 	if c.Empty() {
 		return nil
 	}
+	m.touch()
 	m.daemon.Log.Info("looking for peers where others reach them", "changes", c.Text())
 	return m.daemon.changeMesh(ctx, c)
 }

@@ -20,7 +20,7 @@ func NewerDeb(t testing.TB, version string) string {
 	for program, folder := range map[string]string{
 		"ployz-gateway": "usr/lib/ployz", "ployz-dns": "usr/lib/ployz", "ployz-nats": "usr/lib/ployz", "ployz-wireguard": "usr/lib/ployz", "ployzd": "usr/bin",
 	} {
-		run(t, "go", "build", "-trimpath", "-ldflags=-s -w -X main.version="+version, "-o", filepath.Join(tree, folder, program), "./cmd/"+program)
+		run(t, "go", "build", "-trimpath", "-ldflags=-s -w -buildid="+version+" -X main.version="+version, "-o", filepath.Join(tree, folder, program), "./cmd/"+program)
 	}
 	control := filepath.Join(tree, "DEBIAN", "control")
 	text, err := os.ReadFile(control)

@@ -99,7 +99,53 @@ func (a *app) addMachine(ctx context.Context, host string, body api.JoinRequest)
 	if out, err = a.joinWith(ctx, joiner, body); err != nil {
 		return err
 	}
-	return a.showOutcome(a.andVote(ctx, out))
+	return a.showOutcome(a.andVote(ctx, a.whichWay(ctx, token, out)))
+}
+
+// whichWay adds to a join that found UDP closed what the machine that gave the token received: so it is known which
+// way is closed.
+func (a *app) whichWay(ctx context.Context, token string, out api.Outcome) api.Outcome {
+	if out.Error == nil || out.Error.Code != api.CodeTokenUnreachable {
+		return out
+	}
+	seen, err := a.tokenSeen(ctx, token)
+	switch {
+	case err != nil:
+		a.note("what arrived there is not known: %v", err)
+		return out
+	case !seen.Known:
+		return out
+	}
+	e := *out.Error
+	e.Details = append(e.Details, closedWay(seen))
+	out.Error = &e
+	return out
+}
+
+func closedWay(seen api.TokenSeen) *api.Error {
+	if seen.Received == 0 {
+		return api.Errorf(api.CodeTokenUnreachable, "nothing of the new machine arrived at %s: UDP to %s is closed, or it is not at those addresses", seen.Machine, seen.Machine).
+			About(seen.Machine).WithHint("say where it is reached: ployzctl machine set %s --endpoint ADDRESS:PORT", seen.Machine)
+	}
+	return api.Errorf(api.CodeTokenUnreachable, "%s heard the new machine at %s (%d bytes): UDP from %s to there is closed", seen.Machine, seen.Endpoint, seen.Received, seen.Machine).
+		About(seen.Machine).WithHint("open UDP to the new machine, in answer to what it sends")
+}
+
+func (a *app) tokenSeen(ctx context.Context, token string) (seen api.TokenSeen, err error) {
+	t, err := machine.DecodeToken(token)
+	if err != nil {
+		return seen, err
+	}
+	raw, err := mesh.ParseKey(t.Private)
+	if err != nil {
+		return seen, err
+	}
+	c, err := a.client()
+	if err != nil {
+		return seen, err
+	}
+	defer c.Close()
+	return c.TokenSeen(ctx, mesh.NewPrivateKey(raw).Public().String())
 }
 
 // andVote gives the store the voters that the new number of machines asks for. That is an operation of its own, and

@@ -28,6 +28,20 @@ type TokenResult struct {
 	Expires time.Time  `json:"expires"`
 }
 
+// TokenSeen is the answer of GET /v1/tokens/seen: what the machine that gave a token received of its holder. An
+// observation.
+type TokenSeen struct {
+	// Machine is the one that answers.
+	Machine string `json:"machine"`
+	// Known says that the machine's WireGuard device listens for the token at all.
+	Known bool `json:"known"`
+	// Received counts bytes that the token's key vouches for, and Endpoint is where the last of them came from.
+	Received int64  `json:"received"`
+	Endpoint string `json:"endpoint,omitempty"`
+	// Handshake is the last one that was completed.
+	Handshake time.Time `json:"handshake,omitzero"`
+}
+
 // JoinRequest makes the machine that is asked a member of the token's cluster.
 type JoinRequest struct {
 	// Token is as `ployzctl machine token` printed it. It is never kept.

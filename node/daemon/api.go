@@ -73,6 +73,8 @@ type Member struct {
 	Ledger  store.Log
 	// Seen observes the other machines, by id; nil sees none.
 	Seen func(ctx context.Context, members []machine.Member) map[string]api.MachineSeen
+	// TokenSeen tells what was received of the holder of a token's public key; nil receives nothing.
+	TokenSeen func(ctx context.Context, key string) (api.TokenSeen, error)
 	// RoundTrips has members measure the way to all others; nil measures nothing.
 	RoundTrips func(ctx context.Context, from []machine.Member) api.RoundTrips
 	// Dead reports that a lease's holder has certainly ended; nil is never. See coordination.Leases.

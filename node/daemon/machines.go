@@ -41,6 +41,14 @@ func listMachines(r *http.Request, m *Member) (any, error) {
 	return map[string][]api.MachineEntry{"machines": list}, nil
 }
 
+// tokenSeen answers GET /v1/tokens/seen?key=.
+func tokenSeen(r *http.Request, m *Member) (any, error) {
+	if m.TokenSeen == nil {
+		return api.TokenSeen{Machine: m.Machine}, nil
+	}
+	return m.TokenSeen(r.Context(), r.URL.Query().Get("key"))
+}
+
 // roundTrips answers GET /v1/machines/rtt?from=.
 func roundTrips(r *http.Request, m *Member) (any, error) {
 	members, err := machine.Members(r.Context(), newReads(m))

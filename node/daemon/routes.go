@@ -130,6 +130,11 @@ func (a *API) clusterRoutes() []Route {
 			Summary: "Have machines measure the round trips to all others, now, over the overlay.",
 			serve:   a.member(roundTrips),
 		}, {
+			Method: "GET", Path: "/v1/tokens/seen", Answer: api.TokenSeen{},
+			Query:   []Parameter{{Name: "key", Type: "string", Help: "The public key that the token was asked for with.", Required: true}},
+			Summary: "What this machine received of the holder of a token that it gave.",
+			serve:   a.member(tokenSeen),
+		}, {
 			Method: "POST", Path: "/v1/packages", Body: Raw("application/vnd.debian.binary-package"), Answer: api.Package{},
 			Summary: "Keep a package of Ployz, for a machine.update.",
 			serve:   a.member(a.takePackage),

@@ -140,7 +140,7 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 		Machine: self.Name, Runner: d.runner(self.Name, facts, opened.Log()), Kinds: kinds,
 		Facts: facts, View: opened.View(), Ledger: opened.MirrorLog(), Dead: d.dead(self.Name),
 		Instances: run, Console: run, Images: d.images, Missing: d.images.Missing, Seen: d.seenMachines(self),
-		Elsewhere: peering.Neighbours, Store: storeSurface{d, self}, RoundTrips: d.roundTrips,
+		Elsewhere: peering.Neighbours, Store: storeSurface{d, self}, RoundTrips: d.roundTrips, TokenSeen: d.tokenSeen,
 	}, local
 }
 

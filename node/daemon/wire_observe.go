@@ -43,6 +43,25 @@ func (d *Daemon) observed(ctx context.Context) (map[string]netip.AddrPort, error
 	return list, nil
 }
 
+// tokenSeen looks at what arrived from the holder of a token's key: whoever has not shaken hands may still have been heard.
+func (d *Daemon) tokenSeen(ctx context.Context, key string) (api.TokenSeen, error) {
+	s := api.TokenSeen{Machine: d.selfName()}
+	public, err := mesh.ParseKey(key)
+	if err != nil {
+		return s, err
+	}
+	seen, err := d.meshSeen(ctx)
+	if err != nil {
+		return s, err
+	}
+	p, known := seen.Peer(public)
+	s.Known, s.Received, s.Handshake = known, p.Rx, p.LastHandshake
+	if p.Endpoint.IsValid() {
+		s.Endpoint = p.Endpoint.String()
+	}
+	return s, nil
+}
+
 // Observed asks a member where it reaches others.
 func (n *Neighbours) Observed(ctx context.Context, m machine.Member) (map[string]netip.AddrPort, error) {
 	resp, err := n.ask(ctx, m, Ask{Method: http.MethodGet, Path: "/v1/mesh/observed"}, n.Machine)

@@ -46,6 +46,11 @@ func (c *Client) RoundTrips(ctx context.Context, from []string) (r api.RoundTrip
 	return r, c.call(ctx, http.MethodGet, "/v1/machines/rtt", query, nil, &r)
 }
 
+// TokenSeen tells what the machine received of the holder of a token's public key.
+func (c *Client) TokenSeen(ctx context.Context, key string) (s api.TokenSeen, err error) {
+	return s, c.call(ctx, http.MethodGet, "/v1/tokens/seen", url.Values{"key": {key}}, nil, &s)
+}
+
 // SendPackage has the machine keep a package of Ployz, for a machine.update.
 func (c *Client) SendPackage(ctx context.Context, from io.Reader) (p api.Package, err error) {
 	resp, err := c.send(ctx, http.MethodPost, "/v1/packages", nil, from)

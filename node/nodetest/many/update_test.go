@@ -22,7 +22,7 @@ func TestUpdate(t *testing.T) {
 	m := found(t, dev.Options{Machines: 3})
 	m.Push("web:1", nil)
 	m.MustDeploy(everywhere)
-	next, tooFar := onemachine.NewerDeb(t, nextVersion), onemachine.NewerDeb(t, tooFarVersion)
+	next, tooFar := onemachine.NewerDeb(t, nextVersion), onemachine.RenamedDeb(t, tooFarVersion)
 	before := versions(m)
 	load := m.Load(labtest.Client, requests(machines(3)...))
 	had := instancesOf(m)

@@ -22,7 +22,7 @@ func (a *app) machineCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "machine", Short: "The cluster's machines", Args: cobra.NoArgs, RunE: needsCommand}
 	cmd.AddCommand(a.machineAdd(), a.machineToken(), a.machineLs(), a.machineShow(), a.machineSet(),
 		a.machineRole("drain", "Let the next deploys move what they may off a machine, and place nothing new there", string(machine.Draining)),
-		a.machineRole("activate", "Let deploys place on a machine again", ""), a.machineRemove())
+		a.machineRole("activate", "Let deploys place on a machine again", ""), a.machineRemove(), a.machineRTT(), a.machineUpdate())
 	return cmd
 }
 
@@ -99,7 +99,53 @@ func (a *app) addMachine(ctx context.Context, host string, body api.JoinRequest)
 	if out, err = a.joinWith(ctx, joiner, body); err != nil {
 		return err
 	}
-	return a.showOutcome(a.andVote(ctx, out))
+	return a.showOutcome(a.andVote(ctx, a.whichWay(ctx, token, out)))
+}
+
+// whichWay adds to a join that found UDP closed what the machine that gave the token received: so it is known which
+// way is closed.
+func (a *app) whichWay(ctx context.Context, token string, out api.Outcome) api.Outcome {
+	if out.Error == nil || out.Error.Code != api.CodeTokenUnreachable {
+		return out
+	}
+	seen, err := a.tokenSeen(ctx, token)
+	switch {
+	case err != nil:
+		a.note("what arrived there is not known: %v", err)
+		return out
+	case !seen.Known:
+		return out
+	}
+	e := *out.Error
+	e.Details = append(e.Details, closedWay(seen))
+	out.Error = &e
+	return out
+}
+
+func closedWay(seen api.TokenSeen) *api.Error {
+	if seen.Received == 0 {
+		return api.Errorf(api.CodeTokenUnreachable, "nothing of the new machine arrived at %s: UDP to %s is closed, or it is not at those addresses", seen.Machine, seen.Machine).
+			About(seen.Machine).WithHint("say where it is reached: ployzctl machine set %s --endpoint ADDRESS:PORT", seen.Machine)
+	}
+	return api.Errorf(api.CodeTokenUnreachable, "%s heard the new machine at %s (%d bytes): UDP from %s to there is closed", seen.Machine, seen.Endpoint, seen.Received, seen.Machine).
+		About(seen.Machine).WithHint("open UDP to the new machine, in answer to what it sends")
+}
+
+func (a *app) tokenSeen(ctx context.Context, token string) (seen api.TokenSeen, err error) {
+	t, err := machine.DecodeToken(token)
+	if err != nil {
+		return seen, err
+	}
+	raw, err := mesh.ParseKey(t.Private)
+	if err != nil {
+		return seen, err
+	}
+	c, err := a.client()
+	if err != nil {
+		return seen, err
+	}
+	defer c.Close()
+	return c.TokenSeen(ctx, mesh.NewPrivateKey(raw).Public().String())
 }
 
 // andVote gives the store the voters that the new number of machines asks for. That is an operation of its own, and
@@ -263,13 +309,21 @@ func (a *app) showMachines(list []api.MachineEntry) error {
 		}
 		rows = append(rows, []string{
 			m.Name, a.state(m.Seen.State), votes, orDash(m.Role), orDash(m.Region), orDash(m.Zone), m.Subnet4.String(), m.Overlay.String(),
-			orDash(m.Seen.Endpoint), ago(m.Seen.Handshake),
+			reachedAt(m), ago(m.Seen.Handshake),
 		})
 	}
 	if a.quiet {
 		return nil
 	}
 	return a.table("NAME SEEN STORE ROLE REGION ZONE SUBNET OVERLAY ENDPOINT HANDSHAKE", rows)
+}
+
+// reachedAt is where packets for a machine go.
+func reachedAt(m api.MachineEntry) string {
+	if m.Relay != "" {
+		return "via " + m.Relay
+	}
+	return orDash(m.Seen.Endpoint)
 }
 
 func (a *app) machineShow() *cobra.Command {
@@ -299,24 +353,24 @@ func (a *app) showMachine(m api.MachineEntry) error {
 		{"name", m.Name}, {"id", m.ID}, {"region", orDash(m.Region)}, {"zone", orDash(m.Zone)}, {"role", orDash(m.Role)},
 		{"labels", orDash(strings.Join(labels, " "))}, {"overlay", m.Overlay.String()}, {"subnets", m.Subnet4.String() + " " + m.Subnet6.String()},
 		{"mesh key", orDash(m.MeshKey)}, {"endpoints", orDash(strings.TrimSpace(joined(" ", m.Endpoints)))},
-		{"votes", fmt.Sprint(m.Voter)}, {"seen", a.state(m.Seen.State)}, {"reached at", orDash(m.Seen.Endpoint)}, {"last handshake", ago(m.Seen.Handshake)},
+		{"relay", orDash(m.Relay)}, {"votes", fmt.Sprint(m.Voter)}, {"seen", a.state(m.Seen.State)}, {"reached at", orDash(m.Seen.Endpoint)}, {"last handshake", ago(m.Seen.Handshake)},
 	})
 }
 
 func (a *app) machineSet() *cobra.Command {
-	var region, zone, role string
+	var region, zone, role, relay string
 	var body api.MachineSetRequest
 	cmd := &cobra.Command{
 		Use:     "set NAME",
 		Short:   "Change what placement knows of a machine, or where others reach it",
-		Example: "  ployzctl machine set m2 --zone rack-2 --label disk=ssd",
+		Example: "  ployzctl machine set m2 --zone rack-2 --label disk=ssd\n  ployzctl machine set m3 --relay m1   # for a machine that not all others reach",
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body.Machine = args[0]
 			for flag, to := range map[string]struct {
 				from *string
 				to   **string
-			}{"region": {&region, &body.Region}, "zone": {&zone, &body.Zone}, "role": {&role, &body.Role}} {
+			}{"region": {&region, &body.Region}, "zone": {&zone, &body.Zone}, "role": {&role, &body.Role}, "relay": {&relay, &body.Relay}} {
 				if cmd.Flags().Changed(flag) {
 					*to.to = to.from
 				}
@@ -327,6 +381,7 @@ func (a *app) machineSet() *cobra.Command {
 	cmd.Flags().StringVar(&region, "region", "", "the `REGION` that it is in")
 	cmd.Flags().StringVar(&zone, "zone", "", "the `ZONE` that it is in")
 	cmd.Flags().StringVar(&role, "role", "", "home_data, compute, draining, disabled or \"\"")
+	cmd.Flags().StringVar(&relay, "relay", "", "the `MACHINE` by which all others reach it, or \"\" for none")
 	cmd.Flags().StringToStringVar(&body.Labels, "label", nil, "a label, as `KEY=VALUE`, or KEY= to take it away; may be repeated")
 	cmd.Flags().Var((*endpoints)(&body.Endpoints), "endpoint", "where others reach it, as `ADDRESS:PORT`; may be repeated")
 	return cmd

@@ -131,6 +131,7 @@ const (
 	CodeMeshState    Code = "mesh.state-damaged"
 	CodeMeshNoDevice Code = "mesh.device-absent"
 	CodeMeshDevice   Code = "mesh.device-failed"
+	CodeMeshNoAnswer Code = "mesh.no-answer"
 )
 
 // Codes of routing events (node/routing).
@@ -201,6 +202,12 @@ const (
 	CodeMachineLeaving     Code = "machine.leaving"
 	CodeMachineLast        Code = "machine.last-one"
 	CodeMachineNotFollowed Code = "machine.not-followed"
+	CodeMachineRelay       Code = "machine.relay-unfit"
+	CodeMachineNotBegun    Code = "machine.update-not-begun"
+	CodePackageInvalid     Code = "package.invalid"
+	CodePackageAbsent      Code = "package.not-found"
+	CodePackageUnfit       Code = "package.unfit"
+	CodePackageFailed      Code = "package.install-failed"
 	CodeTokenInvalid       Code = "token.invalid"
 	CodeTokenUsed          Code = "token.used-or-expired"
 	CodeTokenUnreachable   Code = "token.cluster-unreachable"
@@ -285,6 +292,12 @@ func Codes() []CodeDoc {
 		{CodeMachineLeaving, "the machine was removed, or is about to be, while the operation ran"},
 		{CodeMachineLast, "the cluster's last machine cannot be removed"},
 		{CodeMachineNotFollowed, "a machine has not taken the change of membership in time"},
+		{CodeMachineRelay, "a machine that cannot be the relay of another, or that cannot go since it is"},
+		{CodeMachineNotBegun, "a machine was not updated, since another one's update failed before"},
+		{CodePackageInvalid, "the file is no package of Ployz"},
+		{CodePackageAbsent, "the machine that is asked does not hold that package"},
+		{CodePackageUnfit, "the package is not for such a machine; the message says why"},
+		{CodePackageFailed, "the package could not be installed, or the machine does not run it afterwards"},
 		{CodeTokenInvalid, "the token was cut short, mistyped or changed"},
 		{CodeTokenUsed, "the token was used, has run out or was never given by this cluster"},
 		{CodeTokenUnreachable, "the machine that gave the token does not answer over WireGuard; the message says which way is closed"},
@@ -294,6 +307,7 @@ func Codes() []CodeDoc {
 		{CodeMeshState, "the file from which the overlay comes back at boot cannot be read"},
 		{CodeMeshNoDevice, "the machine's WireGuard device is not there"},
 		{CodeMeshDevice, "the machine's WireGuard device refused, or did not answer"},
+		{CodeMeshNoAnswer, "a machine did not answer another over the overlay; the message says what is known of the way"},
 
 		{CodeRoutingBadEvent, "a routing event cannot be served; the namespace's last good view goes on"},
 

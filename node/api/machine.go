@@ -28,6 +28,20 @@ type TokenResult struct {
 	Expires time.Time  `json:"expires"`
 }
 
+// TokenSeen is the answer of GET /v1/tokens/seen: what the machine that gave a token received of its holder. An
+// observation.
+type TokenSeen struct {
+	// Machine is the one that answers.
+	Machine string `json:"machine"`
+	// Known says that the machine's WireGuard device listens for the token at all.
+	Known bool `json:"known"`
+	// Received counts bytes that the token's key vouches for, and Endpoint is where the last of them came from.
+	Received int64  `json:"received"`
+	Endpoint string `json:"endpoint,omitempty"`
+	// Handshake is the last one that was completed.
+	Handshake time.Time `json:"handshake,omitzero"`
+}
+
 // JoinRequest makes the machine that is asked a member of the token's cluster.
 type JoinRequest struct {
 	// Token is as `ployzctl machine token` printed it. It is never kept.
@@ -101,6 +115,8 @@ type MachineSetRequest struct {
 	// Labels are set; one with an empty value is taken away.
 	Labels    map[string]string `json:"labels,omitempty"`
 	Endpoints []netip.AddrPort  `json:"endpoints,omitempty"`
+	// Relay is the name of the machine by which all others are to reach this one, or "" for none.
+	Relay *string `json:"relay,omitempty"`
 }
 
 // MachineRemoveRequest takes a machine out of the cluster. Lost says that it is gone for good and will
@@ -165,7 +181,9 @@ type MachineEntry struct {
 	Subnet6   netip.Prefix      `json:"subnet6"`
 	MeshKey   string            `json:"meshKey,omitempty"`
 	Endpoints []netip.AddrPort  `json:"endpoints,omitempty"`
-	Voter     bool              `json:"voter"`
+	// Relay is the name of the machine by which all others reach this one.
+	Relay string `json:"relay,omitempty"`
+	Voter bool   `json:"voter"`
 	// Seen is the observation, made when it was asked.
 	Seen MachineSeen `json:"seen"`
 }
@@ -175,11 +193,13 @@ const (
 	SeenSelf   = "self"
 	SeenUp     = "up"
 	SeenSilent = "silent"
+	// SeenRelayed is a machine that is reached by another: handshakes are with that one, and tell nothing of it.
+	SeenRelayed = "relayed"
 )
 
 // MachineSeen is an observation of one machine by another; never stored.
 type MachineSeen struct {
-	// State is SeenSelf, SeenUp, or SeenSilent: nothing was heard of it for three minutes.
+	// State is SeenSelf, SeenUp, SeenRelayed, or SeenSilent: nothing was heard of it for three minutes.
 	State string `json:"state"`
 	// Endpoint is where its last authenticated packet came from.
 	Endpoint  string    `json:"endpoint,omitempty"`

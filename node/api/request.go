@@ -28,6 +28,7 @@ const (
 	KindMachineAdmit    = "machine.admit"    // AdmitRequest, on the machine that gave the token
 	KindMachineWithdraw = "machine.withdraw" // AdmitRequest, likewise
 	KindMachineSet      = "machine.set"      // MachineSetRequest
+	KindMachineUpdate   = "machine.update"   // MachineUpdateRequest
 	KindMachineRemove   = "machine.remove"   // MachineRemoveRequest
 	KindStoreRecover    = "store.recover"    // RecoverRequest
 	KindStoreReform     = "store.reform"     // ReformRequest

@@ -45,6 +45,10 @@ type API struct {
 	// Doctor looks at everything that the machine needs.
 	Doctor func(ctx context.Context) []api.Check
 
+	// Packages keeps packages for machine.update; nil keeps none. Update tells what this machine runs.
+	Packages PackageShelf
+	Update   func(ctx context.Context) (api.MachineVersion, error)
+
 	// Founder runs Founding, the kinds that need no cluster: machine.init.
 	Founder  Runner
 	Founding Kinds
@@ -72,6 +76,10 @@ type Member struct {
 	Ledger  store.Log
 	// Seen observes the other machines, by id; nil sees none.
 	Seen func(ctx context.Context, members []machine.Member) map[string]api.MachineSeen
+	// TokenSeen tells what was received of the holder of a token's public key; nil receives nothing.
+	TokenSeen func(ctx context.Context, key string) (api.TokenSeen, error)
+	// RoundTrips has members measure the way to all others; nil measures nothing.
+	RoundTrips func(ctx context.Context, from []machine.Member) api.RoundTrips
 	// Dead reports that a lease's holder has certainly ended; nil is never. See coordination.Leases.
 	Dead func(coordination.Holder) bool
 

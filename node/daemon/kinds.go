@@ -94,6 +94,7 @@ func MachineKinds(kit machine.Kit) Kinds {
 			return machine.NewWithdraw(kit, r)
 		}, nil),
 		api.KindMachineSet:    KindOf(func(r api.MachineSetRequest) operation.Operation { return machine.NewSet(kit, r) }, nil),
+		api.KindMachineUpdate: KindOf(func(r api.MachineUpdateRequest) operation.Operation { return machine.NewUpdate(kit, r) }, nil),
 		api.KindMachineRemove: KindOf(func(r api.MachineRemoveRequest) operation.Operation { return machine.NewRemove(kit, r) }, nil),
 		api.KindStoreVoters:   KindOf(func(r api.VotersRequest) operation.Operation { return machine.NewVoters(kit, r) }, nil),
 	}

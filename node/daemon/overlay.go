@@ -39,7 +39,11 @@ type PeerSurface struct {
 	Member func() *Member
 	Blobs  runtime.Blobs
 	Store  PeerStore
-	Log    *slog.Logger
+	// Packages are this machine's copies of the appliance's own package.
+	Packages PackageShelf
+	// Observed is where this machine reaches others, by their WireGuard keys.
+	Observed func(ctx context.Context) (map[string]netip.AddrPort, error)
+	Log      *slog.Logger
 }
 
 // Serve answers on l until ctx ends, and closes it.
@@ -74,6 +78,11 @@ func (p *PeerSurface) handler() http.Handler {
 	}}
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/blobs/{digest}", p.passed(p.Machine, p.blob))
+	mux.Handle("GET /v1/mesh/observed", p.passed(p.Machine, func(w http.ResponseWriter, r *http.Request) {
+		list, err := p.Observed(r.Context())
+		writeJSON(w, list, err)
+	}))
+	mux.Handle("GET /v1/packages/{digest}", p.passed(p.Machine, p.sendPackage))
 	mux.Handle("GET /v1/images", p.passed(p.Operator, alone.member(listImages)))
 	mux.Handle("GET /v1/instances", p.passed(p.Operator, alone.member(instancesHere)))
 	mux.Handle("GET /v1/logs", p.passed(p.Operator, alone.stream(logs)))

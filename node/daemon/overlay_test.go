@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -111,7 +112,8 @@ func (o *overlay) serve(blobs runtime.Blobs, member *daemon.Member, wrap func(ne
 	}
 	surface := &daemon.PeerSurface{
 		ID: "m2", Members: o.list, Machine: o.verify(), Operator: o.verify("m1"),
-		Member: func() *daemon.Member { return member }, Blobs: blobs, Store: o.store, Log: slog.New(slog.DiscardHandler),
+		Member: func() *daemon.Member { return member }, Blobs: blobs, Store: o.store, Packages: onePackage(o.t), Observed: seesM1,
+		Log: slog.New(slog.DiscardHandler),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -363,4 +365,51 @@ func imageStore(t *testing.T) *oci.Store {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// onePackage is a shelf on which every package is one file.
+func onePackage(t *testing.T) daemon.PackageShelf {
+	path := filepath.Join(t.TempDir(), "p.deb")
+	if err := os.WriteFile(path, []byte("a package"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return fileShelf(path)
+}
+
+type fileShelf string
+
+func (fileShelf) Take(context.Context, io.Reader) (api.Package, error) { return api.Package{}, nil }
+
+func (f fileShelf) Open(digest string) (*os.File, error) {
+	if digest != "known" {
+		return nil, api.Errorf(api.CodePackageAbsent, "the package is not here").About(digest)
+	}
+	return os.Open(string(f))
+}
+
+func seesM1(context.Context) (map[string]netip.AddrPort, error) {
+	return map[string]netip.AddrPort{"key of m1": netip.MustParseAddrPort("192.0.2.1:4711")}, nil
+}
+
+func TestPeersMayFetchPackagesAndAskWhereMachinesAre(t *testing.T) {
+	o := newOverlay(t)
+	o.serve(shelf{}, nil, nil)
+	n := o.neighbours("m3", 13)
+	body, err := n.Package(t.Context(), "m2", "known")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(body)
+	body.Close()
+	if err != nil || string(text) != "a package" {
+		t.Errorf("it sends %q %v", text, err)
+	}
+	_, err = n.Package(t.Context(), "m2", "other")
+	want(t, err, api.CodePackageAbsent)
+	_, err = n.Package(t.Context(), "m9", "known")
+	want(t, err, api.CodeMachineAbsent)
+	seen, err := n.Observed(t.Context(), machine.Member{ID: "m2", Name: "m2", Overlay: address(12)})
+	if err != nil || seen["key of m1"] != netip.MustParseAddrPort("192.0.2.1:4711") {
+		t.Errorf("it reaches others at %v, %v", seen, err)
+	}
 }

@@ -69,6 +69,10 @@ func (a *API) machineRoutes() []Route {
 			Summary: "What the machine says about itself, observed when asked.",
 			serve:   a.always(func(r *http.Request) (any, error) { return a.Status(r.Context()) }),
 		}, {
+			Method: "GET", Path: "/v1/update", Answer: api.MachineVersion{},
+			Summary: "What the machine runs, and how the last installation by an update went.",
+			serve:   a.always(func(r *http.Request) (any, error) { return a.Update(r.Context()) }),
+		}, {
 			Method: "GET", Path: "/v1/doctor", Key: "checks", Answer: []api.Check{},
 			Summary: "Everything that the machine needs, looked at.",
 			serve: a.always(func(r *http.Request) (any, error) {
@@ -126,6 +130,20 @@ func (a *API) clusterRoutes() []Route {
 			Method: "GET", Path: "/v1/machines", Key: "machines", Answer: []api.MachineEntry{},
 			Summary: "The cluster's machines, and what this one sees of them.",
 			serve:   a.member(listMachines),
+		}, {
+			Method: "GET", Path: "/v1/machines/rtt", Answer: api.RoundTrips{},
+			Query:   []Parameter{{Name: "from", Type: "string", Help: "Only what these measure, by name, with commas between; else all."}},
+			Summary: "Have machines measure the round trips to all others, now, over the overlay.",
+			serve:   a.member(roundTrips),
+		}, {
+			Method: "GET", Path: "/v1/tokens/seen", Answer: api.TokenSeen{},
+			Query:   []Parameter{{Name: "key", Type: "string", Help: "The public key that the token was asked for with.", Required: true}},
+			Summary: "What this machine received of the holder of a token that it gave.",
+			serve:   a.member(tokenSeen),
+		}, {
+			Method: "POST", Path: "/v1/packages", Body: Raw("application/vnd.debian.binary-package"), Answer: api.Package{},
+			Summary: "Keep a package of Ployz, for a machine.update.",
+			serve:   a.member(a.takePackage),
 		}, {
 			Method: "GET", Path: "/v1/store", Answer: api.StoreReport{},
 			Query:   []Parameter{{Name: "verify", Type: "boolean", Help: "Have every machine sum up its copy of the facts."}},

@@ -146,7 +146,7 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 		Machine: self.Name, Runner: naming{d.runner(self.Name, facts, opened.Log()), d}, Kinds: kinds,
 		Facts: facts, View: opened.View(), Ledger: opened.MirrorLog(), Dead: d.dead(self.Name),
 		Instances: run, Console: run, Images: d.images, Missing: d.images.Missing, Seen: d.seenMachines(self),
-		Elsewhere: peering.Neighbours, Store: storeSurface{d, self},
+		Elsewhere: peering.Neighbours, Store: storeSurface{d, self}, RoundTrips: d.roundTrips, TokenSeen: d.tokenSeen,
 	}, local
 }
 
@@ -194,7 +194,7 @@ func (d *Daemon) API() *API {
 func (d *Daemon) newAPI() *API {
 	return &API{
 		Version: d.version(),
-		Status:  d.status, Doctor: d.doctor,
+		Status:  d.status, Doctor: d.doctor, Packages: d.shelf(), Update: d.versionHere,
 		Founder: founder{d}, Founding: Kinds{
 			api.KindMachineInit: KindOf(func(r api.InitRequest) operation.Operation {
 				return machine.NewInit(d.host, foundingFacts{d.founded.Facts(), d}, d.withDefaults(r))

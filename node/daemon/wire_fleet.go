@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -101,7 +102,7 @@ func command[A any](ctx context.Context, d *Daemon, id string, cmd coordination.
 
 // verbs are the commands that this machine obeys.
 func (d *Daemon) verbs() map[string]coordination.Verb {
-	return map[string]coordination.Verb{
+	all := map[string]coordination.Verb{
 		verbFollow: verb(false, func(ctx context.Context, b followBody) (any, error) {
 			f := d.following.Load()
 			if f == nil {
@@ -116,6 +117,7 @@ func (d *Daemon) verbs() map[string]coordination.Verb {
 			return struct{}{}, d.store.Load().RemoveVoter(ctx, b.Peer)
 		}),
 		verbVoters: verb(true, func(ctx context.Context, b votersBody) (any, error) { return struct{}{}, d.useVoters(ctx, b.Voters) }),
+		verbRTT:    verb(false, func(ctx context.Context, _ struct{}) (any, error) { return d.roundTripsHere(ctx) }),
 		verbDigest: verb(false, func(ctx context.Context, _ struct{}) (any, error) { return d.store.Load().EdgeDigest(ctx) }),
 		verbFence: verb(true, func(ctx context.Context, b fenceBody) (any, error) {
 			return struct{}{}, d.following.Load().fence(ctx, b)
@@ -125,6 +127,8 @@ func (d *Daemon) verbs() map[string]coordination.Verb {
 		verbSecret: verb(false, func(_ context.Context, b secretBody) (any, error) { return d.sealSecret(b) }),
 		verbUnseat: verb(true, func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, d.unseat(ctx) }),
 	}
+	maps.Copy(all, d.updateVerbs())
+	return all
 }
 
 // leaveAfter lets the answer to the order to leave get through before its way back is cut.

@@ -42,13 +42,23 @@ type membership struct {
 	since  time.Time // when somebody was first seen gone whose peer is still there; zero for nobody
 	search map[mesh.Key]mesh.Rotation
 	left   atomic.Pointer[[]*api.Error]
+	// observed is where others reach peers that were lost here, and hidden where they reach this machine, if that is no
+	// address of its own.
+	observed map[mesh.Key]netip.AddrPort
+	hidden   netip.AddrPort
+	// lost are the peers to which packets were sent in vain when it was last looked.
+	lost map[mesh.Key]bool
+	// changed wakes run, and ask wakes exchange.
+	changed, ask chan struct{}
 	// placed is what was put in place last, as text; "" until then, and after a failure.
 	placed string
 }
 
 // newMembership starts from the copy on disk.
 func newMembership(d *Daemon, view store.View) *membership {
-	m := &membership{daemon: d, view: view, search: map[mesh.Key]mesh.Rotation{}}
+	m := &membership{
+		daemon: d, view: view, search: map[mesh.Key]mesh.Rotation{}, observed: map[mesh.Key]netip.AddrPort{}, changed: make(chan struct{}, 1), ask: make(chan struct{}, 1),
+	}
 	if r, err := machine.LoadRoster(d.State); err == nil {
 		m.roster = r
 	} else if !errors.Is(err, os.ErrNotExist) {
@@ -59,8 +69,8 @@ func newMembership(d *Daemon, view store.View) *membership {
 
 // run follows until ctx ends. What costs something is done when something changed, and not by the clock.
 func (m *membership) run(ctx context.Context) {
-	changed := make(chan struct{}, 1)
-	go m.watch(ctx, changed)
+	go m.watch(ctx)
+	go m.exchange(ctx)
 	for due := true; ctx.Err() == nil; {
 		if due {
 			if err := m.update(ctx, false); err != nil && ctx.Err() == nil {
@@ -70,7 +80,7 @@ func (m *membership) run(ctx context.Context) {
 		m.rotate(ctx)
 		select {
 		case <-ctx.Done():
-		case <-changed:
+		case <-m.changed:
 			due = true
 		case <-time.After(lookEvery):
 			due = m.overdue()
@@ -88,16 +98,13 @@ func (m *membership) overdue() bool {
 }
 
 // watch says when something about the membership changed. A feed that ends is opened again.
-func (m *membership) watch(ctx context.Context, changed chan<- struct{}) {
+func (m *membership) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		feed, err := m.view.Follow(ctx, "") // one feed of everything wakes less often than three of a part
 		for err == nil {
 			var c store.Change
 			if c, err = feed.Next(ctx); err == nil && ofMembership(c.Fact.Key) {
-				select {
-				case changed <- struct{}{}:
-				default:
-				}
+				m.touch()
 			}
 		}
 		if feed != nil {
@@ -107,6 +114,14 @@ func (m *membership) watch(ctx context.Context, changed chan<- struct{}) {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
 		}
+	}
+}
+
+// touch has run look again.
+func (m *membership) touch() {
+	select {
+	case m.changed <- struct{}{}:
+	default: // it will
 	}
 }
 
@@ -155,7 +170,7 @@ func (m *membership) update(ctx context.Context, letGo bool) error {
 		return nil // removed: the machine goes on as it was until somebody tells it to leave
 	}
 	next := m.parting(now, letGo)
-	place := fmt.Sprint(next.Cluster, next.Members, next.Tokens, m.fenced)
+	place := fmt.Sprint(next.Cluster, next.Members, next.Tokens, m.fenced, m.observed, m.hidden.IsValid())
 	if place == m.placed {
 		return nil
 	}
@@ -236,7 +251,7 @@ func (m *membership) putPeers(ctx context.Context, self machine.Identity, r mach
 	unfenced.Members = slices.DeleteFunc(slices.Clone(r.Members), func(x machine.Member) bool { return slices.Contains(m.fenced, x.ID) })
 	peers, left := peersOf(self, unfenced)
 	m.tell(append(left, storeless(self, r)...))
-	return m.daemon.putMesh(ctx, m.daemon.meshOf(self, peers))
+	return m.daemon.putMesh(ctx, m.daemon.meshOf(self, m.withObserved(peers)))
 }
 
 // putStore renders both servers' configurations, and has those that differ taken over by what runs.
@@ -276,8 +291,17 @@ func (m *membership) rotate(ctx context.Context) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.daemon.rotateMesh(ctx, state.Peers, &m.search); err != nil {
+	seen, err := m.daemon.rotateMesh(ctx, state.Peers, &m.search)
+	if err != nil {
 		m.daemon.Log.Warn("looking for peers", "error", err)
+		return
+	}
+	before := m.lost
+	m.lost = lostPeers(state.Peers, seen, m.search)
+	for key := range m.lost {
+		if !before[key] {
+			m.askNow()
+		}
 	}
 }
 

@@ -67,7 +67,7 @@ func (h *host) Enter(_ context.Context, self machine.Identity, peers []api.MeshP
 // machineKit is what operations on memberships need.
 func (d *Daemon) machineKit(self machine.Identity, facts store.Facts) machine.Kit {
 	return machine.Kit{
-		Facts: facts, Fleet: fleet{d, self}, Seats: seats{d}, Machine: self.Name, Version: d.Version, Now: time.Now,
+		Facts: facts, Fleet: fleet{d, self}, Seats: seats{d}, Packages: packages{d, self}, Machine: self.Name, Version: d.Version, Now: time.Now,
 		SealShared: d.sealShared,
 		Holds:      func(ctx context.Context, name string) ([]string, error) { return deploy.HeldBy(ctx, facts, name) },
 	}

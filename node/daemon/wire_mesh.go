@@ -45,16 +45,12 @@ func cluster(self machine.Identity) []netip.Prefix {
 // peersOf are all members but this machine, the oldest first, and those that it invited; and who of them cannot be a
 // peer, with the reason.
 func peersOf(self machine.Identity, r machine.Roster) (peers []mesh.Peer, left []*api.Error) {
-	var all []api.MeshPeer
 	own := mesh.Peer{Machine: self.Name, AllowedIPs: []netip.Prefix{self.Subnet4, self.Subnet6}}
+	me, _ := r.Self(self.ID)
+	me.ID = self.ID                              // also where it is none yet
+	own.PublicKey, _ = mesh.ParseKey(me.MeshKey) // a damaged one of our own takes nothing from others
 	members := slices.SortedFunc(slices.Values(r.Members), func(a, b machine.Member) int { return cmp.Compare(a.Number, b.Number) })
-	for _, m := range members {
-		if m.ID == self.ID {
-			own.PublicKey, _ = mesh.ParseKey(m.MeshKey) // a damaged one of our own takes nothing from others
-		} else if m.MeshKey != "" {
-			all = append(all, m.Peer())
-		}
-	}
+	all := machine.Peers(members, me)
 	for _, t := range r.Tokens {
 		all = append(all, api.MeshPeer{Machine: "token " + machine.TokenHash(t.Key), MeshKey: t.Key, Allowed: []netip.Prefix{netip.PrefixFrom(t.Address, 128)}})
 	}
@@ -138,24 +134,34 @@ func (d *Daemon) meshSeen(ctx context.Context) (mesh.Seen, error) {
 	return device.Read(ctx)
 }
 
-// rotateMesh moves the search for silent peers on.
-func (d *Daemon) rotateMesh(ctx context.Context, peers []mesh.Peer, search *map[mesh.Key]mesh.Rotation) error {
+// rotateMesh moves the search for silent peers on, and returns the device as it was found.
+func (d *Daemon) rotateMesh(ctx context.Context, peers []mesh.Peer, search *map[mesh.Key]mesh.Rotation) (mesh.Seen, error) {
+	device, err := wireguard.Open(overlay.DefaultInterface)
+	if err != nil {
+		return mesh.Seen{}, err
+	}
+	defer device.Close()
+	seen, err := device.Read(ctx)
+	if err != nil {
+		return seen, err
+	}
+	change, next := mesh.Rotate(peers, seen, *search, time.Now())
+	*search = next
+	if change.Empty() {
+		return seen, nil
+	}
+	d.Log.Info("looking for peers elsewhere", "changes", change.Text())
+	return seen, device.Apply(ctx, change)
+}
+
+// changeMesh writes a change into the device.
+func (d *Daemon) changeMesh(ctx context.Context, c mesh.Change) error {
 	device, err := wireguard.Open(overlay.DefaultInterface)
 	if err != nil {
 		return err
 	}
 	defer device.Close()
-	seen, err := device.Read(ctx)
-	if err != nil {
-		return err
-	}
-	change, next := mesh.Rotate(peers, seen, *search, time.Now())
-	*search = next
-	if change.Empty() {
-		return nil
-	}
-	d.Log.Info("looking for peers elsewhere", "changes", change.Text())
-	return device.Apply(ctx, change)
+	return device.Apply(ctx, c)
 }
 
 // endpoints are where others may try to reach this machine: what the settings say, else its own addresses.
@@ -163,6 +169,11 @@ func (d *Daemon) endpoints() []netip.AddrPort {
 	if len(d.Settings.Mesh.Endpoints) > 0 {
 		return d.Settings.Mesh.Endpoints
 	}
+	return d.interfaceEndpoints()
+}
+
+// interfaceEndpoints are the machine's own addresses of the underlay, with the mesh's port.
+func (d *Daemon) interfaceEndpoints() []netip.AddrPort {
 	interfaces, err := net.Interfaces()
 	if err != nil {
 		return nil
@@ -185,6 +196,12 @@ func (d *Daemon) endpoints() []netip.AddrPort {
 	return mesh.Candidates(list)
 }
 
+// memberOf is the member with an id.
+func memberOf(members []machine.Member, id string) machine.Member {
+	m, _ := machine.Roster{Members: members}.Self(id)
+	return m
+}
+
 // seenMachines is what the mesh shows of the other machines. A handshake proves that one was there a while
 // ago; without traffic there is none, and that is no sign.
 func (d *Daemon) seenMachines(self machine.Identity) func(context.Context, []machine.Member) map[string]api.MachineSeen {
@@ -195,6 +212,9 @@ func (d *Daemon) seenMachines(self machine.Identity) func(context.Context, []mac
 			seen := api.MachineSeen{State: api.SeenSilent, Error: api.AsError(err)}
 			if m.ID == self.ID {
 				seen = api.MachineSeen{State: api.SeenSelf, Version: d.Version}
+			}
+			if _, relayed := machine.Via(members, memberOf(members, self.ID), m); relayed {
+				seen.State = api.SeenRelayed
 			}
 			for _, p := range device.Peers {
 				if p.PublicKey.String() != m.MeshKey {

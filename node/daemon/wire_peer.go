@@ -148,7 +148,8 @@ func listenOverlay(address netip.AddrPort) (net.Listener, error) {
 
 func (p *Peering) servePeers(ctx context.Context, listener net.Listener) {
 	surface := &PeerSurface{
-		ID: p.self.ID, Members: p.members, Member: p.daemon.member.Load, Blobs: p.daemon.images, Store: p.daemon, Log: p.daemon.Log,
+		ID: p.self.ID, Members: p.members, Member: p.daemon.member.Load, Blobs: p.daemon.images, Store: p.daemon,
+		Packages: p.daemon.shelf(), Observed: p.daemon.observed, Log: p.daemon.Log,
 		Machine: p.verify(natsconf.RoleEdgeBus), Operator: p.verify(natsconf.RoleCoordinatorBus),
 	}
 	if err := surface.Serve(ctx, listener); err != nil && ctx.Err() == nil {

@@ -62,7 +62,7 @@ func (d *Daemon) dropBackup(file string) {
 	_ = os.Remove(d.host.path("restore")) // fails while there is another
 }
 
-var digestShape = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var backupDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 func (d *Daemon) backupFile(digest string) string {
 	return d.host.path("restore", strings.TrimPrefix(digest, "sha256:"))
@@ -80,7 +80,7 @@ func (a *archive) backup() (*natsstore.Backup, error) {
 	if a.opened != nil {
 		return a.opened, nil
 	}
-	if !digestShape.MatchString(a.digest) {
+	if !backupDigest.MatchString(a.digest) {
 		return nil, api.Errorf(api.CodeBadRequest, "%q is not a backup's digest", a.digest).About("digest")
 	}
 	file, err := os.Open(a.daemon.backupFile(a.digest))
@@ -121,7 +121,7 @@ func (a *archive) Fill(ctx context.Context, self machine.Identity) error {
 
 // Close takes the backup away: another try uploads it again.
 func (a *archive) Close() error {
-	if digestShape.MatchString(a.digest) {
+	if backupDigest.MatchString(a.digest) {
 		a.daemon.dropBackup(a.daemon.backupFile(a.digest))
 	}
 	if a.file != nil {

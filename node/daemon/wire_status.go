@@ -44,7 +44,7 @@ func (d *Daemon) status(ctx context.Context) (api.Status, error) {
 	wg.Go(func() { s.DNS = d.servingStatus(ctx, "dns", dnsListen(self)) })
 	wg.Go(func() { s.Workloads = workloadsStatus(ctx, m.Instances) })
 	wg.Wait()
-	s.Notes = notes(s)
+	s.Notes = append(notes(s), d.hiddenNote()...)
 	for _, e := range d.leftOut() {
 		s.Notes = append(s.Notes, fmt.Sprintf("Machine %s is left out here: %s. See: ployzctl doctor", e.Subject, e.Message))
 	}
@@ -179,6 +179,16 @@ func notes(s api.Status) []string {
 		list = append(list, fmt.Sprintf("%d of %d instances do not run. See: ployzctl service ls", failed, s.Workloads.Count))
 	}
 	return list
+}
+
+// hiddenNote says that the machine is behind a NAT.
+func (d *Daemon) hiddenNote() []string {
+	if f := d.following.Load(); f != nil {
+		if at := f.hiddenAt(); at.IsValid() {
+			return []string{fmt.Sprintf("Others see this machine only at %s, which it has not itself: it is behind a NAT, and keeps its way out open.", at)}
+		}
+	}
+	return nil
 }
 
 func hostName() string {

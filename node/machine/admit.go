@@ -309,11 +309,7 @@ func (a *Admit) Result() any {
 		Overlay: a.member.Overlay, Subnet4: a.member.Subnet4, Subnet6: a.member.Subnet6, CIDR: a.cluster.CIDR, Prefix: a.cluster.Prefix,
 		Voters: VoterAddresses(a.cluster, a.members), Peers: []api.MeshPeer{},
 	}
-	for _, m := range a.members {
-		if m.ID != a.member.ID {
-			r.Peers = append(r.Peers, m.Peer())
-		}
-	}
+	r.Peers = append(r.Peers, Peers(a.members, a.member)...)
 	return r
 }
 

@@ -15,6 +15,8 @@ type Kit struct {
 	Facts store.Facts
 	Fleet Fleet
 	Seats Seats
+	// Packages reaches the appliance's own package on every machine.
+	Packages Packages
 	// Holds names the instances that the last commits of all namespaces have on a machine.
 	Holds func(ctx context.Context, machine string) ([]string, error)
 	// SealShared seals the key that all machines share to their recipients; nil where there is none.

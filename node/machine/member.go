@@ -48,6 +48,8 @@ type Member struct {
 	// in the order in which others try them.
 	MeshKey   string           `json:"meshKey,omitempty"`
 	Endpoints []netip.AddrPort `json:"endpoints,omitempty"`
+	// Relay is the id of the machine by which all others reach this one; "" where they do so directly.
+	Relay string `json:"relay,omitempty"`
 	// Number is that of its subnets, claimed at store.MachineSubnet.
 	Number uint16            `json:"number,omitempty"`
 	Region string            `json:"region,omitempty"`
@@ -105,6 +107,16 @@ func Named(members []Member, name string) (Member, error) {
 	}
 	return Member{}, api.Errorf(api.CodeMachineAbsent, "the cluster has no machine %q", name).About(name).
 		WithHint("list them: ployzctl machine ls")
+}
+
+// NameOf is the name of the member with an id, "" for none.
+func NameOf(members []Member, id string) string {
+	for _, m := range members {
+		if m.ID == id {
+			return m.Name
+		}
+	}
+	return ""
 }
 
 // claim is the value of facts that only say which machine something belongs to.

@@ -20,7 +20,7 @@ import (
 
 // TestBreakOperations breaks every operation on memberships everywhere.
 func TestBreakOperations(t *testing.T) {
-	draining := "draining"
+	draining, relay := "draining", "m2"
 	for kind, world := range map[string]func(t *testing.T) *optest.World{
 		api.KindMachineToken: func(t *testing.T) *optest.World {
 			c := found(t)
@@ -39,8 +39,17 @@ func TestBreakOperations(t *testing.T) {
 		},
 		api.KindMachineSet: func(t *testing.T) *optest.World {
 			c := found(t)
+			c.admit(t, 2)
 			return c.world(func() operation.Operation {
-				return machine.NewSet(c.kit(), api.MachineSetRequest{Machine: "m1", Role: &draining, Endpoints: keysOf(7).Endpoints})
+				return machine.NewSet(c.kit(), api.MachineSetRequest{Machine: "m1", Role: &draining, Endpoints: keysOf(7).Endpoints, Relay: &relay})
+			})
+		},
+		api.KindMachineUpdate: func(t *testing.T) *optest.World {
+			c := found(t)
+			c.admit(t, 4)
+			must(t, c.run(machine.NewVoters(c.kit(), api.VotersRequest{Count: 3})))
+			return c.world(func() operation.Operation {
+				return machine.NewUpdate(c.kit(), api.MachineUpdateRequest{Digest: newer.Digest})
 			})
 		},
 		api.KindStoreVoters: func(t *testing.T) *optest.World {

@@ -70,6 +70,7 @@ func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error 
 		operation.Met("another machine coordinates", r.otherCoordinates()),
 		operation.Met("another machine is left", r.anotherLeft()),
 		operation.Met("it holds nothing alone", r.holdsNothing()),
+		operation.Met("nobody is reached by it", relaysNobody(r.members, r.gone)),
 	}
 	if slices.Equal(ids(r.from), ids(r.to)) || len(r.members) == 0 {
 		return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/ployz/ployz/node/store"
 )
 
-// Set changes what the operator says of a machine: labels of placement, its role, where it may be reached.
+// Set changes what the operator says of a machine: labels of placement, its role, where and by whom it may be reached.
 // Nothing moves by it: the next deploy that somebody asks for heeds it.
 type Set struct {
 	kit     Kit
@@ -49,6 +49,9 @@ func (s *Set) Inspect(ctx context.Context, _ operation.Situation) error {
 	fact, err := s.kit.Facts.Get(ctx, store.Machine(s.was.ID))
 	s.seen = fact.Revision
 	s.is = s.changed()
+	if s.request.Relay != nil && err == nil {
+		s.is.Relay, err = chooseRelay(s.members, s.was, *s.request.Relay)
+	}
 	return err
 }
 
@@ -124,7 +127,7 @@ func (s *Set) Plan() operation.Plan {
 		},
 		Resolves: true,
 	}
-	if !slices.Equal(s.was.Endpoints, s.is.Endpoints) {
+	if !slices.Equal(s.was.Endpoints, s.is.Endpoints) || s.was.Relay != s.is.Relay {
 		for _, m := range s.members {
 			plan.Cleanup = append(plan.Cleanup, s.kit.follow(m, store.Machine(s.was.ID)))
 		}
@@ -144,5 +147,6 @@ func (s *Set) changes() []api.Change {
 	add("role", string(s.was.Role), string(s.is.Role))
 	add("labels", fmt.Sprint(s.was.Labels), fmt.Sprint(s.is.Labels))
 	add("endpoints", fmt.Sprint(s.was.Endpoints), fmt.Sprint(s.is.Endpoints))
+	add("relay", NameOf(s.members, s.was.Relay), NameOf(s.members, s.is.Relay))
 	return list
 }

@@ -148,6 +148,8 @@ type cluster struct {
 	fleet *fleet
 	seats *seats
 	holds map[string][]string
+	// shelves are the machines' packages.
+	shelves *shelves
 }
 
 func found(t *testing.T) *cluster {
@@ -160,7 +162,7 @@ func foundAs(t *testing.T, r api.InitRequest) *cluster {
 	clock := optest.NewClock()
 	c := &cluster{
 		store: memstore.New(memstore.Config{Clock: clock.Now}), clock: clock, seats: &seats{voting: []string{"m1"}, fenced: map[string]bool{}},
-		fleet: &fleet{followed: map[string]store.Revision{}, absent: map[string]bool{}}, holds: map[string][]string{},
+		fleet: &fleet{followed: map[string]store.Revision{}, absent: map[string]bool{}}, holds: map[string][]string{}, shelves: newShelves(),
 	}
 	must(t, c.run(machine.NewInit(newHost(), c.store.Facts(), r)))
 	return c
@@ -175,7 +177,7 @@ func must(t *testing.T, out api.Outcome) {
 
 func (c *cluster) kit() machine.Kit {
 	return machine.Kit{
-		Facts: c.store.Facts(), Fleet: c.fleet, Seats: c.seats, Machine: "m1", Version: "0.4.1", Now: c.clock.Now,
+		Facts: c.store.Facts(), Fleet: c.fleet, Seats: c.seats, Packages: c.shelves, Machine: "m1", Version: "0.4.1", Now: c.clock.Now,
 		SealShared: func(recipients []string) ([]byte, error) { return []byte(strings.Join(recipients, " ")), nil },
 		Holds:      func(_ context.Context, name string) ([]string, error) { return c.holds[name], nil },
 	}
@@ -243,7 +245,7 @@ func (c *cluster) members(t *testing.T) []machine.Member {
 
 func (c *cluster) snapshot() string {
 	lines := append(picture(c.store), "voting "+strings.Join(c.seats.voting, " "),
-		fmt.Sprint("fenced ", c.seats.fenced), "left "+strings.Join(c.fleet.left, " "), "revoked "+strings.Join(slices.Sorted(slices.Values(c.fleet.revoked)), " "))
+		fmt.Sprint("fenced ", c.seats.fenced), c.shelves.picture(), "left "+strings.Join(c.fleet.left, " "), "revoked "+strings.Join(slices.Sorted(slices.Values(c.fleet.revoked)), " "))
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }

@@ -46,8 +46,8 @@ type SeenPeer struct {
 	Rx, Tx int64
 }
 
-// peer returns a peer as found, and whether it is there.
-func (s Seen) peer(key Key) (SeenPeer, bool) {
+// Peer returns a peer as found, and whether it is there.
+func (s Seen) Peer(key Key) (SeenPeer, bool) {
 	for _, p := range s.Peers {
 		if p.PublicKey == key {
 			return p, true

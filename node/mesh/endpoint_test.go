@@ -167,3 +167,31 @@ func TestRotate(t *testing.T) {
 		t.Errorf("unwanted: %q, %v", change.Text(), searches)
 	}
 }
+
+func TestLost(t *testing.T) {
+	since := mesh.Rotation{Endpoint: home, Since: now.Add(-mesh.Patience), Rx: 10, Tx: 20}
+	young := since
+	young.Since = now.Add(-mesh.Patience + 1)
+	tried := since
+	tried.Tried = 1
+	stale := now.Add(-mesh.FreshFor)
+	for name, c := range map[string]struct {
+		peer   mesh.SeenPeer
+		search mesh.Rotation
+		want   bool
+	}{
+		"nobody ever sent anything":        {mesh.SeenPeer{}, since, false},
+		"it never answered":                {mesh.SeenPeer{Tx: 148}, mesh.Rotation{}, true},
+		"its session carries":              {mesh.SeenPeer{LastHandshake: now.Add(-time.Minute), Tx: 30, Rx: 10}, tried, false},
+		"silent, and nobody talks to it":   {mesh.SeenPeer{LastHandshake: stale, Tx: 20, Rx: 10}, since, false},
+		"sent in vain for long":            {mesh.SeenPeer{LastHandshake: stale, Tx: 30, Rx: 10}, since, true},
+		"sent in vain for a moment":        {mesh.SeenPeer{LastHandshake: stale, Tx: 30, Rx: 10}, young, false},
+		"something came":                   {mesh.SeenPeer{LastHandshake: stale, Tx: 30, Rx: 11}, since, false},
+		"other endpoints were tried":       {mesh.SeenPeer{LastHandshake: stale, Tx: 20, Rx: 10}, tried, true},
+		"the search has not begun, silent": {mesh.SeenPeer{LastHandshake: stale, Tx: 20, Rx: 10}, mesh.Rotation{}, false},
+	} {
+		if got := c.peer.Lost(c.search, now); got != c.want {
+			t.Errorf("%s: lost %v", name, got)
+		}
+	}
+}

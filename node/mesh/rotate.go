@@ -48,6 +48,19 @@ func (r Rotation) Next(p Peer, seen SeenPeer, now time.Time) (Rotation, netip.Ad
 	return at, next
 }
 
+// Lost tells whether packets to the peer are sent in vain: it never answered, or has not for as long as that is normal. A
+// peer that nobody talks to is silent and well.
+func (p SeenPeer) Lost(search Rotation, now time.Time) bool {
+	switch {
+	case p.Fresh(now):
+		return false
+	case p.LastHandshake.IsZero():
+		return p.Tx > 0
+	}
+	inVain := !search.Since.IsZero() && p.Tx > search.Tx && p.Rx == search.Rx && now.Sub(search.Since) >= Patience
+	return search.Tried > 0 || inVain
+}
+
 // patience doubles with each round through the candidates.
 func (r Rotation) patience(candidates int) time.Duration {
 	d := Patience

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -34,6 +35,38 @@ func (c *Client) Machines(ctx context.Context) ([]api.MachineEntry, error) {
 	var answer struct{ Machines []api.MachineEntry }
 	err := c.call(ctx, http.MethodGet, "/v1/machines", nil, nil, &answer)
 	return answer.Machines, err
+}
+
+// RoundTrips has the named machines, or all where none is named, measure the way to all others.
+func (c *Client) RoundTrips(ctx context.Context, from []string) (r api.RoundTrips, err error) {
+	query := url.Values{}
+	if len(from) > 0 {
+		query.Set("from", strings.Join(from, ","))
+	}
+	return r, c.call(ctx, http.MethodGet, "/v1/machines/rtt", query, nil, &r)
+}
+
+// TokenSeen tells what the machine received of the holder of a token's public key.
+func (c *Client) TokenSeen(ctx context.Context, key string) (s api.TokenSeen, err error) {
+	return s, c.call(ctx, http.MethodGet, "/v1/tokens/seen", url.Values{"key": {key}}, nil, &s)
+}
+
+// SendPackage has the machine keep a package of Ployz, for a machine.update.
+func (c *Client) SendPackage(ctx context.Context, from io.Reader) (p api.Package, err error) {
+	resp, err := c.send(ctx, http.MethodPost, "/v1/packages", nil, from)
+	if err != nil {
+		return p, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil {
+		return p, c.broken(err)
+	}
+	return p, nil
+}
+
+// Update tells what the machine runs, and how the last installation went.
+func (c *Client) Update(ctx context.Context) (v api.MachineVersion, err error) {
+	return v, c.call(ctx, http.MethodGet, "/v1/update", nil, nil, &v)
 }
 
 // Store reports who votes in the store and what may be lost next; verify has every machine sum up its copy.

@@ -41,6 +41,9 @@ func Tokens() Key { return "token" }
 // SharedKey is the key that all machines fingerprint secrets with, sealed to each of them.
 func SharedKey() Key { return "sharedkey" }
 
+// Update is the last update of machines that was asked for.
+func Update() Key { return "update" }
+
 // Namespace is the prefix of everything about one namespace.
 func Namespace(ns string) Key { return join("ns", ns) }
 

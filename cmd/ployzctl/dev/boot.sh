@@ -100,7 +100,8 @@ attach() {
         [ ! -e /proc/sys/net/ipv6 ] || ip addr add fd93::1/64 dev "$0" nodad
         ip link set "$0" up
     '
-    # The router lets out everything and in what answers it.
+    # The router lets out everything and in what answers it. What calls the router itself is dropped, as by those
+    # that are sold: a flow of its own would take the port that a machine behind it is about to call from.
     route='
         echo $$ >"$cgroup/router/cgroup.procs"
         echo 1 >/proc/sys/net/ipv4/ip_forward
@@ -109,6 +110,7 @@ attach() {
 table inet nat {
     chain out { type nat hook postrouting priority 100; oifname "wan" masquerade; }
     chain through { type filter hook forward priority 0; policy drop; iifname "lan" accept; ct state established,related accept; }
+    chain to_router { type filter hook input priority 0; iifname "wan" meta l4proto udp ct state new drop; }
 }
 RULES
         : >/run/routed

@@ -63,6 +63,10 @@ func mayNotJoin(t *testing.T, m *onemachine.Machine) {
 			wantUnchanged(t, m.In(t), wide, func() {
 				wantRefused(t, m4.Ctl("join", "--token", text), api.CodeTokenUnreachable, "UDP", "51820")
 			})
+			// Who adds it asks m1, too, what arrived there.
+			wantRefused(t, m.Ctl("machine", "add", "dev://"+m.Name+"/m4"), api.CodeTokenUnreachable, map[dev.Direction]string{
+				dev.To: "m1 heard the new machine at", dev.From: "nothing of the new machine arrived at m1",
+			}[way])
 			m.Heal()
 		})
 	}

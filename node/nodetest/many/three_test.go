@@ -21,6 +21,8 @@ func TestThreeMachines(t *testing.T) {
 	m.MustDeploy(sides)
 	inOrder(t, m, []step{
 		{"an idle cluster's facts do not grow", idle},
+		{"round trips are measured, and what cannot be is named", roundTrips},
+		{"two that cannot reach each other talk by a relay that they are given", relayed},
 		{"a minority refuses writes and serves on, and the majority writes", minority},
 		{"two of three that see nobody refuse both", nobodySees},
 		{"a machine that dies moves nothing", death},

@@ -78,7 +78,8 @@ func Start(dir, socket string) (w *World, stop func(), err error) {
 		Version: api.Version{Version: "1.2.3", API: "v1"}, Status: w.status, Doctor: doctor,
 		Founder: w.future.Runner, Member: w.member.Load, Log: slog.New(slog.DiscardHandler),
 		Founding: daemon.Kinds{api.KindMachineInit: daemon.KindOf(func(r api.InitRequest) operation.Operation { return &found{w: w, request: r} }, nil)},
-		Admit:    func(daemon.Peer) bool { return !w.closed.Load() },
+		Packages: packages{}, Update: version,
+		Admit: func(daemon.Peer) bool { return !w.closed.Load() },
 	}
 	l, err := daemon.Listen(socket)
 	if err != nil {
@@ -113,7 +114,7 @@ func (w *World) makeMember(fences *coordination.Fences) *daemon.Member {
 	}
 	return &daemon.Member{
 		Machine: "m1", Runner: runner, Kinds: kinds, Facts: w.Store.Facts(), View: w.Store.View(), Ledger: w.Store.Log(),
-		Instances: w.Runtime, Console: w.Runtime, Images: w.Images, Missing: w.missing,
+		Instances: w.Runtime, Console: w.Runtime, Images: w.Images, Missing: w.missing, RoundTrips: roundTrips,
 	}
 }
 

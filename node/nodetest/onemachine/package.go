@@ -14,13 +14,26 @@ import (
 // built anew and therefore are other files: what an upgrade brings. It returns its path.
 func NewerDeb(t testing.TB, version string) string {
 	t.Helper()
+	return repack(t, version, map[string]string{
+		"ployz-gateway": "usr/lib/ployz", "ployz-dns": "usr/lib/ployz", "ployz-nats": "usr/lib/ployz", "ployz-wireguard": "usr/lib/ployz", "ployzd": "usr/bin",
+	})
+}
+
+// RenamedDeb makes a package that says that it has another version, and is this checkout's.
+func RenamedDeb(t testing.TB, version string) string {
+	t.Helper()
+	return repack(t, version, nil)
+}
+
+// repack makes a package of another version. Of each program that is built anew it names the folder.
+func repack(t testing.TB, version string, anew map[string]string) string {
+	t.Helper()
 	dir := t.TempDir()
 	tree, deb := filepath.Join(dir, "tree"), filepath.Join(dir, "newer.deb")
 	run(t, "dpkg-deb", "--raw-extract", testenv.DebPath(), tree)
-	for program, folder := range map[string]string{
-		"ployz-gateway": "usr/lib/ployz", "ployz-dns": "usr/lib/ployz", "ployz-nats": "usr/lib/ployz", "ployzd": "usr/bin",
-	} {
-		run(t, "go", "build", "-trimpath", "-ldflags=-s -w -X main.version="+version, "-o", filepath.Join(tree, folder, program), "./cmd/"+program)
+	for program, folder := range anew {
+		flags := "-ldflags=-s -w -buildid=" + version + " -X main.version=" + version // a program without a version differs by its id
+		run(t, "go", "build", "-trimpath", flags, "-o", filepath.Join(tree, folder, program), "./cmd/"+program)
 	}
 	control := filepath.Join(tree, "DEBIAN", "control")
 	text, err := os.ReadFile(control)

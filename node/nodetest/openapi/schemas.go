@@ -37,6 +37,7 @@ var requests = map[string]any{
 	api.KindMachineAdmit:    api.AdmitRequest{},
 	api.KindMachineWithdraw: api.AdmitRequest{},
 	api.KindMachineSet:      api.MachineSetRequest{},
+	api.KindMachineUpdate:   api.MachineUpdateRequest{},
 	api.KindMachineRemove:   api.MachineRemoveRequest{},
 	api.KindStoreVoters:     api.VotersRequest{},
 }

@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -164,20 +165,17 @@ func (r *Refound) succeed() error {
 	if err != nil {
 		return err
 	}
-	_, in := Roster{Members: stay}.Self(was.ID)
-	if !in {
+	if _, in := (Roster{Members: stay}).Self(was.ID); !in {
 		return api.Errorf(api.CodeBadRequest, "the machine that answers is not gone").About("--abandon " + was.Name)
 	}
-	r.landed = r.landed || r.left(stay)
-	r.next = was
-	r.next.Generation, r.next.Incarnation = max(was.Generation, r.standing.Source.Generation)+1, int(r.now().Unix())
-	if r.landed {
-		r.next = r.standing.Self
+	r.next = r.standing.Self
+	if r.landed = r.landed || r.left(stay); !r.landed {
+		r.next = was
+		r.next.Generation, r.next.Incarnation = max(was.Generation, r.standing.Source.Generation)+1, int(r.now().Unix())
+		r.next.Voters = []netip.Addr{was.Overlay}
 	}
-	r.next.Voters = append(r.next.Voters[:0:0], was.Overlay)
-	cluster.Generation, cluster.Voters, cluster.Formed = r.next.Generation, []string{was.ID}, r.standing.Source.id()
-	if r.landed {
-		cluster.Formed = r.standing.Roster.Cluster.Formed
+	if cluster.Generation != r.next.Generation { // else it is written already, and who votes may have changed since
+		cluster.Generation, cluster.Voters, cluster.Formed = r.next.Generation, []string{was.ID}, r.standing.Source.id()
 	}
 	r.heirs = succession{cluster: cluster, stay: stay, gone: gone}
 	return nil
@@ -215,6 +213,9 @@ func generation(n uint64) string { return fmt.Sprintf("generation %d", n) }
 
 // fences are one step per machine that stays: those that are gone might still be a majority of the old generation.
 func (r *Refound) fences() []operation.Step {
+	if len(r.heirs.gone) == 0 {
+		return nil
+	}
 	var steps []operation.Step
 	for _, m := range r.heirs.stay {
 		set := func(fenced bool) func(context.Context, *operation.Act) error {
@@ -225,9 +226,6 @@ func (r *Refound) fences() []operation.Step {
 		steps = append(steps, operation.Step{
 			Name: "fence them off on " + m.Name, Participant: m.Name, Clear: "systemctl restart ployzd", Do: set(true), Undo: set(false),
 		})
-	}
-	if len(r.heirs.gone) == 0 {
-		return nil
 	}
 	return steps
 }
@@ -242,7 +240,7 @@ func (r *Refound) found() operation.Step {
 	}
 }
 
-// cleanup moves everybody over. A machine that does not come can only be given up: it is of the old side.
+// cleanup moves everybody over. The same command goes on with a machine that did not come.
 func (r *Refound) cleanup() []operation.Step {
 	steps := []operation.Step{{
 		Name: "live in the new generation", Participant: r.next.Name, Timeout: time.Minute, Clear: r.repeat(),
@@ -253,7 +251,7 @@ func (r *Refound) cleanup() []operation.Step {
 			continue
 		}
 		steps = append(steps, operation.Step{
-			Name: "move " + m.Name + " over", Participant: m.Name, Timeout: time.Minute, Clear: "ployzctl machine remove " + m.Name + " --lost",
+			Name: "move " + m.Name + " over", Participant: m.Name, Timeout: time.Minute, Clear: r.repeat(),
 			Do: func(ctx context.Context, _ *operation.Act) error { return r.refounder.Move(ctx, m, r.next) },
 		})
 	}

@@ -289,6 +289,9 @@ func TestDisastersRefused(t *testing.T) {
 	blank := func(as string, abandon ...string) operation.Operation {
 		return onBlank(t, c, h, api.RestoreRequest{Digest: "d", As: as, Abandon: abandon})()
 	}
+	founded := newHost()
+	founded.self = &machine.Identity{ID: "x", Name: "x", Cluster: "another", ClusterName: "another"}
+	strange := onBlank(t, c, founded, api.RestoreRequest{Digest: "d", Abandon: []string{"m2", "m3"}})()
 	stands := newCore(t, c, nil)
 	ahead := newCore(t, c, nil)
 	ahead.answer = map[string]uint64{"m2": 2}
@@ -299,6 +302,8 @@ func TestDisastersRefused(t *testing.T) {
 	}{
 		"nobody named":           {blank(""), api.CodeStoreNotRescuable},
 		"one is missing":         {blank("", "m2"), api.CodeStoreNotRescuable},
+		"one twice":              {blank("", "m2", "m2"), api.CodeStoreNotRescuable},
+		"a machine of another":   {strange, api.CodeMachineInitialised},
 		"itself named":           {blank("", "m1", "m2"), api.CodeMachineAbsent},
 		"as a stranger":          {blank("m9", "m2", "m3"), api.CodeMachineAbsent},
 		"a stranger given up":    {k.reform("m9"), api.CodeMachineAbsent},

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,6 +102,10 @@ func (r *Restore) become(ctx context.Context, was Identity) error {
 	}
 	r.self.Voters = append(r.self.Voters, r.self.Overlay)
 	if r.landed {
+		if was.Cluster != c.ID {
+			return api.Errorf(api.CodeMachineInitialised, "this machine is %s of cluster %s, the backup is of cluster %s", was.Name, was.ClusterName, c.Name).
+				About(was.Name).WithHint("look at it: ployzctl status")
+		}
 		r.self = was
 	}
 	c.Generation, c.Voters, c.Formed = r.self.Generation, []string{r.self.ID}, r.source.id()
@@ -132,18 +137,17 @@ func (r *Restore) place(members []Member) (Member, error) {
 
 // unnamed refuses until the operator has named everybody who is given up: from here nobody can be asked.
 func unnamed(gone []Member, abandon []string) []*api.Error {
-	want := strings.Split(names(gone), " ")
 	for _, name := range abandon {
 		if _, err := Named(gone, name); err != nil {
 			return []*api.Error{api.AsError(err)}
 		}
 	}
-	if len(gone) == len(abandon) {
+	if !slices.ContainsFunc(gone, func(m Member) bool { return !slices.Contains(abandon, m.Name) }) {
 		return nil
 	}
 	return []*api.Error{api.Errorf(api.CodeStoreNotRescuable,
 		"the backup's other machines cannot come along: they know this one by keys that it has not. They must be purged, and join anew").
-		About("store").WithHint("if that is meant: --abandon %s", strings.Join(want, ","))}
+		About("store").WithHint("if that is meant: --abandon %s", strings.ReplaceAll(names(gone), " ", ","))}
 }
 
 // missing is what the facts tell of, and the machine will not have.

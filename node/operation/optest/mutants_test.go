@@ -18,7 +18,7 @@ var mutants = []struct {
 	old, new string
 }{
 	{"the commit does not check the lease", "node/coordination/lease.go",
-		"append([]store.Check{{Key: key, Expect: l.token}}, batch.Checks...)", "batch.Checks"},
+		"batch.Checks = append([]store.Check{{Key: key, Expect: l.token}}, batch.Checks...)", ""},
 	{"nothing is undone", "node/operation/steps.go",
 		"slices.Backward(x.begun)", "slices.Backward(x.begun[:0])"},
 	{"the step that failed is not undone", "node/operation/steps.go",

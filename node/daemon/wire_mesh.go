@@ -169,10 +169,10 @@ func (d *Daemon) endpoints() []netip.AddrPort {
 	if len(d.Settings.Mesh.Endpoints) > 0 {
 		return d.Settings.Mesh.Endpoints
 	}
-	return d.interfaceEndpoints()
+	return mesh.Candidates(d.interfaceEndpoints())
 }
 
-// interfaceEndpoints are the machine's own addresses of the underlay, with the mesh's port.
+// interfaceEndpoints are all of the machine's own addresses of the underlay, with the mesh's port.
 func (d *Daemon) interfaceEndpoints() []netip.AddrPort {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -193,7 +193,7 @@ func (d *Daemon) interfaceEndpoints() []netip.AddrPort {
 			}
 		}
 	}
-	return mesh.Candidates(list)
+	return list
 }
 
 // memberOf is the member with an id.

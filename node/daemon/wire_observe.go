@@ -207,15 +207,8 @@ func (m *membership) learn(ctx context.Context, seen mesh.Seen, s sighting) erro
 		m.observed[key] = at
 		c.Peers = append(c.Peers, mesh.PeerChange{Act: mesh.Update, PublicKey: key, Endpoint: at})
 	}
-	was := m.hidden.IsValid()
-	if len(s.self) > 0 {
-		m.hidden = netip.AddrPort{}
-		if mesh.BehindNAT(m.daemon.ownAddresses(), s.self) {
-			m.hidden = s.self[0]
-		}
-	}
-	if is := m.hidden.IsValid(); was != is {
-		m.daemon.Log.Info("whether this machine is behind a NAT", "seen at", s.self, "hidden", is)
+	if was := m.hidden.IsValid(); m.seenAt(s.self) != was {
+		m.daemon.Log.Info("whether this machine is behind a NAT", "seen at", s.self, "hidden", !was)
 		m.touch()
 	}
 	if c.Empty() {
@@ -224,6 +217,21 @@ func (m *membership) learn(ctx context.Context, seen mesh.Seen, s sighting) erro
 	m.touch()
 	m.daemon.Log.Info("looking for peers where others reach them", "changes", c.Text())
 	return m.daemon.changeMesh(ctx, c)
+}
+
+// seenAt reports whether this machine is hidden, by where a few others see it. One that sees it elsewhere is enough: its
+// neighbours behind the same NAT see it where it is, and who is asked is chance. It is hidden until that address is its own.
+func (m *membership) seenAt(seen []netip.AddrPort) bool {
+	own := m.daemon.ownAddresses()
+	for _, at := range seen {
+		if mesh.BehindNAT(own, []netip.AddrPort{at}) {
+			m.hidden = at
+		}
+	}
+	if m.hidden.IsValid() && !mesh.BehindNAT(own, []netip.AddrPort{m.hidden}) {
+		m.hidden = netip.AddrPort{}
+	}
+	return m.hidden.IsValid()
 }
 
 // withObserved adds to peers what was observed of them, and keeps the way open where this machine is hidden.

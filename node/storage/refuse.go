@@ -2,7 +2,6 @@ package storage
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/ployz/ployz/node/api"
@@ -110,17 +109,4 @@ func BaseMissing(volume, base, why string) error {
 // StreamDamaged says that a stream broke off or is not what it says it is.
 func StreamDamaged(cause error) error {
 	return api.Errorf(api.CodeVolumeStreamDamaged, "the stream cannot be received: %w", cause).Again().WithHint("send it again")
-}
-
-// Own gives a volume's root folder the owner and mode that were asked for.
-func Own(path string, s Spec) error {
-	if s.Owner != nil {
-		if err := os.Chown(path, s.Owner.UID, s.Owner.GID); err != nil {
-			return err
-		}
-	}
-	if s.Mode != 0 {
-		return os.Chmod(path, s.Mode)
-	}
-	return nil
 }

@@ -51,9 +51,17 @@ type Volume struct {
 	// UsedBytes is what the volume refers to, and what its size limits; OwnBytes of it are shared with
 	// no snapshot and no other volume. A backend may count them some seconds late.
 	UsedBytes, OwnBytes int64
-	// Origin is the snapshot that a clone began as; nil for others, and once nothing is shared by name.
+	// Origin is the snapshot that a clone began as; nil for others.
 	Origin  *Origin
 	Created time.Time
+}
+
+// Mark is what a backend writes beside a volume's data, or on it: who the volume is. Where it is missing
+// there is no volume of ours.
+type Mark struct {
+	Spec
+	Origin  *Origin   `json:"origin,omitempty"`
+	Created time.Time `json:"created"`
 }
 
 // Origin is where a clone comes from.

@@ -32,7 +32,7 @@ func (p *Pool) Retire(_ context.Context, id string) error {
 // vacate moves a kept volume out of the folder of another's ID, where a swap that was cut short left it.
 func (p *Pool) vacate(id string) error {
 	other := found{dir: p.path(keptDir, id)}
-	ok, err := readMark(other.dir, volumeMark, &other.volumeFile)
+	ok, err := readMark(other.dir, volumeMark, &other.Mark)
 	if !ok || err != nil {
 		return err
 	}

@@ -29,13 +29,6 @@ const (
 	incomingDir = "incoming"
 )
 
-// volumeFile is the sidecar of a volume.
-type volumeFile struct {
-	storage.Spec
-	Origin  *storage.Origin `json:"origin,omitempty"`
-	Created time.Time       `json:"created"`
-}
-
 // snapshotFile is the sidecar of a snapshot. Clones are found in the volumes' sidecars.
 type snapshotFile struct {
 	Name    string    `json:"name"`
@@ -45,7 +38,7 @@ type snapshotFile struct {
 
 // found is a volume's folder and what its sidecar says.
 type found struct {
-	volumeFile
+	storage.Mark
 	dir   string
 	state storage.State
 }
@@ -101,7 +94,7 @@ func (p *Pool) all() ([]found, error) {
 		}
 		for _, e := range entries {
 			f := found{dir: p.path(place.dir, e.Name()), state: place.state}
-			ok, err := readMark(f.dir, volumeMark, &f.volumeFile)
+			ok, err := readMark(f.dir, volumeMark, &f.Mark)
 			if err != nil {
 				return nil, err
 			}
@@ -154,7 +147,7 @@ func (p *Pool) move(from, to string) error {
 
 // taken says who has a name: a volume of ours, or somebody's folder that we leave alone.
 func (p *Pool) taken(path string) error {
-	var v volumeFile
+	var v storage.Mark
 	switch ok, err := readMark(path, volumeMark, &v); {
 	case err != nil:
 		return err

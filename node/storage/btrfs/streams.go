@@ -119,14 +119,14 @@ func (p *Pool) leave(id string) {
 
 // expect makes the folder for a volume's first stream.
 func (p *Pool) expect(ctx context.Context, as storage.Spec) (found, error) {
-	f := found{volumeFile: volumeFile{Spec: as, Created: time.Now().UTC()}, dir: p.path(incomingDir, as.ID), state: storage.StateIncoming}
+	f := found{Mark: storage.Mark{Spec: as, Created: time.Now().UTC()}, dir: p.path(incomingDir, as.ID), state: storage.StateIncoming}
 	if err := p.clear(ctx, f.dir); err != nil {
 		return f, err
 	}
 	if err := os.MkdirAll(f.dir+"/snapshots", 0o711); err != nil {
 		return f, typed(err)
 	}
-	return f, writeMark(f.dir, volumeMark, f.volumeFile)
+	return f, writeMark(f.dir, volumeMark, f.Mark)
 }
 
 // continues refuses a stream that does not go on where this volume is; done is the snapshot that it would

@@ -58,14 +58,14 @@ func (p *Pool) place(ctx context.Context, spec storage.Spec, origin *storage.Ori
 	if _, err := os.Lstat(to); err == nil {
 		return found{}, p.taken(to)
 	}
-	f := found{volumeFile: volumeFile{Spec: spec, Origin: origin, Created: time.Now().UTC()}, dir: p.path(incomingDir, spec.ID)}
+	f := found{Mark: storage.Mark{Spec: spec, Origin: origin, Created: time.Now().UTC()}, dir: p.path(incomingDir, spec.ID)}
 	if err := p.clear(ctx, f.dir); err != nil { // what an earlier try left
 		return found{}, err
 	}
 	if err := os.MkdirAll(filepath.Join(f.dir, "snapshots"), 0o711); err != nil {
 		return found{}, typed(err)
 	}
-	err := writeMark(f.dir, volumeMark, f.volumeFile)
+	err := writeMark(f.dir, volumeMark, f.Mark)
 	if err == nil {
 		err = fill(f.data())
 	}
@@ -102,7 +102,7 @@ func (p *Pool) adjust(ctx context.Context, f found, spec storage.Spec) (found, e
 		return f, err
 	}
 	f.Spec = spec
-	return f, errors.Join(own(f.data(), spec), writeMark(f.dir, volumeMark, f.volumeFile))
+	return f, errors.Join(own(f.data(), spec), writeMark(f.dir, volumeMark, f.Mark))
 }
 
 // resize refuses a limit that is under what is used: every write would fail from then on.
@@ -214,7 +214,7 @@ func (p *Pool) destroyable(f found) error {
 	}
 	users, err := p.mounts(f.dir)
 	if err == nil && len(users) > 0 {
-		err = storage.InUse(f.Spec, users[0])
+		err = storage.InUse(f.Spec, users[0].String())
 	}
 	return err
 }

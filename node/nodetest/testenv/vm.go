@@ -1,0 +1,20 @@
+package testenv
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// VM is for tests that boot a real kernel: they run where PLOYZ_VM names what node/nodetest/vm/image/build.sh
+// printed, as `make test-vm` sets it.
+var VM = Feature{"vm", missingVM}
+
+// VMImage is the folder with the virtual machine's kernel, disk and ssh key, or "".
+func VMImage() string { return os.Getenv("PLOYZ_VM") }
+
+func missingVM() string {
+	if VMImage() == "" {
+		return "run `make test-vm`, or set PLOYZ_VM"
+	}
+	return missingFile(filepath.Join(VMImage(), "disk.img"))()
+}

@@ -61,7 +61,7 @@ func (p *Pool) usable(ctx context.Context, f found) error {
 	if p.receiving[f.ID] {
 		return storage.InUse(f.Spec, "a stream is arriving")
 	}
-	if isSubvolume(f.data()) {
+	if isSubvolume(f.tree()) {
 		return nil
 	}
 	snapshots, err := f.list()
@@ -71,7 +71,7 @@ func (p *Pool) usable(ctx context.Context, f found) error {
 	if len(snapshots) == 0 {
 		return api.Errorf(api.CodeVolumePoolFailed, "the volume %s has neither data nor snapshots", f.ID)
 	}
-	half := f.data() + ".half"
+	half := f.tree() + ".half"
 	if err := deleteSubvolume(ctx, half); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (p *Pool) usable(ctx context.Context, f found) error {
 	if err := errors.Join(limit(ctx, half, f.SizeBytes), own(half, f.Spec)); err != nil {
 		return err
 	}
-	return typed(os.Rename(half, f.data()))
+	return typed(os.Rename(half, f.tree()))
 }
 
 // Swap implements storage.Places: both change places in one exchange of names. The folder that becomes kept

@@ -43,7 +43,7 @@ type found struct {
 	state storage.State
 }
 
-func (f found) data() string                { return filepath.Join(f.dir, "data") }
+func (f found) tree() string                { return filepath.Join(f.dir, "data") }
 func (f found) snapshot(name string) string { return filepath.Join(f.dir, "snapshots", name) }
 
 // writeMark writes a sidecar so that after a crash it is whole or not there.

@@ -132,7 +132,7 @@ func (p *Pool) take(ctx context.Context, f found, name string) (storage.Snapshot
 	if err := os.MkdirAll(half, 0o711); err != nil {
 		return storage.Snapshot{}, typed(err)
 	}
-	if _, err := btrfs(ctx, "subvolume", "snapshot", "-r", f.data(), half+"/data"); err != nil {
+	if _, err := btrfs(ctx, "subvolume", "snapshot", "-r", f.tree(), half+"/data"); err != nil {
 		return storage.Snapshot{}, errors.Join(err, p.clearSnapshot(context.WithoutCancel(ctx), half))
 	}
 	return p.publish(ctx, f, name, half)

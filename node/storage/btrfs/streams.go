@@ -157,10 +157,10 @@ func (p *Pool) continues(ctx context.Context, f found, h storage.Header) (done *
 
 // unwritten refuses a volume that was written since a snapshot: what arrives would hide that.
 func (f found) unwritten(ctx context.Context, last storage.Snapshot) error {
-	if !isSubvolume(f.data()) {
+	if !isSubvolume(f.tree()) {
 		return nil
 	}
-	now, err := show(ctx, f.data())
+	now, err := show(ctx, f.tree())
 	if err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (p *Pool) receive(ctx context.Context, f found, h storage.Header, r io.Read
 		return s, err
 	}
 	// The data that a kept volume had is the base's: it is made anew of the last snapshot when it is wanted.
-	return s, deleteSubvolume(ctx, f.data())
+	return s, deleteSubvolume(ctx, f.tree())
 }
 
 // received types what btrfs receive said: but for a full pool it is the stream's fault.

@@ -67,10 +67,10 @@ func (p *Pool) place(ctx context.Context, spec storage.Spec, origin *storage.Ori
 	}
 	err := writeMark(f.dir, volumeMark, f.Mark)
 	if err == nil {
-		err = fill(f.data())
+		err = fill(f.tree())
 	}
 	if err == nil {
-		err = errors.Join(limit(ctx, f.data(), spec.SizeBytes), own(f.data(), spec))
+		err = errors.Join(limit(ctx, f.tree(), spec.SizeBytes), own(f.tree(), spec))
 	}
 	if err == nil {
 		err = p.move(f.dir, to)
@@ -102,7 +102,7 @@ func (p *Pool) adjust(ctx context.Context, f found, spec storage.Spec) (found, e
 		return f, err
 	}
 	f.Spec = spec
-	return f, errors.Join(own(f.data(), spec), writeMark(f.dir, volumeMark, f.Mark))
+	return f, errors.Join(own(f.tree(), spec), writeMark(f.dir, volumeMark, f.Mark))
 }
 
 // resize refuses a limit that is under what is used: every write would fail from then on.
@@ -110,7 +110,7 @@ func (p *Pool) resize(ctx context.Context, f found, spec storage.Spec) error {
 	if spec.SizeBytes == f.SizeBytes {
 		return nil
 	}
-	q, err := readQuota(ctx, f.data(), true)
+	q, err := readQuota(ctx, f.tree(), true)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (p *Pool) resize(ctx context.Context, f found, spec storage.Spec) error {
 			return err
 		}
 	}
-	return limit(ctx, f.data(), spec.SizeBytes)
+	return limit(ctx, f.tree(), spec.SizeBytes)
 }
 
 // own gives the volume's root folder what was asked for, and leaves the rest to the workload.
@@ -158,12 +158,12 @@ func (p *Pool) List(ctx context.Context) ([]storage.Volume, error) {
 func (p *Pool) observe(ctx context.Context, f found) (storage.Volume, error) {
 	v := storage.Volume{Spec: f.Spec, State: f.state, Origin: f.Origin, Created: f.Created}
 	if f.state == storage.StateLive {
-		v.Path = f.data()
+		v.Path = f.tree()
 	}
-	if !isSubvolume(f.data()) { // only received so far
+	if !isSubvolume(f.tree()) { // only received so far
 		return v, nil
 	}
-	q, err := readQuota(ctx, f.data(), false)
+	q, err := readQuota(ctx, f.tree(), false)
 	v.UsedBytes, v.OwnBytes = q.used, q.own
 	return v, err
 }

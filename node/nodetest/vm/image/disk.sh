@@ -31,7 +31,8 @@ chroot "$tree" systemctl -q enable systemd-networkd ssh
 # What a machine of minutes has no use for; under emulation each costs seconds.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
     systemd-networkd-wait-online.service getty@tty1.service systemd-hwdb-update.service ldconfig.service \
-    systemd-timesyncd.service zfs-zed.service zfs-mount.service zfs-share.service zfs-load-key.service; do
+    systemd-timesyncd.service systemd-udev-settle.service zfs-import-cache.service zfs-import-scan.service zfs-volume-wait.service \
+    systemd-networkd-persistent-storage.service zfs-zed.service zfs-mount.service zfs-share.service zfs-load-key.service; do
     ln -sf /dev/null "$tree/etc/systemd/system/$unit"
 done
 mkdir -p "$tree/etc/systemd/journald.conf.d" "$tree/root/.ssh"

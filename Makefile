@@ -28,7 +28,7 @@ RUNC_ENV := CC=$(GNU.$(ARCH))-gcc PKG_CONFIG_SYSROOT_DIR=$(CROSS)/root \
 endif
 
 # What a computer that runs `make test` must have; there a skipped test is a failed one.
-export PLOYZ_TEST_REQUIRE ?= root,runc,nspawn,overlay,tun,dpkg,deb,shop-images,shellcheck,jq
+export PLOYZ_TEST_REQUIRE ?= root,runc,nspawn,overlay,tun,btrfs,dpkg,deb,shop-images,shellcheck,jq
 
 .DEFAULT_GOAL := help
 .PHONY: help build images programs runc cross deb rpm packages demo demo-clean test test-vm bench chaos generate clean deps deps-test

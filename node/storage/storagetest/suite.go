@@ -21,7 +21,7 @@ import (
 	"github.com/ployz/ployz/node/storage"
 )
 
-// Fixture is two pools of one backend on different file systems, of at least 200 MiB each. Every test
+// Fixture is two pools of one backend on different file systems, with at least 100 MiB free each. Every test
 // uses IDs and names of its own, so one fixture may serve all of them.
 type Fixture struct {
 	Pool, Far storage.Pool

@@ -24,7 +24,7 @@ func pool(t testing.TB) string {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(file, 400<<20); err != nil {
+	if err := os.Truncate(file, 256<<20); err != nil {
 		t.Fatal(err)
 	}
 	name := "ployztest" + strconv.FormatInt(time.Now().UnixNano(), 36)

@@ -9,6 +9,7 @@ suite=trixie
 tree=$(mktemp -d "$out/tree.XXXXXX")
 trap 'rm -rf "$tree"' EXIT
 
+# shellcheck disable=SC2016 # the $1 of a hook is the tree, and mmdebstrap's to fill in
 # zfs-dkms builds for every kernel whose headers are installed, as it is configured.
 mmdebstrap --variant=minbase --components=main,contrib \
     --include=linux-image-cloud-amd64,linux-headers-cloud-amd64,initramfs-tools,kmod,zstd,dkms,zfs-dkms,e2fsprogs \

@@ -20,7 +20,11 @@ import (
 // pool makes a pool in a file, and its name.
 func pool(t testing.TB) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "disk")
+	return poolIn(t, filepath.Join(t.TempDir(), "disk"))
+}
+
+func poolIn(t testing.TB, file string) string {
+	t.Helper()
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

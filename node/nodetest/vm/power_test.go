@@ -85,6 +85,8 @@ func TestPowerCut(t *testing.T) {
 	})
 	m.Run("cd /root; ployzctl image push " + mounted + "/web; ployzctl deploy -f " + mounted + "/compose.yaml")
 	serves(m, "after the deploy")
+	m.Run("systemctl kill --signal=KILL 'ployz-workload@*'")
+	serves(m, "after the unit has started its killed process anew")
 	m.Run("systemctl mask --now ployzd.service ployzd.socket; systemd-run -q --unit=work sh -c 'while :; do echo work >>/var/lib/work; sync /var/lib/work; done'")
 	m.Cut()
 	m.Boot()

@@ -28,10 +28,10 @@ RUNC_ENV := CC=$(GNU.$(ARCH))-gcc PKG_CONFIG_SYSROOT_DIR=$(CROSS)/root \
 endif
 
 # What a computer that runs `make test` must have; there a skipped test is a failed one.
-export PLOYZ_TEST_REQUIRE ?= root,runc,nspawn,overlay,tun,dpkg,deb,shop-images,shellcheck,jq
+export PLOYZ_TEST_REQUIRE ?= root,runc,nspawn,overlay,tun,btrfs,dpkg,deb,shop-images,shellcheck,jq
 
 .DEFAULT_GOAL := help
-.PHONY: help build images programs runc cross deb rpm packages demo demo-clean test bench chaos generate clean deps deps-test
+.PHONY: help build images programs runc cross deb rpm packages demo demo-clean test test-vm bench chaos generate clean deps deps-test
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r t d; do printf '  make %-12s %s\n' $$t "$$d"; done
@@ -84,6 +84,11 @@ deps-test:
 
 test: deps-test deb images ## everything that CI runs
 	@packaging/test.sh
+
+test-vm: deps-test deb ## what only a real kernel shows, in QEMU: WireGuard, ZFS, limits, power cuts
+	@packaging/install-deps.sh vm
+	@PLOYZ_VM="$$(node/nodetest/vm/image/build.sh)" PLOYZ_TEST_REQUIRE=$(PLOYZ_TEST_REQUIRE),vm \
+	    $(GO) tool gotestsum --format testname -- -count=1 -timeout 90m -p 1 ./node/nodetest/vm
 
 images: ## the images of examples/, from Debian's packages
 	@examples/build-images.sh

@@ -61,6 +61,7 @@ var owners = []struct {
 	{"golang.zx2c4.com/wireguard/tun", []string{"cmd/ployz-wireguard"}},
 	{"github.com/coreos/go-systemd/v22/dbus", []string{"node/services/systemd"}},
 	{"github.com/prometheus", []string{"metrics"}},
+	{"github.com/mistifyio/go-zfs", []string{"node/storage/zfs"}},
 }
 
 // madeForTests says that a folder is there for tests: a suite, a lab, a breaker.
@@ -241,6 +242,8 @@ func TestTheRuleBites(t *testing.T) {
 		{"node/store/natsstore/commit.go", "node/routing", true},
 		{"node/runtime/runc/unit.go", "units", false},
 		{"node/runtime/oci/pull.go", "units", true},
+		{"node/storage/zfs/pool.go", "node/storage", false},
+		{"node/storage/zfs/pool.go", "node/storage/btrfs", true},
 		{"node/daemon/api.go", "node/store/natsstore", true},
 		{"node/daemon/wire.go", "node/store/natsstore", false},
 		{"node/daemon/wire_network.go", "datapath/bridge", false},

@@ -20,6 +20,7 @@
 //	mesh          which peers a machine's overlay has, and where it looks for them
 //	routing       from commits to the view that gateways and resolvers follow
 //	runtime       what an instance is, and the contract for making it run
+//	storage       the volumes of one machine, and the contract for a file system that keeps them
 //	deploy        what an operator asks for in a namespace, made a commit
 //	services      adopt-first supervision of what serves
 //	daemon        ployzd: the surface, the dispatch, and in wire*.go alone the choice of every backend

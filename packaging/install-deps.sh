@@ -16,7 +16,7 @@ packages_of() {
     cross) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
     dev) echo systemd systemd-container dbus iproute2 nftables e2fsprogs util-linux mawk curl bind9-dnsutils mmdebstrap tar xz-utils ;;
     test) packages_of build && packages_of dev && echo shellcheck jq btrfs-progs openssh-client ;;
-    vm) echo qemu-system-x86 qemu-utils ;;
+    vm) echo qemu-system-x86 qemu-utils e2fsprogs mmdebstrap openssh-client util-linux ;;
     *) echo "install-deps.sh: no group '$1': build, cross, dev, test or vm" >&2 && exit 2 ;;
     esac
 }

@@ -21,7 +21,7 @@ func WorkloadCgroup(id string) string {
 // Workload describes the unit of one instance.
 type Workload struct {
 	ID, Namespace, Service, Slot string
-	// Prepare, Create and Start are command lines as Command quotes them; Delete and ForceDelete
+	// Prepare and Start are command lines as Command quotes them; Create, Delete and ForceDelete
 	// may hold plain words only.
 	Prepare, Create, Start, Delete, ForceDelete string
 	// PIDFile lies in RuntimeDirectory, which is relative to /run and exists while the unit does.
@@ -57,9 +57,9 @@ func (w Workload) Render() (Unit, error) {
 	arguments := func(identity string) any {
 		return struct {
 			Workload
-			Identity, RestartDelay, StopGrace, StartLimitInterval string
-			StartLimitBurst                                       int
-		}{w, identity, secondsOr(w.RestartDelay, time.Second), secondsOr(w.StopGrace, 10*time.Second), interval, burst}
+			Identity, Cgroup, RestartDelay, StopGrace, StartLimitInterval string
+			StartLimitBurst                                               int
+		}{w, identity, "/sys/fs/cgroup" + WorkloadCgroup(w.ID), secondsOr(w.RestartDelay, time.Second), secondsOr(w.StopGrace, 10*time.Second), interval, burst}
 	}
 	return render(WorkloadService(w.ID), "ployz-workload@.service.tmpl", arguments)
 }

@@ -107,6 +107,27 @@ const (
 	CodeRuntimeDamaged     Code = "runtime.damaged"
 )
 
+// Codes of volumes (node/storage).
+const (
+	CodeVolumeInvalid          Code = "volume.invalid"
+	CodeVolumeNotFound         Code = "volume.not-found"
+	CodeVolumeNameTaken        Code = "volume.name-taken"
+	CodeVolumeNotOurs          Code = "volume.not-ours"
+	CodeVolumeNoSpace          Code = "volume.no-space"
+	CodeVolumeShrink           Code = "volume.shrink"
+	CodeVolumeInUse            Code = "volume.in-use"
+	CodeVolumeNotLive          Code = "volume.not-live"
+	CodeVolumeNotKept          Code = "volume.not-kept"
+	CodeVolumeSnapshotNotFound Code = "volume.snapshot-not-found"
+	CodeVolumeSnapshotTaken    Code = "volume.snapshot-taken"
+	CodeVolumeSnapshotNeeded   Code = "volume.snapshot-needed"
+	CodeVolumeBaseMissing      Code = "volume.base-missing"
+	CodeVolumeStreamForeign    Code = "volume.stream-foreign"
+	CodeVolumeStreamDamaged    Code = "volume.stream-damaged"
+	CodeVolumePoolUnavailable  Code = "volume.pool-unavailable"
+	CodeVolumePoolFailed       Code = "volume.pool-failed"
+)
+
 // Codes of supervised services (node/services).
 const (
 	CodeSupervisorDown Code = "service.supervisor-unavailable"
@@ -370,6 +391,24 @@ func Codes() []CodeDoc {
 		{CodeCommandUnusable, "the command is there and cannot be executed"},
 		{CodeLogsFailed, "the journal could not be read"},
 		{CodeRuntimeDamaged, "an instance's files are incomplete or were changed by hand"},
+
+		{CodeVolumeInvalid, "a volume's id, name, size, owner or mode, or a snapshot's name, cannot be that"},
+		{CodeVolumeNotFound, "no volume of that id in the machine's pool"},
+		{CodeVolumeNameTaken, "another volume has that name, or that id"},
+		{CodeVolumeNotOurs, "something without a mark of ours is in the way; it was left alone"},
+		{CodeVolumeNoSpace, "the pool has not, or would not have, the space"},
+		{CodeVolumeShrink, "the volume holds more than the size asked for"},
+		{CodeVolumeInUse, "something still uses the volume: a mount, or a stream that arrives"},
+		{CodeVolumeNotLive, "the volume was removed, swapped out or only received; it has to be restored first"},
+		{CodeVolumeNotKept, "the volume is live, and this is only for one that was removed or received"},
+		{CodeVolumeSnapshotNotFound, "the volume has no snapshot of that name"},
+		{CodeVolumeSnapshotTaken, "some of the volumes have a snapshot of that name already"},
+		{CodeVolumeSnapshotNeeded, "a hold or a clone needs the snapshot"},
+		{CodeVolumeBaseMissing, "the stream's base is not here, or the volume was written since"},
+		{CodeVolumeStreamForeign, "a stream of one file system cannot be received into another"},
+		{CodeVolumeStreamDamaged, "the stream broke off, or is not what it says it is"},
+		{CodeVolumePoolUnavailable, "the machine's pool is not there, not mounted, or not ours"},
+		{CodeVolumePoolFailed, "the file system refused; the message has its words"},
 
 		{CodeSupervisorDown, "the service supervisor (systemd) does not answer"},
 		{CodeServiceAbsent, "no unit of that name"},

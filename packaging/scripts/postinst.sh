@@ -20,6 +20,7 @@ if [ "$first" = yes ]; then
 fi
 [ -d /run/systemd/system ] || exit 0
 systemctl daemon-reload
+modprobe --quiet --all overlay 2>/dev/null || true # as at each boot from here on; a container has its host's
 
 # deb-systemd-invoke heeds policy-rc.d, by which an administrator forbids starts.
 invoke=systemctl

@@ -23,6 +23,7 @@ func TestPackageContents(t *testing.T) {
 		"usr/lib/systemd/system/ployzd.service": "-rw-r--r--", "usr/lib/systemd/system/ployzd.socket": "-rw-r--r--",
 		"usr/lib/systemd/system/ployz.slice": "-rw-r--r--", "usr/lib/systemd/system/ployz-workloads.slice": "-rw-r--r--",
 		"usr/lib/sysusers.d/ployz.conf": "-rw-r--r--", "usr/lib/tmpfiles.d/ployz.conf": "-rw-r--r--",
+		"usr/lib/modules-load.d/ployz.conf":              "-rw-r--r--",
 		"usr/share/bash-completion/completions/ployzctl": "-rw-r--r--", "usr/share/man/man1/ployzctl.1.gz": "-rw-r--r--",
 		"usr/share/doc/ployz/copyright": "-rw-r--r--", "usr/share/doc/ployz/metrics.md": "-rw-r--r--",
 		"usr/share/ployz/grafana/ployz.json": "-rw-r--r--", "usr/share/ployz/grafana/prometheus.yml": "-rw-r--r--",

@@ -24,6 +24,9 @@ import (
 //	id           prints uid, gid, effective capabilities, no-new-privileges and seccomp mode
 //	echo         copies standard input to standard output until its end
 //	tty          prints whether standard input is a terminal, and its size
+//	burn=TIME    computes for so long, and prints how much processor time it got in that: "burnt 180ms"
+//	eat=MIB      takes so much memory, and prints "ate"
+//	fork=N       starts N processes that wait, prints how many could be: "forked 12", and ends them
 //	exit=N       ends with status N
 //	deaf         ignores SIGTERM from here on
 //	serve        waits until SIGTERM and ends with status 0
@@ -77,6 +80,12 @@ func look(verb, arg string) {
 		err = grow(arg)
 	case "id":
 		err = printIdentity()
+	case "burn":
+		err = burn(arg)
+	case "eat":
+		err = eat(arg)
+	case "fork":
+		err = fork(arg)
 	case "tty":
 		size, sizeErr := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
 		if sizeErr != nil {

@@ -1,0 +1,80 @@
+package btrfs_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/ployz/ployz/node/nodetest/testenv"
+	"github.com/ployz/ployz/node/storage"
+	"github.com/ployz/ployz/node/storage/btrfs"
+	"github.com/ployz/ployz/node/storage/storagetest"
+)
+
+// mounted makes a pool's file system in a file and mounts it.
+func mounted(t testing.TB) (root string) {
+	t.Helper()
+	dir := t.TempDir()
+	file, root := filepath.Join(dir, "pool.img"), filepath.Join(dir, "pool")
+	if err := btrfs.CreateFile(t.Context(), file, 400<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "mount", "-o", "loop", file, root)
+	t.Cleanup(func() { run(t, "umount", root) })
+	return root
+}
+
+func run(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, out)
+	}
+}
+
+func create(t testing.TB, root string) *btrfs.Pool {
+	t.Helper()
+	p, err := btrfs.Create(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestConformance(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.Btrfs)
+	storagetest.Run(t, func(t *testing.T) storagetest.Fixture {
+		root := mounted(t)
+		return storagetest.Fixture{
+			Pool: create(t, root), Far: create(t, mounted(t)),
+			Reopen: func(t testing.TB) storage.Pool {
+				p, err := btrfs.Open(root)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return p
+			},
+			Foreign: func(t testing.TB, s storage.Spec) func(testing.TB) { return foreign(t, root, s) },
+		}
+	})
+}
+
+// foreign is a folder of somebody else's under the name that a volume would have.
+func foreign(t testing.TB, root string, s storage.Spec) (intact func(testing.TB)) {
+	t.Helper()
+	file := filepath.Join(root, "volumes", s.FileName(), "data", "theirs")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("theirs"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return func(t testing.TB) {
+		if got, err := os.ReadFile(file); err != nil || string(got) != "theirs" {
+			t.Errorf("what was not ours is %q, %v", got, err)
+		}
+	}
+}

@@ -1,0 +1,206 @@
+package zfs
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/storage"
+)
+
+// The properties that carry identity. Only a value set on the dataset itself counts: children inherit.
+const (
+	poolProperty     = "ployz:pool"
+	volumeProperty   = "ployz:volume"
+	snapshotProperty = "ployz:snapshot"
+	// swapProperty names, on a volume that was swapped out, the one that takes its place: what a swap that
+	// was cut short goes on from.
+	swapProperty = "ployz:swap"
+
+	liveDir     = "volumes"
+	keptDir     = "kept"
+	incomingDir = "incoming"
+)
+
+// read are the properties that are read of every dataset at once.
+var read = []string{
+	"type", "guid", "creation", "createtxg", "referenced", "usedbydataset", "receive_resume_token",
+	"userrefs", "clones", volumeProperty, snapshotProperty, swapProperty, poolProperty,
+}
+
+// dataset is one dataset or snapshot with its properties.
+type dataset struct {
+	name   string
+	values map[string]string
+	// own says which of them were set on this one.
+	own map[string]bool
+}
+
+// text is a property's value; "" where it has none.
+func (d dataset) text(property string) string {
+	if v := d.values[property]; v != "-" {
+		return v
+	}
+	return ""
+}
+
+func (d dataset) number(property string) int64 {
+	n, err := strconv.ParseInt(d.text(property), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// marked is the value of an identity property that was set on this dataset.
+func (d dataset) marked(property string) (string, bool) { return d.values[property], d.own[property] }
+
+// picture is all that lies under the pool's own dataset, by name, as of one command.
+type picture struct {
+	base string
+	all  []dataset
+}
+
+func (p *Pool) look(ctx context.Context) (picture, error) {
+	out, err := zfs(ctx, "get", "-Hp", "-r", "-t", "filesystem,snapshot", "-o", "name,property,value,source", strings.Join(read, ","), p.base)
+	if err != nil {
+		return picture{}, p.unavailable(err)
+	}
+	pic := picture{base: p.base}
+	for line := range strings.Lines(out) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(f) != 4 {
+			return pic, api.Errorf(api.CodeVolumePoolFailed, "zfs get printed %q", line)
+		}
+		if n := len(pic.all); n == 0 || pic.all[n-1].name != f[0] {
+			pic.all = append(pic.all, dataset{name: f[0], values: map[string]string{}, own: map[string]bool{}})
+		}
+		d := pic.all[len(pic.all)-1]
+		d.values[f[1]], d.own[f[1]] = f[2], f[3] == "local" || f[3] == "received"
+	}
+	return pic, nil
+}
+
+// get finds a dataset by name.
+func (pic picture) get(name string) (dataset, bool) {
+	for _, d := range pic.all {
+		if d.name == name {
+			return d, true
+		}
+	}
+	return dataset{}, false
+}
+
+// found is a volume's dataset and what its mark says.
+type found struct {
+	storage.Mark
+	dataset
+	state storage.State
+}
+
+// volumes are the marked datasets at the three places, by ID.
+func (pic picture) volumes() ([]found, error) {
+	states := map[string]storage.State{liveDir: storage.StateLive, keptDir: storage.StateKept, incomingDir: storage.StateIncoming}
+	var all []found
+	for _, d := range pic.all {
+		place, rest, _ := strings.Cut(strings.TrimPrefix(d.name, pic.base+"/"), "/")
+		text, marked := d.marked(volumeProperty)
+		if !marked || states[place] == "" || rest == "" || strings.ContainsAny(rest, "/@") {
+			continue
+		}
+		f := found{dataset: d, state: states[place]}
+		if err := json.Unmarshal([]byte(text), &f.Mark); err != nil {
+			return nil, api.Errorf(api.CodeVolumePoolFailed, "the mark of %s: %w", d.name, err)
+		}
+		all = append(all, f)
+	}
+	slices.SortFunc(all, func(a, b found) int { return strings.Compare(a.ID, b.ID) })
+	return all, nil
+}
+
+// volume finds one volume. Of a kept one that also has a place for streams, the kept one counts.
+func (pic picture) volume(id string) (found, error) {
+	all, err := pic.volumes()
+	if err != nil {
+		return found{}, err
+	}
+	at := -1
+	for i, v := range all {
+		if v.ID == id && (at < 0 || v.state != storage.StateIncoming) {
+			at = i
+		}
+	}
+	if at < 0 {
+		return found{}, storage.NotFound(pic.base, id)
+	}
+	return all[at], nil
+}
+
+// find looks and finds one volume.
+func (p *Pool) find(ctx context.Context, id string) (picture, found, error) {
+	pic, err := p.look(ctx)
+	if err != nil {
+		return pic, found{}, err
+	}
+	f, err := pic.volume(id)
+	return pic, f, err
+}
+
+// taken says who has a dataset's name; nil if nobody has.
+func (pic picture) taken(name string) error {
+	d, ok := pic.get(name)
+	if !ok {
+		return nil
+	}
+	var m storage.Mark
+	if text, marked := d.marked(volumeProperty); marked && json.Unmarshal([]byte(text), &m) == nil {
+		return storage.NameTaken(m.Spec)
+	}
+	return storage.NotOurs(name)
+}
+
+// snapshots are the marked snapshots of a volume, oldest first, without their holds; foreign are the names of those
+// that are not ours.
+func (pic picture) snapshots(f found) (all []storage.Snapshot, foreign []string) {
+	var own []dataset
+	for _, d := range pic.all {
+		if of, _, is := strings.Cut(d.name, "@"); !is || of != f.name {
+			continue
+		}
+		if _, marked := d.marked(snapshotProperty); !marked {
+			foreign = append(foreign, d.name)
+			continue
+		}
+		own = append(own, d)
+	}
+	slices.SortFunc(own, func(a, b dataset) int { return int(a.number("createtxg") - b.number("createtxg")) })
+	for _, d := range own {
+		name, _ := d.marked(snapshotProperty)
+		all = append(all, storage.Snapshot{
+			Volume: f.ID, Name: name, GUID: d.text("guid"), Created: time.Unix(d.number("creation"), 0).UTC(), Clones: pic.clones(d),
+		})
+	}
+	return all, foreign
+}
+
+// clones are the IDs of the volumes that began as a snapshot; a dataset that is not ours is told by its name.
+func (pic picture) clones(d dataset) []string {
+	var ids []string
+	for name := range strings.SplitSeq(d.text("clones"), ",") {
+		if name == "" {
+			continue
+		}
+		var m storage.Mark
+		clone, _ := pic.get(name)
+		if text, marked := clone.marked(volumeProperty); marked && json.Unmarshal([]byte(text), &m) == nil {
+			name = m.ID
+		}
+		ids = append(ids, name)
+	}
+	slices.Sort(ids)
+	return ids
+}

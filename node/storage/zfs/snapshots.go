@@ -1,0 +1,244 @@
+package zfs
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	gozfs "github.com/mistifyio/go-zfs/v3"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/storage"
+)
+
+// withHolds adds the tags of the held ones.
+func (p *Pool) withHolds(ctx context.Context, pic picture, f found, all []storage.Snapshot) ([]storage.Snapshot, error) {
+	args := []string{"holds", "-H"}
+	for _, s := range all {
+		if d, _ := pic.get(f.name + "@" + s.Name); d.number("userrefs") > 0 {
+			args = append(args, d.name)
+		}
+	}
+	if len(args) == 2 {
+		return all, nil
+	}
+	out, err := zfs(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(out) { // NAME, tag, time
+		column := strings.Split(strings.TrimSpace(line), "\t")
+		for i := range all {
+			if len(column) > 1 && column[0] == f.name+"@"+all[i].Name {
+				all[i].Holds = append(all[i].Holds, column[1])
+			}
+		}
+	}
+	for i := range all {
+		slices.Sort(all[i].Holds)
+	}
+	return all, nil
+}
+
+// ListSnapshots implements storage.Snapshots.
+func (p *Pool) ListSnapshots(ctx context.Context, id string) ([]storage.Snapshot, error) {
+	pic, f, err := p.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	all, _ := pic.snapshots(f)
+	return p.withHolds(ctx, pic, f, all)
+}
+
+// get finds one snapshot of a volume.
+func (p *Pool) get(ctx context.Context, id, snapshot string) (pic picture, f found, s storage.Snapshot, err error) {
+	if pic, f, err = p.find(ctx, id); err != nil {
+		return pic, f, s, err
+	}
+	s, err = pic.snapshot(f, snapshot)
+	return pic, f, s, err
+}
+
+func (pic picture) snapshot(f found, name string) (storage.Snapshot, error) {
+	all, _ := pic.snapshots(f)
+	for _, s := range all {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return storage.Snapshot{}, storage.SnapshotNotFound(f.ID, name)
+}
+
+// Snapshot implements storage.Snapshots: one command is one transaction.
+func (p *Pool) Snapshot(ctx context.Context, name string, ids ...string) ([]storage.Snapshot, error) {
+	if err := storage.CheckName("snapshot", name); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pic, err := p.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	args, have := []string{"snapshot", "-o", snapshotProperty + "=" + name}, []string(nil)
+	for _, id := range ids {
+		f, err := pic.volume(id)
+		if err != nil {
+			return nil, err
+		}
+		at := f.name + "@" + name
+		args = append(args, at)
+		d, there := pic.get(at)
+		switch _, marked := d.marked(snapshotProperty); {
+		case there && !marked:
+			return nil, storage.NotOurs(at)
+		case there:
+			have = append(have, id)
+		}
+	}
+	switch {
+	case len(have) == 0:
+		_, err = zfs(ctx, args...)
+	case len(have) < len(ids):
+		err = storage.SnapshotTaken(name, have)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.taken(ctx, name, ids)
+}
+
+// taken reads what a command made.
+func (p *Pool) taken(ctx context.Context, name string, ids []string) ([]storage.Snapshot, error) {
+	pic, err := p.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []storage.Snapshot
+	for _, id := range ids {
+		f, err := pic.volume(id)
+		if err != nil {
+			return nil, err
+		}
+		s, err := pic.snapshot(f, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// Hold implements storage.Snapshots.
+func (p *Pool) Hold(ctx context.Context, id, snapshot, tag string) error {
+	return p.hold(ctx, "hold", id, snapshot, tag, "tag already exists")
+}
+
+// Release implements storage.Snapshots.
+func (p *Pool) Release(ctx context.Context, id, snapshot, tag string) error {
+	return p.hold(ctx, "release", id, snapshot, tag, "no such tag")
+}
+
+// hold runs one of the two commands; what it says where there is nothing to do is no error.
+func (p *Pool) hold(ctx context.Context, command, id, snapshot, tag, already string) error {
+	if err := storage.CheckName("hold", tag); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, f, s, err := p.get(ctx, id, snapshot)
+	if err != nil {
+		return err
+	}
+	_, err = zfs(ctx, command, tag, f.name+"@"+s.Name)
+	if err != nil && strings.Contains(err.Error(), already) {
+		return nil
+	}
+	return err
+}
+
+// Forget implements storage.Snapshots.
+func (p *Pool) Forget(ctx context.Context, id, snapshot string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pic, f, s, err := p.get(ctx, id, snapshot)
+	if api.CodeOf(err) == api.CodeVolumeSnapshotNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	all, err := p.withHolds(ctx, pic, f, []storage.Snapshot{s})
+	if err != nil {
+		return err
+	}
+	if s = all[0]; len(s.Holds)+len(s.Clones) > 0 {
+		return storage.SnapshotNeeded(s)
+	}
+	return done((&gozfs.Dataset{Name: f.name + "@" + s.Name}).Destroy(gozfs.DestroyDefault))
+}
+
+// Clone implements storage.Snapshots.
+func (p *Pool) Clone(ctx context.Context, id, snapshot string, spec storage.Spec, kept bool) (storage.Volume, error) {
+	if err := spec.Check(); err != nil {
+		return storage.Volume{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pic, source, s, err := p.get(ctx, id, snapshot)
+	if err != nil {
+		return storage.Volume{}, err
+	}
+	origin := &storage.Origin{Volume: id, Snapshot: snapshot, GUID: s.GUID}
+	switch f, findErr := pic.volume(spec.ID); {
+	case findErr != nil:
+		err = p.clone(pic, source.name+"@"+snapshot, spec, origin, kept)
+	case f.Origin == nil || *f.Origin != *origin:
+		err = storage.NameTaken(f.Spec)
+	default:
+		kept = f.state != storage.StateLive
+	}
+	if err == nil && !kept {
+		err = p.mount(p.dataset(liveDir, spec.FileName()), spec)
+	}
+	if err != nil {
+		return storage.Volume{}, err
+	}
+	return p.Inspect(ctx, spec.ID)
+}
+
+func (p *Pool) clone(pic picture, from string, spec storage.Spec, origin *storage.Origin, kept bool) error {
+	d, _ := pic.get(from)
+	if err := storage.CheckShrink(spec, d.number("referenced")); err != nil {
+		return err
+	}
+	to := p.dataset(liveDir, spec.FileName())
+	if kept {
+		to = p.dataset(keptDir, spec.ID)
+	}
+	if err := pic.taken(to); err != nil {
+		return err
+	}
+	properties, err := identity(spec, origin)
+	if err != nil {
+		return err
+	}
+	_, err = (&gozfs.Dataset{Name: from, Type: gozfs.DatasetSnapshot}).Clone(to, properties)
+	return done(err)
+}
+
+// Promote implements storage.Snapshots.
+func (p *Pool) Promote(ctx context.Context, id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, f, err := p.find(ctx, id)
+	if err != nil {
+		return err
+	}
+	out, err := zfs(ctx, "get", "-H", "-o", "value", "origin", f.name)
+	if err != nil || strings.TrimSpace(out) == "-" {
+		return err
+	}
+	_, err = zfs(ctx, "promote", f.name)
+	return err
+}

@@ -22,7 +22,8 @@ func wantUnchanged(t *testing.T, m *onemachine.Machine, hosts []string, do func(
 	}
 	do()
 	for _, host := range hosts {
-		if diff := onemachine.Differences(before[host], m.At(host).World()); diff != "" {
+		after := m.At(host).World()
+		if diff := onemachine.Differences(lasting(before[host], after), after); diff != "" {
 			t.Errorf("on %s it changed:\n%s", host, diff)
 		}
 	}

@@ -278,9 +278,10 @@ func TestAcquireRace(t *testing.T) {
 func TestAcquireWhileRemovalExpires(t *testing.T) {
 	bubble(t, func(t *testing.T, s *memstore.Store, l *coordination.Leases) {
 		release(t, acquire(t, l, "op1"))
+		time.Sleep(coordination.TTL - time.Second)
 		s.SetHooks(memstore.Hooks{BeforeCommit: func(store.Batch) error {
 			s.SetHooks(memstore.Hooks{})
-			time.Sleep(coordination.TTL + 2*time.Second)
+			time.Sleep(3 * time.Second)
 			return nil
 		}})
 		release(t, acquire(t, l, "op2"))

@@ -35,6 +35,7 @@ func serve(f settings) error {
 	}
 	st := &status{path: f.status}
 	st.started(f.role, s)
+	go calm(ended)
 	ctx, silence := context.WithCancel(context.Background())
 	defer silence()
 	go (&gauges{f.role, s, st}).tellMetrics(ctx, f.state)

@@ -137,16 +137,38 @@ func notThere(m Member, err error) *api.Error {
 // followTimeout is what a machine gets to take a change of membership over. A peer takes a second.
 const followTimeout = 20 * time.Second
 
+// electionPause is the pause between two looks at a store without a leader.
+const electionPause = 300 * time.Millisecond
+
+// written is the revision of a key's last write. What was just committed may have cost the store its leader, as does a change
+// of who reaches whom: the next one is waited for.
+func (k Kit) written(ctx context.Context, key store.Key) (store.Revision, error) {
+	for {
+		fact, err := k.Facts.Get(ctx, key)
+		switch {
+		case err == nil || store.IsNotFound(err):
+			return fact.Revision, nil
+		case api.CodeOf(err) != api.CodeStoreUnavailable:
+			return 0, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, err
+		case <-time.After(electionPause):
+		}
+	}
+}
+
 // follow is the step that waits until a machine has taken over what was committed under a key.
 func (k Kit) follow(m Member, key store.Key) operation.Step {
 	return operation.Step{
 		Name: "followed by " + m.Name, Participant: m.Name, Timeout: followTimeout, Clear: "ployzctl machine ls",
 		Do: func(ctx context.Context, act *operation.Act) error {
-			fact, err := k.Facts.Get(ctx, key)
-			if err != nil && !store.IsNotFound(err) {
+			at, err := k.written(ctx, key)
+			if err != nil {
 				return err
 			}
-			err = k.Fleet.Follow(ctx, m.ID, fact.Revision)
+			err = k.Fleet.Follow(ctx, m.ID, at)
 			if api.CodeOf(err) == api.CodeParticipantAbsent {
 				act.Note(m.Name + " is not there; it follows from its own mirror once it is back")
 				return nil

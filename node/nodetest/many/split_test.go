@@ -19,8 +19,13 @@ type split struct {
 	linger                time.Duration // for which both sides are left alone
 }
 
-// writesWithin is when the majority must be writing again.
-const writesWithin = 10 * time.Second
+// Ten seconds is when the majority is to be writing again. nats-server begins an election 4 to 9 s after it last heard of a
+// leader, and another when the votes are split: now and then it is more. TestEndurance tells how often; here it must not
+// be more than two elections take.
+const (
+	writesWanted = 10 * time.Second
+	writesWithin = 18 * time.Second
+)
 
 // happens makes the partition under load and writes, looks at both sides, and heals it.
 func (s split) happens(t *testing.T, m *onemachine.Machine, p load.Plan) {
@@ -29,6 +34,8 @@ func (s split) happens(t *testing.T, m *onemachine.Machine, p load.Plan) {
 	took := firstWrite(m.At(s.large[0]), "majority/after").Round(time.Millisecond)
 	if t.Logf("the majority wrote again after %s", took); took > writesWithin {
 		t.Error("that is too late")
+	} else if took > writesWanted {
+		t.Logf("that is later than it should be")
 	}
 	for _, host := range s.small {
 		s.knowsIts(t, m.At(host))

@@ -40,6 +40,7 @@ func relayed(t *testing.T, m *onemachine.Machine) {
 			t.Errorf("m2 lists m3 as %+v", one)
 		}
 	}
+	m.Eventually("m2 to hear of a leader again", func() bool { return write(m.At("m2"), "relayed/m2").Status == 0 })
 	wantRefused(t, m.At("m2").Ctl("machine", "remove", "m1"), api.CodeMachineRelay, `machine set m3 --relay ""`)
 	wantRefused(t, m.Ctl("machine", "set", "m2", "--relay", "m3"), api.CodeMachineRelay)
 	m.Heal()

@@ -184,7 +184,8 @@ func (s *Store) mirrorState(ctx context.Context) (natsconf.MirrorState, error) {
 	var m natsconf.MirrorState
 	ctx, cancel := context.WithTimeout(ctx, stateWithin)
 	defer cancel()
-	return m, s.edge.call(ctx, natsconf.MirrorQuestion(natsconf.FactsStream(s.cfg.Generation)), nil, &m)
+	err := s.edge.call(ctx, natsconf.MirrorQuestion(natsconf.FactsStream(s.cfg.Generation)), nil, &m)
+	return m, err
 }
 
 // ledAgo is how long ago the core was last known to have a leader with a quorum; never is some seconds before

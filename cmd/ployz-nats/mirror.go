@@ -31,11 +31,12 @@ func (r *relay) tell(stream string, reply func([]byte) error) {
 	answer := struct {
 		*natsconf.MirrorState
 		Error *server.ApiError `json:"error,omitempty"`
-	}{MirrorState: r.mirror(stream)}
-	if answer.MirrorState == nil {
-		answer.Error = &server.ApiError{Code: 404, ErrCode: uint16(server.JSStreamNotFoundErr), Description: "stream not found"}
-	} else {
+	}{}
+	if state, known := r.mirrors()[stream]; known {
+		answer.MirrorState = &state
 		answer.Leader, answer.Heard = r.word(stream).latest(r, stream)
+	} else {
+		answer.Error = &server.ApiError{Code: 404, ErrCode: uint16(server.JSStreamNotFoundErr), Description: "stream not found"}
 	}
 	text, err := json.Marshal(answer)
 	if err == nil {
@@ -46,23 +47,21 @@ func (r *relay) tell(stream string, reply func([]byte) error) {
 	}
 }
 
-// mirror is read from the server's memory; none is known by that name when it is nil.
-func (r *relay) mirror(stream string) *natsconf.MirrorState {
+// mirrors are the streams of this edge by name, read from the server's memory, without what the leader says.
+func (r *relay) mirrors() map[string]natsconf.MirrorState {
 	account, err := r.s.JszAccount(&server.JSzOptions{Account: natsconf.AccountStore, Streams: true})
 	if err != nil {
 		return nil
 	}
+	list := make(map[string]natsconf.MirrorState, len(account.Streams))
 	for _, s := range account.Streams {
-		if s.Name != stream {
-			continue
-		}
-		state := &natsconf.MirrorState{Created: s.Created, Last: s.State.LastSeq}
+		state := natsconf.MirrorState{Created: s.Created, Last: s.State.LastSeq}
 		if s.Mirror != nil {
 			state.Mirror, state.Lag, state.Active = true, s.Mirror.Lag, s.Mirror.Active
 		}
-		return state
+		list[s.Name] = state
 	}
-	return nil
+	return list
 }
 
 func (r *relay) word(stream string) *leaderWord {
@@ -87,20 +86,14 @@ func (w *leaderWord) latest(r *relay, stream string) (json.RawMessage, time.Dura
 }
 
 func (w *leaderWord) ask(r *relay, stream string) {
-	ctx, cancel := context.WithTimeout(context.Background(), leaderWithin)
-	defer cancel()
 	asked := time.Now()
-	m, err := r.nc.RequestWithContext(ctx, coreAPI+"STREAM.INFO."+stream, nil)
-	var info struct {
-		Cluster json.RawMessage  `json:"cluster"`
-		Error   *server.ApiError `json:"error"`
-	}
-	if err != nil || json.Unmarshal(m.Data, &info) != nil || info.Error != nil {
+	voters, answers := r.leader(context.Background(), stream, leaderWithin)
+	if !answers {
 		w.next = time.Now().Add(leaderWithin)
 		return
 	}
-	if info.Cluster == nil {
-		info.Cluster = json.RawMessage("null") // not clustered, which is an answer too
+	if voters == nil {
+		voters = json.RawMessage("null") // not clustered, which is an answer too
 	}
-	w.text, w.heard, w.next = info.Cluster, asked, asked.Add(wordFor)
+	w.text, w.heard, w.next = voters, asked, asked.Add(wordFor)
 }

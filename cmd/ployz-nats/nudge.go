@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/ployz/ployz/node/store/natsstore/natsconf"
 )
 
 const (
@@ -36,8 +38,9 @@ func (r *relay) watch(stop <-chan struct{}) {
 			return
 		case <-time.After(time.Second):
 		}
+		mirrors := r.mirrors()
 		for stream, deliver := range r.delivering() {
-			if time.Since(nudged[stream]) < nudgeAgain || !r.silent(stream) {
+			if time.Since(nudged[stream]) < nudgeAgain || !r.silent(stream, mirrors[stream]) {
 				continue
 			}
 			nudged[stream] = time.Now()
@@ -60,12 +63,8 @@ func (r *relay) delivering() map[string]string {
 }
 
 // silent says that the mirror hears nothing although the core would answer.
-func (r *relay) silent(stream string) bool {
-	m := r.mirror(stream)
-	if m == nil || !m.Mirror || m.Active < mirrorSilence {
-		return false
-	}
-	return r.answers(context.Background(), coreAPI+"STREAM.INFO."+stream)
+func (r *relay) silent(stream string, m natsconf.MirrorState) bool {
+	return m.Mirror && m.Active >= mirrorSilence && r.answers(context.Background(), stream)
 }
 
 // nudge publishes the lost beat. The client library cannot write a status line, so this speaks the

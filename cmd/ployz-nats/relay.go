@@ -97,7 +97,7 @@ const coreAPI = "$JS." + natsconf.CoreDomain + ".API."
 
 func (r *relay) hold(ctx context.Context, stream, rest string, m *nats.Msg) {
 	for ctx.Err() == nil {
-		if r.answers(ctx, coreAPI+"STREAM.INFO."+stream) && r.pass(ctx, coreAPI+rest, m) {
+		if r.answers(ctx, stream) && r.pass(ctx, coreAPI+rest, m) {
 			return
 		}
 		select {
@@ -127,13 +127,23 @@ func (r *relay) pass(ctx context.Context, subject string, m *nats.Msg) bool {
 }
 
 // answers says whether the core knows the stream and has a leader for it.
-func (r *relay) answers(ctx context.Context, subject string) bool {
-	ctx, cancel := context.WithTimeout(ctx, askEvery)
+func (r *relay) answers(ctx context.Context, stream string) bool {
+	_, answers := r.leader(ctx, stream, askEvery)
+	return answers
+}
+
+// leader asks the core's leader of a stream, and returns what it says of the voters.
+func (r *relay) leader(ctx context.Context, stream string, within time.Duration) (voters json.RawMessage, answers bool) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	m, err := r.nc.RequestWithContext(ctx, subject, nil)
+	m, err := r.nc.RequestWithContext(ctx, coreAPI+"STREAM.INFO."+stream, nil)
 	if err != nil {
-		return false
+		return nil, false
 	}
-	var reply server.ApiResponse
-	return json.Unmarshal(m.Data, &reply) == nil && reply.Error == nil
+	var info struct {
+		Cluster json.RawMessage  `json:"cluster"`
+		Error   *server.ApiError `json:"error"`
+	}
+	answers = json.Unmarshal(m.Data, &info) == nil && info.Error == nil
+	return info.Cluster, answers
 }

@@ -44,11 +44,11 @@ func (m *Member) others(ctx context.Context) ([]string, error) {
 }
 
 // everywhere asks machines at once. Each machine has a value or an error.
-func everywhere[T any](ctx context.Context, machines []string, ask func(ctx context.Context, machine string) (T, error)) ([]T, []error) {
+func everywhere[M, T any](ctx context.Context, machines []M, ask func(ctx context.Context, machine M) (T, error)) ([]T, []error) {
 	values, errs := make([]T, len(machines)), make([]error, len(machines))
 	var all sync.WaitGroup
-	for i, name := range machines {
-		all.Go(func() { values[i], errs[i] = ask(ctx, name) })
+	for i, m := range machines {
+		all.Go(func() { values[i], errs[i] = ask(ctx, m) })
 	}
 	all.Wait()
 	return values, errs
@@ -60,9 +60,15 @@ func askJSON[T any](ctx context.Context, m *Member, machine string, ask Ask) (va
 	if err != nil {
 		return value, err
 	}
+	return readAnswer[T](resp, machine)
+}
+
+// readAnswer reads the value that a machine answered with.
+func readAnswer[T any](resp *http.Response, machine string) (T, error) {
 	defer resp.Body.Close()
+	var value, none T
 	if err := json.NewDecoder(resp.Body).Decode(&value); err != nil {
-		return value, api.Errorf(api.CodeMachineSilent, "its answer broke off or cannot be read: %w", err).About(machine).Again()
+		return none, api.Errorf(api.CodeMachineSilent, "its answer broke off or cannot be read: %w", err).About(machine).Again()
 	}
 	return value, nil
 }

@@ -125,25 +125,18 @@ func (g *merge) start(ctx context.Context) {
 	for i, source := range g.sources {
 		g.queues[i] = make(chan api.LogLine, 64)
 		go func() {
-			defer g.nudge()
+			defer wake(g.wake)
 			defer close(g.queues[i])
 			g.errs[i] = source.run(ctx, func(line api.LogLine) error {
 				select {
 				case g.queues[i] <- line:
-					g.nudge()
+					wake(g.wake)
 					return nil
 				case <-ctx.Done():
 					return ctx.Err()
 				}
 			})
 		}()
-	}
-}
-
-func (g *merge) nudge() {
-	select {
-	case g.wake <- struct{}{}:
-	default:
 	}
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -117,6 +118,11 @@ func requestLine(method, uri string) string { return method + " " + uri }
 // blob serves one blob, or a part of it.
 func (p *PeerSurface) blob(w http.ResponseWriter, r *http.Request) {
 	f, err := p.Blobs.OpenBlob(r.PathValue("digest"))
+	sendFile(w, r, f, err)
+}
+
+// sendFile serves what was opened, or a part of it, and closes it.
+func sendFile(w http.ResponseWriter, r *http.Request, f io.ReadSeekCloser, err error) {
 	if err != nil {
 		writeError(w, err)
 		return

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/ployz/ployz/node/api"
 )
@@ -29,11 +28,5 @@ func (a *API) takePackage(r *http.Request, _ *Member) (any, error) {
 // sendPackage answers GET /v1/packages/{digest} for peers.
 func (p *PeerSurface) sendPackage(w http.ResponseWriter, r *http.Request) {
 	f, err := p.Packages.Open(r.PathValue("digest"))
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	defer f.Close() // read-only
-	w.Header().Set("Content-Type", "application/octet-stream")
-	http.ServeContent(w, r, "", time.Time{}, f)
+	sendFile(w, r, f, err)
 }

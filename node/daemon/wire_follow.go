@@ -104,7 +104,7 @@ func (m *membership) watch(ctx context.Context) {
 		for err == nil {
 			var c store.Change
 			if c, err = feed.Next(ctx); err == nil && ofMembership(c.Fact.Key) {
-				m.touch()
+				wake(m.changed)
 			}
 		}
 		if feed != nil {
@@ -117,10 +117,10 @@ func (m *membership) watch(ctx context.Context) {
 	}
 }
 
-// touch has run look again.
-func (m *membership) touch() {
+// wake has whoever listens on the channel, which holds one, look again.
+func wake(c chan<- struct{}) {
 	select {
-	case m.changed <- struct{}{}:
+	case c <- struct{}{}:
 	default: // it will
 	}
 }
@@ -300,7 +300,7 @@ func (m *membership) rotate(ctx context.Context) {
 	m.lost = lostPeers(state.Peers, seen, m.search)
 	for key := range m.lost {
 		if !before[key] {
-			m.askNow()
+			wake(m.ask)
 		}
 	}
 }

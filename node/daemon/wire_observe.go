@@ -2,14 +2,12 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -68,12 +66,7 @@ func (n *Neighbours) Observed(ctx context.Context, m machine.Member) (map[string
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
-	var list map[string]netip.AddrPort
-	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
-		return nil, api.Errorf(api.CodeMachineSilent, "its answer broke off or cannot be read: %w", err).About(m.Name).Again()
-	}
-	return list, nil
+	return readAnswer[map[string]netip.AddrPort](resp, m.Name)
 }
 
 // sighting is what others say of where machines are.
@@ -102,14 +95,6 @@ func (m *membership) exchange(ctx context.Context) {
 			pause = exchangeSoon
 		case <-time.After(pause):
 		}
-	}
-}
-
-// askNow has others asked at once.
-func (m *membership) askNow() {
-	select {
-	case m.ask <- struct{}{}:
-	default: // they will be
 	}
 }
 
@@ -156,12 +141,7 @@ func (m *membership) askSome(ctx context.Context, seen mesh.Seen, lost map[mesh.
 	if len(there) == 0 {
 		return s, fmt.Errorf("nobody has shaken hands lately")
 	}
-	answers, errs := make([]map[string]netip.AddrPort, len(there)), make([]error, len(there))
-	var all sync.WaitGroup
-	for i, x := range there {
-		all.Go(func() { answers[i], errs[i] = peering.Neighbours.Observed(ctx, x) })
-	}
-	all.Wait()
+	answers, errs := everywhere(ctx, there, peering.Neighbours.Observed)
 	if slices.IndexFunc(errs, func(err error) bool { return err == nil }) < 0 {
 		return s, errs[0]
 	}
@@ -209,12 +189,12 @@ func (m *membership) learn(ctx context.Context, seen mesh.Seen, s sighting) erro
 	}
 	if was := m.hidden.IsValid(); m.seenAt(s.self) != was {
 		m.daemon.Log.Info("whether this machine is behind a NAT", "seen at", s.self, "hidden", !was)
-		m.touch()
+		wake(m.changed)
 	}
 	if c.Empty() {
 		return nil
 	}
-	m.touch()
+	wake(m.changed)
 	m.daemon.Log.Info("looking for peers where others reach them", "changes", c.Text())
 	return m.daemon.changeMesh(ctx, c)
 }

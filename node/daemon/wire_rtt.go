@@ -25,12 +25,8 @@ const rttWithin = 10 * time.Second
 func (d *Daemon) roundTrips(ctx context.Context, from []machine.Member) api.RoundTrips {
 	ctx, cancel := context.WithTimeout(ctx, rttWithin)
 	defer cancel()
-	ids := make([]string, len(from))
-	for i, m := range from {
-		ids[i] = m.ID
-	}
-	measured, errs := everywhere(ctx, ids, func(ctx context.Context, id string) ([]api.RoundTrip, error) {
-		return command[[]api.RoundTrip](ctx, d, id, coordination.Command{Verb: verbRTT}, struct{}{})
+	measured, errs := everywhere(ctx, from, func(ctx context.Context, m machine.Member) ([]api.RoundTrip, error) {
+		return command[[]api.RoundTrip](ctx, d, m.ID, coordination.Command{Verb: verbRTT}, struct{}{})
 	})
 	all := api.RoundTrips{Trips: slices.Concat(append([][]api.RoundTrip{{}}, measured...)...)}
 	for i, err := range errs {

@@ -21,20 +21,20 @@ func BenchmarkBranch(b *testing.B) {
 		s := storagetest.Spec("data")
 		s.SizeBytes = 0
 		v, err := p.Ensure(b.Context(), s)
-		must(b, err)
-		must(b, os.WriteFile(filepath.Join(v.Path, "body"), bytes.Repeat([]byte("ployz"), mib<<20/5), 0o600))
+		storagetest.Must(b, err)
+		storagetest.Must(b, os.WriteFile(filepath.Join(v.Path, "body"), bytes.Repeat([]byte("ployz"), mib<<20/5), 0o600))
 		unix.Sync() // what was just written goes to the disk at the next snapshot, and is no part of its time
 		b.Run(fmt.Sprintf("%dMiB", mib), func(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				name, branch := fmt.Sprintf("s%d", i), storagetest.Spec("data")
 				branch.SizeBytes = 0
 				_, err := p.Snapshot(b.Context(), name, v.ID)
-				must(b, err)
+				storagetest.Must(b, err)
 				_, err = p.Clone(b.Context(), v.ID, name, branch, false)
-				must(b, err)
+				storagetest.Must(b, err)
 				b.StopTimer()
 				storagetest.Destroy(b, p, branch.ID)
-				must(b, p.Forget(b.Context(), v.ID, name))
+				storagetest.Must(b, p.Forget(b.Context(), v.ID, name))
 				b.StartTimer()
 			}
 		})

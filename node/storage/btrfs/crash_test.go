@@ -21,13 +21,6 @@ func wantCode(t testing.TB, err error, code api.Code) {
 	}
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestPoolsThatCannotBe(t *testing.T) {
 	testenv.Require(t, testenv.Root, testenv.Btrfs)
 	dir := t.TempDir()
@@ -46,20 +39,20 @@ func TestPoolsThatCannotBe(t *testing.T) {
 	_, err = btrfs.Open(root)
 	wantCode(t, err, api.CodeVolumePoolUnavailable)
 	theirs := filepath.Join(root, "theirs")
-	must(t, os.WriteFile(theirs, nil, 0o600))
+	storagetest.Must(t, os.WriteFile(theirs, nil, 0o600))
 	_, err = btrfs.Create(t.Context(), root)
 	wantCode(t, err, api.CodeVolumeNotOurs)
-	must(t, os.Remove(theirs))
+	storagetest.Must(t, os.Remove(theirs))
 	create(t, root)
-	must(t, os.WriteFile(theirs, nil, 0o600)) // beside a pool of ours they may have what they like
+	storagetest.Must(t, os.WriteFile(theirs, nil, 0o600)) // beside a pool of ours they may have what they like
 	create(t, root)
 }
 
 // TestFileIsLeftAlone: what is there is never formatted.
 func TestFileIsLeftAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pool.img")
-	must(t, os.WriteFile(path, []byte("theirs"), 0o600))
-	must(t, btrfs.CreateFile(t.Context(), path, btrfs.MinFileBytes))
+	storagetest.Must(t, os.WriteFile(path, []byte("theirs"), 0o600))
+	storagetest.Must(t, btrfs.CreateFile(t.Context(), path, btrfs.MinFileBytes))
 	if got, err := os.ReadFile(path); err != nil || string(got) != "theirs" {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -73,64 +66,64 @@ func TestCutShort(t *testing.T) {
 	at := func(parts ...string) string { return filepath.Join(append([]string{root}, parts...)...) }
 	made := func(t *testing.T, s storage.Spec) storage.Volume {
 		v, err := p.Ensure(t.Context(), s)
-		must(t, err)
+		storagetest.Must(t, err)
 		t.Cleanup(func() { storagetest.Destroy(t, p, s.ID) })
-		must(t, os.WriteFile(filepath.Join(v.Path, s.ID), nil, 0o600))
+		storagetest.Must(t, os.WriteFile(filepath.Join(v.Path, s.ID), nil, 0o600))
 		return v
 	}
 
 	t.Run("a volume was half made", func(t *testing.T) {
 		s := storagetest.Spec("data")
 		v := made(t, s)
-		must(t, os.Rename(filepath.Dir(v.Path), at("incoming", s.ID)))
+		storagetest.Must(t, os.Rename(filepath.Dir(v.Path), at("incoming", s.ID)))
 		if v, err := p.Inspect(t.Context(), s.ID); err != nil || v.State != storage.StateIncoming {
 			t.Fatalf("%+v, %v", v, err)
 		}
-		must(t, p.Destroy(t.Context(), s.ID))
+		storagetest.Must(t, p.Destroy(t.Context(), s.ID))
 		_, err := p.Inspect(t.Context(), s.ID)
 		wantCode(t, err, api.CodeVolumeNotFound)
 	})
 	t.Run("a swap had exchanged the names alone", func(t *testing.T) {
 		out := made(t, storagetest.Spec("data"))
 		_, err := p.Snapshot(t.Context(), "s", out.ID)
-		must(t, err)
+		storagetest.Must(t, err)
 		in := out.Spec
 		in.ID = storagetest.Spec("").ID
 		_, err = p.Clone(t.Context(), out.ID, "s", in, true)
-		must(t, err)
+		storagetest.Must(t, err)
 		t.Cleanup(func() { storagetest.Destroy(t, p, in.ID) })
 		exchange := func() {
 			t.Helper()
-			must(t, unix.Renameat2(unix.AT_FDCWD, filepath.Dir(out.Path), unix.AT_FDCWD, at("kept", in.ID), unix.RENAME_EXCHANGE))
+			storagetest.Must(t, unix.Renameat2(unix.AT_FDCWD, filepath.Dir(out.Path), unix.AT_FDCWD, at("kept", in.ID), unix.RENAME_EXCHANGE))
 		}
 		exchange()
-		must(t, p.Swap(t.Context(), out.ID, in.ID))
-		must(t, p.Swap(t.Context(), in.ID, out.ID))
+		storagetest.Must(t, p.Swap(t.Context(), out.ID, in.ID))
+		storagetest.Must(t, p.Swap(t.Context(), in.ID, out.ID))
 		exchange()
-		must(t, p.Retire(t.Context(), in.ID)) // whose place the other still has
-		must(t, p.Restore(t.Context(), out.ID))
+		storagetest.Must(t, p.Retire(t.Context(), in.ID)) // whose place the other still has
+		storagetest.Must(t, p.Restore(t.Context(), out.ID))
 	})
 	t.Run("a snapshot was half taken, another half forgotten", func(t *testing.T) {
 		v := made(t, storagetest.Spec("data"))
 		_, err := p.Snapshot(t.Context(), "s", v.ID)
-		must(t, err)
+		storagetest.Must(t, err)
 		snapshots := filepath.Join(filepath.Dir(v.Path), "snapshots")
-		must(t, os.Rename(filepath.Join(snapshots, "s"), filepath.Join(snapshots, "s.half")))
-		must(t, os.Remove(filepath.Join(snapshots, "s.half", "snapshot.json")))
+		storagetest.Must(t, os.Rename(filepath.Join(snapshots, "s"), filepath.Join(snapshots, "s.half")))
+		storagetest.Must(t, os.Remove(filepath.Join(snapshots, "s.half", "snapshot.json")))
 		if all, err := p.ListSnapshots(t.Context(), v.ID); err != nil || len(all) != 0 {
 			t.Fatalf("%v, %v", all, err)
 		}
 		_, err = p.Snapshot(t.Context(), "s", v.ID)
-		must(t, err)
+		storagetest.Must(t, err)
 	})
 	t.Run("the mark is damaged", func(t *testing.T) {
 		v := made(t, storagetest.Spec("data"))
 		mark := filepath.Join(filepath.Dir(v.Path), "volume.json")
 		good, err := os.ReadFile(mark)
-		must(t, err)
-		must(t, os.WriteFile(mark, good[:10], 0o600))
+		storagetest.Must(t, err)
+		storagetest.Must(t, os.WriteFile(mark, good[:10], 0o600))
 		_, err = p.List(t.Context())
 		wantCode(t, err, api.CodeVolumePoolFailed)
-		must(t, os.WriteFile(mark, good, 0o600))
+		storagetest.Must(t, os.WriteFile(mark, good, 0o600))
 	})
 }

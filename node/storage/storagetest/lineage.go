@@ -24,12 +24,12 @@ func testSnapshot(t *testing.T, f Fixture) {
 		t.Fatalf("%+v, %+v, again %+v", first, second, again)
 	}
 	got, err := f.Pool.ListSnapshots(ctx, v.ID)
-	must(t, err)
+	Must(t, err)
 	if len(got) != 2 || got[0].Name != "s1" || got[1].Name != "s2" || got[0].Volume != v.ID || got[0].GUID != first[0].GUID {
 		t.Fatalf("listed: %+v", got)
 	}
-	must(t, f.Pool.Forget(ctx, v.ID, "s1"))
-	must(t, f.Pool.Forget(ctx, v.ID, "s1"))
+	Must(t, f.Pool.Forget(ctx, v.ID, "s1"))
+	Must(t, f.Pool.Forget(ctx, v.ID, "s1"))
 	if got, err = f.Pool.ListSnapshots(ctx, v.ID); err != nil || len(got) != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}
@@ -53,23 +53,23 @@ func testHold(t *testing.T, f Fixture) {
 	ctx, v := t.Context(), ensure(t, f.Pool, Spec("data"))
 	snapshot(t, f.Pool, "s", v.ID)
 	for _, tag := range []string{"op2", "op1", "op1"} {
-		must(t, f.Pool.Hold(ctx, v.ID, "s", tag))
+		Must(t, f.Pool.Hold(ctx, v.ID, "s", tag))
 	}
 	got, err := f.Pool.ListSnapshots(ctx, v.ID)
 	if err != nil || !slices.Equal(got[0].Holds, []string{"op1", "op2"}) {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	must(t, f.Pool.Release(ctx, v.ID, "s", "op2"))
-	must(t, f.Pool.Release(ctx, v.ID, "s", "op2"))
+	Must(t, f.Pool.Release(ctx, v.ID, "s", "op2"))
+	Must(t, f.Pool.Release(ctx, v.ID, "s", "op2"))
 	err = f.Pool.Forget(ctx, v.ID, "s")
 	wantCode(t, err, api.CodeVolumeSnapshotNeeded)
 	if !strings.Contains(err.Error(), "op1") {
 		t.Errorf("%v does not say who holds it", err)
 	}
-	must(t, f.Pool.Retire(ctx, v.ID))
+	Must(t, f.Pool.Retire(ctx, v.ID))
 	wantCode(t, f.Pool.Destroy(ctx, v.ID), api.CodeVolumeSnapshotNeeded)
-	must(t, f.Pool.Release(ctx, v.ID, "s", "op1"))
-	must(t, f.Pool.Destroy(ctx, v.ID))
+	Must(t, f.Pool.Release(ctx, v.ID, "s", "op1"))
+	Must(t, f.Pool.Destroy(ctx, v.ID))
 }
 
 // branched is a volume with a snapshot, written since, and a clone of that.
@@ -81,7 +81,7 @@ func branched(t *testing.T, p storage.Pool) (origin, clone storage.Volume) {
 	write(t, origin, "hello", "now")
 	spec := Spec("data")
 	clone, err := p.Clone(t.Context(), origin.ID, "s", spec, false)
-	must(t, err)
+	Must(t, err)
 	t.Cleanup(func() { Destroy(t, p, spec.ID) })
 	return origin, clone
 }
@@ -96,7 +96,7 @@ func testClone(t *testing.T, f Fixture) {
 	write(t, clone, "hello", "branch")
 	wantFile(t, origin, "hello", "now")
 	again, err := f.Pool.Clone(ctx, origin.ID, "s", clone.Spec, false)
-	must(t, err)
+	Must(t, err)
 	wantFile(t, again, "hello", "branch")
 	if u := inspect(t, f.Pool, clone.ID); u.SizeBytes != clone.SizeBytes {
 		t.Errorf("the clone's size is %d", u.SizeBytes)
@@ -118,7 +118,7 @@ func testCloneOfClone(t *testing.T, f Fixture) {
 	snapshot(t, f.Pool, "deeper", clone.ID)
 	spec := Spec("data")
 	deep, err := f.Pool.Clone(t.Context(), clone.ID, "deeper", spec, false)
-	must(t, err)
+	Must(t, err)
 	t.Cleanup(func() { Destroy(t, f.Pool, spec.ID) })
 	wantFile(t, deep, "hello", "branch")
 	if deep.Origin.Volume != clone.ID {
@@ -130,7 +130,7 @@ func testCloneOfClone(t *testing.T, f Fixture) {
 func testPromote(t *testing.T, f Fixture) {
 	ctx := t.Context()
 	origin, clone := branched(t, f.Pool)
-	must(t, f.Pool.Retire(ctx, origin.ID))
+	Must(t, f.Pool.Retire(ctx, origin.ID))
 	if f.Pool.Capabilities().ClonesDepend {
 		err := f.Pool.Destroy(ctx, origin.ID)
 		wantCode(t, err, api.CodeVolumeSnapshotNeeded)
@@ -140,10 +140,10 @@ func testPromote(t *testing.T, f Fixture) {
 		wantCode(t, f.Pool.Forget(ctx, origin.ID, "s"), api.CodeVolumeSnapshotNeeded)
 	}
 	for range 2 {
-		must(t, f.Pool.Promote(ctx, clone.ID))
+		Must(t, f.Pool.Promote(ctx, clone.ID))
 	}
 	wantFile(t, inspect(t, f.Pool, clone.ID), "hello", "then")
-	must(t, f.Pool.Destroy(ctx, origin.ID))
+	Must(t, f.Pool.Destroy(ctx, origin.ID))
 	wantFile(t, inspect(t, f.Pool, clone.ID), "hello", "then")
 	snapshot(t, f.Pool, "after", clone.ID)
 }
@@ -158,13 +158,13 @@ func testSwap(t *testing.T, f Fixture) {
 	spec := now.Spec
 	spec.ID = Spec("").ID
 	then, err := f.Pool.Clone(ctx, now.ID, "s", spec, true)
-	must(t, err)
+	Must(t, err)
 	t.Cleanup(func() { Destroy(t, f.Pool, spec.ID) })
 	if then.State != storage.StateKept || then.Path != "" {
 		t.Fatalf("%+v", then)
 	}
 	for range 2 {
-		must(t, f.Pool.Swap(ctx, now.ID, then.ID))
+		Must(t, f.Pool.Swap(ctx, now.ID, then.ID))
 		state(t, f.Pool, now.ID, storage.StateKept)
 		state(t, f.Pool, then.ID, storage.StateLive)
 	}
@@ -172,7 +172,7 @@ func testSwap(t *testing.T, f Fixture) {
 		t.Errorf("the path was %s and is %s", now.Path, v.Path)
 	}
 	wantFile(t, inspect(t, f.Pool, then.ID), "hello", "then")
-	must(t, f.Pool.Swap(ctx, then.ID, now.ID))
+	Must(t, f.Pool.Swap(ctx, then.ID, now.ID))
 	wantFile(t, inspect(t, f.Pool, now.ID), "hello", "now")
 	state(t, f.Pool, then.ID, storage.StateKept)
 }
@@ -181,9 +181,9 @@ func testSwapRefused(t *testing.T, f Fixture) {
 	ctx := t.Context()
 	a, b := ensure(t, f.Pool, Spec("a")), ensure(t, f.Pool, Spec("b"))
 	wantCode(t, f.Pool.Swap(ctx, a.ID, b.ID), api.CodeVolumeInvalid)
-	must(t, f.Pool.Retire(ctx, b.ID))
+	Must(t, f.Pool.Retire(ctx, b.ID))
 	wantCode(t, f.Pool.Swap(ctx, a.ID, b.ID), api.CodeVolumeInvalid)
-	must(t, f.Pool.Retire(ctx, a.ID))
+	Must(t, f.Pool.Retire(ctx, a.ID))
 	wantCode(t, f.Pool.Swap(ctx, a.ID, b.ID), api.CodeVolumeNotLive)
 	_, err := f.Pool.Ensure(ctx, a.Spec)
 	wantCode(t, err, api.CodeVolumeNotLive)
@@ -191,7 +191,7 @@ func testSwapRefused(t *testing.T, f Fixture) {
 	twin := b.Spec
 	twin.ID = Spec("").ID
 	ensure(t, f.Pool, twin)
-	must(t, f.Pool.Restore(ctx, a.ID))
+	Must(t, f.Pool.Restore(ctx, a.ID))
 	live := a.Spec
 	live.ID = Spec("").ID
 	_, err = f.Pool.Ensure(ctx, live)
@@ -204,7 +204,7 @@ func testRetire(t *testing.T, f Fixture) {
 	write(t, v, "hello", "there")
 	snapshot(t, f.Pool, "s", v.ID)
 	for range 2 {
-		must(t, f.Pool.Retire(ctx, v.ID))
+		Must(t, f.Pool.Retire(ctx, v.ID))
 		state(t, f.Pool, v.ID, storage.StateKept)
 	}
 	next := v.Spec
@@ -212,9 +212,9 @@ func testRetire(t *testing.T, f Fixture) {
 	other := ensure(t, f.Pool, next)
 	wantNoFile(t, other, "hello")
 	wantCode(t, f.Pool.Restore(ctx, v.ID), api.CodeVolumeNameTaken)
-	must(t, f.Pool.Retire(ctx, next.ID))
+	Must(t, f.Pool.Retire(ctx, next.ID))
 	for range 2 {
-		must(t, f.Pool.Restore(ctx, v.ID))
+		Must(t, f.Pool.Restore(ctx, v.ID))
 		state(t, f.Pool, v.ID, storage.StateLive)
 	}
 	wantFile(t, inspect(t, f.Pool, v.ID), "hello", "there")
@@ -228,13 +228,13 @@ func testDestroyInUse(t *testing.T, f Fixture) {
 	ctx, v := t.Context(), ensure(t, f.Pool, Spec("data"))
 	write(t, v, "hello", "there")
 	at := t.TempDir()
-	must(t, unix.Mount(v.Path, at, "", unix.MS_BIND, ""))
+	Must(t, unix.Mount(v.Path, at, "", unix.MS_BIND, ""))
 	t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) }) //nolint:errcheck // it is unmounted below
-	must(t, f.Pool.Retire(ctx, v.ID))
+	Must(t, f.Pool.Retire(ctx, v.ID))
 	wantCode(t, f.Pool.Destroy(ctx, v.ID), api.CodeVolumeInUse)
 	if got, err := os.ReadFile(filepath.Join(at, "hello")); err != nil || string(got) != "there" {
 		t.Fatalf("%q, %v", got, err)
 	}
-	must(t, unix.Unmount(at, 0))
-	must(t, f.Pool.Destroy(ctx, v.ID))
+	Must(t, unix.Unmount(at, 0))
+	Must(t, f.Pool.Destroy(ctx, v.ID))
 }

@@ -16,7 +16,7 @@ import (
 func sent(t testing.TB, p storage.Pool, from storage.From) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	must(t, p.Send(t.Context(), from, &b))
+	Must(t, p.Send(t.Context(), from, &b))
 	return b.Bytes()
 }
 
@@ -25,7 +25,7 @@ func receive(t *testing.T, p storage.Pool, as storage.Spec, stream []byte) stora
 	t.Helper()
 	t.Cleanup(func() { Destroy(t, p, as.ID) })
 	s, err := p.Receive(t.Context(), as, bytes.NewReader(stream))
-	must(t, err)
+	Must(t, err)
 	return s
 }
 
@@ -49,7 +49,7 @@ func testSend(t *testing.T, f Fixture) {
 	if got := receive(t, f.Far, v.Spec, increment); got.GUID != second.GUID {
 		t.Fatalf("%+v, want %+v", got, second)
 	}
-	must(t, f.Far.Restore(t.Context(), v.ID))
+	Must(t, f.Far.Restore(t.Context(), v.ID))
 	far := inspect(t, f.Far, v.ID)
 	if far.State != storage.StateLive || far.FullName() != v.FullName() || far.SizeBytes != v.SizeBytes {
 		t.Fatalf("%+v", far)
@@ -71,8 +71,8 @@ func testSendBack(t *testing.T, f Fixture) {
 	write(t, v, "body", random(3*mib))
 	snapshot(t, f.Pool, "s1", v.ID)
 	receive(t, f.Far, v.Spec, sent(t, f.Pool, storage.From{Volume: v.ID, Snapshot: "s1"}))
-	must(t, f.Pool.Retire(ctx, v.ID))
-	must(t, f.Far.Restore(ctx, v.ID))
+	Must(t, f.Pool.Retire(ctx, v.ID))
+	Must(t, f.Far.Restore(ctx, v.ID))
 	write(t, inspect(t, f.Far, v.ID), "hello", "from afar")
 	snapshot(t, f.Far, "s2", v.ID)
 	back := sent(t, f.Far, storage.From{Volume: v.ID, Snapshot: "s2", Base: "s1"})
@@ -80,8 +80,8 @@ func testSendBack(t *testing.T, f Fixture) {
 		t.Errorf("the way back is a stream of %d bytes", len(back))
 	}
 	receive(t, f.Pool, v.Spec, back)
-	must(t, f.Far.Retire(ctx, v.ID))
-	must(t, f.Pool.Restore(ctx, v.ID))
+	Must(t, f.Far.Retire(ctx, v.ID))
+	Must(t, f.Pool.Restore(ctx, v.ID))
 	wantFile(t, inspect(t, f.Pool, v.ID), "hello", "from afar")
 }
 
@@ -111,7 +111,7 @@ func testEstimate(t *testing.T, f Fixture) {
 	snapshot(t, f.Pool, "s2", v.ID)
 	for _, from := range []storage.From{{Volume: v.ID, Snapshot: "s1"}, {Volume: v.ID, Snapshot: "s2", Base: "s1"}} {
 		estimate, err := f.Pool.Estimate(t.Context(), from)
-		must(t, err)
+		Must(t, err)
 		if is := float64(len(sent(t, f.Pool, from))); float64(estimate) < 0.95*is || float64(estimate) > 1.05*is {
 			t.Errorf("%+v: a stream of %.0f bytes was estimated at %d", from, is, estimate)
 		}
@@ -145,14 +145,14 @@ func testWrittenSince(t *testing.T, f Fixture) {
 	write(t, v, "hello", "near")
 	snapshot(t, f.Pool, "s2", v.ID)
 	increment := sent(t, f.Pool, storage.From{Volume: v.ID, Snapshot: "s2", Base: "s1"})
-	must(t, f.Far.Restore(ctx, v.ID))
+	Must(t, f.Far.Restore(ctx, v.ID))
 	write(t, inspect(t, f.Far, v.ID), "hello", "far")
 	_, err := f.Far.Receive(ctx, v.Spec, bytes.NewReader(increment))
 	wantCode(t, err, api.CodeVolumeNotKept)
-	must(t, f.Far.Retire(ctx, v.ID))
+	Must(t, f.Far.Retire(ctx, v.ID))
 	_, err = f.Far.Receive(ctx, v.Spec, bytes.NewReader(increment))
 	wantCode(t, err, api.CodeVolumeBaseMissing)
-	must(t, f.Far.Restore(ctx, v.ID))
+	Must(t, f.Far.Restore(ctx, v.ID))
 	wantFile(t, inspect(t, f.Far, v.ID), "hello", "far")
 }
 
@@ -172,8 +172,8 @@ func testStreamBreaksOff(t *testing.T, f Fixture) {
 			if _, err := f.Far.Receive(ctx, v.Spec, bytes.NewReader(whole[:part])); api.CodeOf(err) != api.CodeVolumeStreamDamaged {
 				t.Fatalf("%d bytes of %d: %v", part, len(whole), err)
 			}
-			must(t, f.Far.Abandon(ctx, v.ID))
-			must(t, f.Far.Abandon(ctx, v.ID))
+			Must(t, f.Far.Abandon(ctx, v.ID))
+			Must(t, f.Far.Abandon(ctx, v.ID))
 		}
 		if _, err := f.Far.Inspect(ctx, v.ID); from.Base == "" && api.CodeOf(err) != api.CodeVolumeNotFound {
 			t.Fatalf("after broken first streams: %v", err)
@@ -183,7 +183,7 @@ func testStreamBreaksOff(t *testing.T, f Fixture) {
 		}
 		resume(t, f, v, from, len(whole))
 	}
-	must(t, f.Far.Restore(ctx, v.ID))
+	Must(t, f.Far.Restore(ctx, v.ID))
 	far := inspect(t, f.Far, v.ID)
 	wantFile(t, far, "body", body)
 	wantFile(t, far, "more", more)
@@ -193,7 +193,7 @@ func testStreamBreaksOff(t *testing.T, f Fixture) {
 func resume(t *testing.T, f Fixture, v storage.Volume, from storage.From, whole int) {
 	t.Helper()
 	token, err := f.Far.Partial(t.Context(), v.ID)
-	must(t, err)
+	Must(t, err)
 	if can := f.Pool.Capabilities().Resume; can != (token != "") {
 		t.Fatalf("a pool that can resume: %v, and it says %q", can, token)
 	}
@@ -203,7 +203,7 @@ func resume(t *testing.T, f Fixture, v storage.Volume, from storage.From, whole 
 		t.Errorf("two thirds of %d bytes were there, and the rest is %d", whole, len(rest))
 	}
 	_, err = f.Far.Receive(t.Context(), v.Spec, bytes.NewReader(rest))
-	must(t, err)
+	Must(t, err)
 	if token, err := f.Far.Partial(t.Context(), v.ID); err != nil || token != "" {
 		t.Fatalf("whole, and still partial: %q, %v", token, err)
 	}
@@ -212,7 +212,7 @@ func resume(t *testing.T, f Fixture, v storage.Volume, from storage.From, whole 
 func testStreamForeign(t *testing.T, f Fixture) {
 	as := Spec("data")
 	var b bytes.Buffer
-	must(t, storage.Header{Backend: "tape", Snapshot: "s", GUID: "1"}.Write(&b))
+	Must(t, storage.Header{Backend: "tape", Snapshot: "s", GUID: "1"}.Write(&b))
 	_, err := f.Far.Receive(t.Context(), as, &b)
 	wantCode(t, err, api.CodeVolumeStreamForeign)
 	if !strings.Contains(err.Error(), "tape") {
@@ -230,7 +230,7 @@ func testStreamDamaged(t *testing.T, f Fixture) {
 	stream[len(stream)/2] ^= 0x40
 	_, err := f.Far.Receive(ctx, v.Spec, bytes.NewReader(stream))
 	wantCode(t, err, api.CodeVolumeStreamDamaged)
-	must(t, f.Far.Abandon(ctx, v.ID))
+	Must(t, f.Far.Abandon(ctx, v.ID))
 	_, err = f.Far.Inspect(ctx, v.ID)
 	wantCode(t, err, api.CodeVolumeNotFound)
 	for _, bad := range []string{"", "hello", "ployz volume 1\n\xff\xff\xff\xff", "ployz volume 1\n\x00\x00\x00\x02{}"} {
@@ -251,7 +251,7 @@ func testStreamIntoFull(t *testing.T, f Fixture) {
 	write(t, bystander, "hello", "there")
 	ballast := ensure(t, f.Far, func() storage.Spec { s := Spec("ballast"); s.SizeBytes = 0; return s }())
 	u, err := f.Far.Usage(ctx)
-	must(t, err)
+	Must(t, err)
 	fill(t, ballast, int(u.FreeBytes/mib)-24)
 	t.Cleanup(func() { Destroy(t, f.Far, v.ID) })
 	r, w := io.Pipe()
@@ -261,7 +261,7 @@ func testStreamIntoFull(t *testing.T, f Fixture) {
 	_, err = f.Far.Receive(ctx, v.Spec, r)
 	r.Close()
 	wantCode(t, err, api.CodeVolumeNoSpace)
-	must(t, f.Far.Abandon(ctx, v.ID))
+	Must(t, f.Far.Abandon(ctx, v.ID))
 	wantFile(t, inspect(t, f.Far, bystander.ID), "hello", "there")
 }
 
@@ -279,7 +279,7 @@ func testSenderCutOff(t *testing.T, f Fixture) {
 	if err := f.Pool.Send(t.Context(), storage.From{Volume: v.ID, Snapshot: "s1"}, w); err == nil {
 		t.Fatal("a stream that nobody read was sent")
 	}
-	must(t, f.Pool.Forget(t.Context(), v.ID, "s1"))
+	Must(t, f.Pool.Forget(t.Context(), v.ID, "s1"))
 }
 
 // testReceiverKilled: a receiver that is cancelled in the middle leaves nothing that a restarted one cannot clear.
@@ -300,7 +300,7 @@ func testReceiverKilled(t *testing.T, f Fixture) {
 	}
 	w.Close()
 	again := f.Reopen(t)
-	must(t, again.Abandon(t.Context(), v.ID))
+	Must(t, again.Abandon(t.Context(), v.ID))
 	receive(t, again, v.Spec, stream)
 	state(t, again, v.ID, storage.StateKept)
 }

@@ -89,7 +89,7 @@ func Spec(name string) storage.Spec {
 func ensure(t *testing.T, p storage.Pool, s storage.Spec) storage.Volume {
 	t.Helper()
 	v, err := p.Ensure(t.Context(), s)
-	must(t, err)
+	Must(t, err)
 	t.Cleanup(func() { Destroy(t, p, s.ID) })
 	return v
 }
@@ -119,7 +119,8 @@ func Destroy(t testing.TB, p storage.Pool, id string) {
 	}
 }
 
-func must(t testing.TB, err error) {
+// Must ends a test on an error.
+func Must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -139,14 +140,14 @@ func wantCode(t testing.TB, err error, code api.Code) {
 func inspect(t testing.TB, p storage.Pool, id string) storage.Volume {
 	t.Helper()
 	v, err := p.Inspect(t.Context(), id)
-	must(t, err)
+	Must(t, err)
 	return v
 }
 
 func snapshot(t testing.TB, p storage.Pool, name string, ids ...string) []storage.Snapshot {
 	t.Helper()
 	s, err := p.Snapshot(t.Context(), name, ids...)
-	must(t, err)
+	Must(t, err)
 	return s
 }
 
@@ -155,13 +156,13 @@ func write(t testing.TB, v storage.Volume, name, text string) {
 	if v.Path == "" {
 		t.Fatalf("%s (%s) has no path", v.FullName(), v.State)
 	}
-	must(t, os.WriteFile(filepath.Join(v.Path, name), []byte(text), 0o644))
+	Must(t, os.WriteFile(filepath.Join(v.Path, name), []byte(text), 0o644))
 }
 
 func wantFile(t testing.TB, v storage.Volume, name, text string) {
 	t.Helper()
 	got, err := os.ReadFile(filepath.Join(v.Path, name))
-	must(t, err)
+	Must(t, err)
 	if string(got) != text {
 		t.Fatalf("%s of %s holds %.40q, want %.40q", name, v.FullName(), got, text)
 	}
@@ -196,14 +197,14 @@ func testLife(t *testing.T, f Fixture) {
 	}
 	write(t, v, "hello", "there")
 	listed, err := f.Pool.List(t.Context())
-	must(t, err)
+	Must(t, err)
 	if !slices.ContainsFunc(listed, func(l storage.Volume) bool { return l.ID == s.ID && l.Path == v.Path }) {
 		t.Fatalf("%s is not in %+v", s.ID, listed)
 	}
 	wantCode(t, f.Pool.Destroy(t.Context(), s.ID), api.CodeVolumeNotKept)
-	must(t, f.Pool.Retire(t.Context(), s.ID))
-	must(t, f.Pool.Destroy(t.Context(), s.ID))
-	must(t, f.Pool.Destroy(t.Context(), s.ID))
+	Must(t, f.Pool.Retire(t.Context(), s.ID))
+	Must(t, f.Pool.Destroy(t.Context(), s.ID))
+	Must(t, f.Pool.Destroy(t.Context(), s.ID))
 	if _, err := os.Stat(filepath.Join(v.Path, "hello")); err == nil {
 		t.Error("the file outlived its volume")
 	}
@@ -227,7 +228,7 @@ func testOwnerAndMode(t *testing.T, f Fixture) {
 	check := func(v storage.Volume, uid uint32, mode fs.FileMode) {
 		t.Helper()
 		st, err := os.Stat(v.Path)
-		must(t, err)
+		Must(t, err)
 		if st.Sys().(*syscall.Stat_t).Uid != uid || st.Mode()&^fs.ModeDir != mode {
 			t.Fatalf("%d, %v; want %d, %v", st.Sys().(*syscall.Stat_t).Uid, st.Mode(), uid, mode)
 		}
@@ -289,13 +290,13 @@ func testNotOurs(t *testing.T, f Fixture) {
 	wantCode(t, err, api.CodeVolumeNotOurs)
 	_, err = f.Pool.Inspect(t.Context(), s.ID)
 	wantCode(t, err, api.CodeVolumeNotFound)
-	must(t, f.Pool.Destroy(t.Context(), s.ID))
+	Must(t, f.Pool.Destroy(t.Context(), s.ID))
 	kept := s
 	kept.ID += "k"
 	source := ensure(t, f.Pool, Spec("data"))
 	snapshot(t, f.Pool, "s", source.ID)
 	_, err = f.Pool.Clone(t.Context(), source.ID, "s", kept, true)
-	must(t, err)
+	Must(t, err)
 	t.Cleanup(func() { Destroy(t, f.Pool, kept.ID) })
 	wantCode(t, f.Pool.Restore(t.Context(), kept.ID), api.CodeVolumeNotOurs)
 	intact(t)
@@ -306,7 +307,7 @@ func testNotOurs(t *testing.T, f Fixture) {
 func fill(t testing.TB, v storage.Volume, most int) int {
 	t.Helper()
 	file, err := os.Create(filepath.Join(v.Path, "fill"))
-	must(t, err)
+	Must(t, err)
 	defer file.Close()
 	block := []byte(random(mib))
 	for n := range most {
@@ -327,7 +328,7 @@ func testSizeBites(t *testing.T, f Fixture) {
 	if n := fill(t, v, 24); n < 5 || n > 8 {
 		t.Fatalf("a volume of 8 MiB took %d MiB", n)
 	}
-	must(t, os.Remove(filepath.Join(v.Path, "fill"))) // a full volume can be emptied
+	Must(t, os.Remove(filepath.Join(v.Path, "fill"))) // a full volume can be emptied
 	s.SizeBytes = 64 * mib
 	if n := fill(t, ensure(t, f.Pool, s), 24); n != 24 {
 		t.Fatalf("grown to 64 MiB it took %d MiB", n)
@@ -357,7 +358,7 @@ func testShrink(t *testing.T, f Fixture) {
 
 func testNoSpace(t *testing.T, f Fixture) {
 	u, err := f.Pool.Usage(t.Context())
-	must(t, err)
+	Must(t, err)
 	s := Spec("data")
 	s.SizeBytes = u.SizeBytes * 2
 	_, err = f.Pool.Ensure(t.Context(), s)
@@ -397,16 +398,16 @@ func testAbsent(t *testing.T, f Fixture) {
 	_, err := p.Clone(ctx, v.ID, "none", Spec("data"), false)
 	wantCode(t, err, api.CodeVolumeSnapshotNotFound)
 	wantCode(t, p.Hold(ctx, v.ID, "none", "t"), api.CodeVolumeSnapshotNotFound)
-	must(t, p.Forget(ctx, v.ID, "none"))
+	Must(t, p.Forget(ctx, v.ID, "none"))
 }
 
 func testUsage(t *testing.T, f Fixture) {
 	before, err := f.Pool.Usage(t.Context())
-	must(t, err)
+	Must(t, err)
 	v := ensure(t, f.Pool, Spec("data"))
 	fill(t, v, 16)
 	after, err := f.Pool.Usage(t.Context())
-	must(t, err)
+	Must(t, err)
 	if after.PromisedBytes-before.PromisedBytes != 32*mib || after.Backend == "" || after.Pool == "" || after.FreeBytes > after.SizeBytes {
 		t.Fatalf("%+v, then %+v", before, after)
 	}
@@ -423,7 +424,7 @@ func testUsage(t *testing.T, f Fixture) {
 func testReopen(t *testing.T, f Fixture) {
 	v := ensure(t, f.Pool, Spec("data"))
 	snapshot(t, f.Pool, "s", v.ID)
-	must(t, f.Pool.Hold(t.Context(), v.ID, "s", "op1"))
+	Must(t, f.Pool.Hold(t.Context(), v.ID, "s", "op1"))
 	again := f.Reopen(t)
 	got := inspect(t, again, v.ID)
 	if got.Path != v.Path || got.Spec.FullName() != v.FullName() || got.State != v.State || !got.Created.Equal(v.Created) {

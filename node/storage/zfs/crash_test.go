@@ -22,13 +22,6 @@ func wantCode(t testing.TB, err error, code api.Code) {
 	}
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func run(t testing.TB, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
@@ -56,9 +49,9 @@ func TestCutShort(t *testing.T) {
 	p := create(t, name, t.TempDir())
 	made := func(t *testing.T) storage.Volume {
 		v, err := p.Ensure(t.Context(), storagetest.Spec("data"))
-		must(t, err)
+		storagetest.Must(t, err)
 		t.Cleanup(func() { storagetest.Destroy(t, p, v.ID) })
-		must(t, os.WriteFile(filepath.Join(v.Path, v.ID), nil, 0o600))
+		storagetest.Must(t, os.WriteFile(filepath.Join(v.Path, v.ID), nil, 0o600))
 		return v
 	}
 	live := func(v storage.Volume) string { return name + "/ployz/volumes/" + v.FileName() }
@@ -66,26 +59,26 @@ func TestCutShort(t *testing.T) {
 	t.Run("a swap had retired the one and not restored the other", func(t *testing.T) {
 		out := made(t)
 		_, err := p.Snapshot(t.Context(), "s", out.ID)
-		must(t, err)
+		storagetest.Must(t, err)
 		in := out.Spec
 		in.ID = storagetest.Spec("").ID
 		_, err = p.Clone(t.Context(), out.ID, "s", in, true)
-		must(t, err)
+		storagetest.Must(t, err)
 		run(t, "zfs", "set", "ployz:swap="+in.ID, live(out))
-		must(t, unix.Unmount(out.Path, 0))
+		storagetest.Must(t, unix.Unmount(out.Path, 0))
 		run(t, "zfs", "rename", live(out), name+"/ployz/kept/"+out.ID)
-		must(t, p.Swap(t.Context(), out.ID, in.ID))
+		storagetest.Must(t, p.Swap(t.Context(), out.ID, in.ID))
 		if v, err := p.Inspect(t.Context(), in.ID); err != nil || v.State != storage.StateLive {
 			t.Fatalf("%+v, %v", v, err)
 		}
-		must(t, p.Swap(t.Context(), in.ID, out.ID))
+		storagetest.Must(t, p.Swap(t.Context(), in.ID, out.ID))
 		storagetest.Destroy(t, p, in.ID)
 	})
 	t.Run("a live volume is not mounted", func(t *testing.T) {
 		v := made(t)
-		must(t, unix.Unmount(v.Path, 0))
+		storagetest.Must(t, unix.Unmount(v.Path, 0))
 		v, err := p.Ensure(t.Context(), v.Spec)
-		must(t, err)
+		storagetest.Must(t, err)
 		if _, err := os.Stat(filepath.Join(v.Path, v.ID)); err != nil {
 			t.Error(err)
 		}
@@ -96,16 +89,16 @@ func TestCutShort(t *testing.T) {
 		if all, err := p.ListSnapshots(t.Context(), v.ID); err != nil || len(all) != 0 {
 			t.Fatalf("%v, %v", all, err)
 		}
-		must(t, p.Forget(t.Context(), v.ID, "theirs"))
+		storagetest.Must(t, p.Forget(t.Context(), v.ID, "theirs"))
 		_, err := p.Snapshot(t.Context(), "theirs", v.ID)
 		wantCode(t, err, api.CodeVolumeNotOurs)
-		must(t, p.Retire(t.Context(), v.ID))
+		storagetest.Must(t, p.Retire(t.Context(), v.ID))
 		wantCode(t, p.Destroy(t.Context(), v.ID), api.CodeVolumeNotOurs)
 		run(t, "zfs", "destroy", name+"/ployz/kept/"+v.ID+"@theirs")
 	})
 	t.Run("the pool is gone", func(t *testing.T) {
 		v := made(t)
-		must(t, unix.Unmount(v.Path, 0))
+		storagetest.Must(t, unix.Unmount(v.Path, 0))
 		run(t, "zpool", "export", name)
 		_, err := p.Inspect(t.Context(), v.ID)
 		wantCode(t, err, api.CodeVolumePoolUnavailable)

@@ -55,7 +55,7 @@ type edgeOptions struct {
 // newRoutingSource follows the edge; nothing is read or asked before Begin.
 func newRoutingSource(o edgeOptions, server *dns.Server, log *slog.Logger) *routingSource {
 	s := &routingSource{log: log, server: server, started: time.Now(), stranger: machine.NotInitialised(), doubt: "starting"}
-	view := &routing.Opening{Open: o.open, Generation: o.generation}
+	view := &routing.Opening{Open: o.open, Generation: func() (uint64, error) { return machine.GenerationOf(o.state) }}
 	folder := filepath.Join(o.state, "dns")
 	s.follower = &routing.Follower{
 		View: view, Path: filepath.Join(folder, "projection.json"), Log: log,
@@ -64,12 +64,6 @@ func newRoutingSource(o edgeOptions, server *dns.Server, log *slog.Logger) *rout
 	s.members = &members{view: view, path: filepath.Join(folder, "machines.json"), log: log, show: s.applyMachines}
 	s.local = &local{state: o.state, log: log, show: s.applyLocal}
 	return s
-}
-
-// generation is the store's one that the machine is in.
-func (o edgeOptions) generation() (uint64, error) {
-	self, err := machine.LoadIdentity(o.state)
-	return self.Generation, err
 }
 
 // open connects to the edge in the background; it does not wait for it.

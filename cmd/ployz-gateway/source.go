@@ -51,16 +51,10 @@ func newRoutingSource(o edgeOptions, tlsDir string, server *gateway.Server, log 
 		views: map[string]gateway.Namespace{}, served: map[string]gateway.Namespace{},
 	}
 	s.follower = &routing.Follower{
-		View: &routing.Opening{Open: o.open, Generation: o.generation}, Path: filepath.Join(o.state, "gateway", "projection.json"), Log: log,
+		View: &routing.Opening{Open: o.open, Generation: func() (uint64, error) { return machine.GenerationOf(o.state) }}, Path: filepath.Join(o.state, "gateway", "projection.json"), Log: log,
 		Check: check, Apply: s.apply, Uncertain: server.SetUncertain,
 	}
 	return s
-}
-
-// generation is the store's one that the machine is in.
-func (o edgeOptions) generation() (uint64, error) {
-	self, err := machine.LoadIdentity(o.state)
-	return self.Generation, err
 }
 
 // open connects to the edge in the background; it does not wait for it.

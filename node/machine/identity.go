@@ -67,6 +67,12 @@ func LoadIdentity(state string) (Identity, error) {
 	return i, nil
 }
 
+// GenerationOf is the store's generation that the machine whose state folder this is is in. Errors as LoadIdentity.
+func GenerationOf(state string) (uint64, error) {
+	self, err := LoadIdentity(state)
+	return self.Generation, err
+}
+
 // NotInitialised is the answer of a machine that belongs to no cluster.
 func NotInitialised() error {
 	return api.Errorf(api.CodeNotInitialised, "this machine belongs to no cluster yet").

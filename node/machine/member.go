@@ -111,12 +111,8 @@ func Named(members []Member, name string) (Member, error) {
 
 // NameOf is the name of the member with an id, "" for none.
 func NameOf(members []Member, id string) string {
-	for _, m := range members {
-		if m.ID == id {
-			return m.Name
-		}
-	}
-	return ""
+	m, _ := Roster{Members: members}.Self(id)
+	return m.Name
 }
 
 // claim is the value of facts that only say which machine something belongs to.

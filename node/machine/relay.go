@@ -17,8 +17,8 @@ func Via(members []Member, from, to Member) (Member, bool) {
 		if relay == "" || relay == from.ID || relay == to.ID || from.ID == to.ID {
 			continue
 		}
-		if at := slices.IndexFunc(members, func(m Member) bool { return m.ID == relay }); at >= 0 {
-			return members[at], true
+		if m, known := (Roster{Members: members}).Self(relay); known {
+			return m, true
 		}
 	}
 	return Member{}, false

@@ -38,7 +38,9 @@ const searchDomain = "shop.lab.test"
 func newLab(t *testing.T) *lab {
 	l := &lab{t: t, name: fmt.Sprintf("shop%d", os.Getpid()), dir: t.TempDir(), last: 1}
 	l.addNamespace(l.name)
-	l.ip("-n", l.name, "link", "add", "br0", "type", "bridge")
+	// An address of its own: a bridge else takes the least of its ports', and changes it as containers come. Whoever knew the
+	// old one loses what they send, for ten seconds and more.
+	l.ip("-n", l.name, "link", "add", "br0", "address", "02:00:00:00:00:fe", "type", "bridge")
 	l.ip("-n", l.name, "addr", "add", "10.99.0.1/24", "dev", "br0")
 	l.ip("-n", l.name, "link", "set", "br0", "up")
 	l.serveDNS()

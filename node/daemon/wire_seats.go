@@ -115,7 +115,7 @@ func voterOf(t natsstore.Topology, id string) (natsstore.Voter, bool) {
 
 // Add implements machine.Seats. A core that the group has already is only waited for; another is begun anew,
 // since a removed core's name and folder must not come back.
-func (s seats) Add(ctx context.Context, act *operation.Act, m machine.Member, beside []machine.Member) error {
+func (s seats) Add(ctx context.Context, act *operation.Act, m machine.Member, beside []machine.Member, copies int) error {
 	t, err := s.store().Settled(ctx)
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (s seats) Add(ctx context.Context, act *operation.Act, m machine.Member, be
 	if err := s.store().AwaitVoter(ctx, server); err != nil {
 		return err
 	}
-	return s.store().Scale(ctx, len(beside)+1)
+	return s.store().Scale(ctx, copies)
 }
 
 func (s seats) begin(ctx context.Context, act *operation.Act, m machine.Member, beside []machine.Member) (string, error) {

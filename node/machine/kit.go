@@ -52,9 +52,9 @@ type Seats interface {
 	Check(ctx context.Context, gone Member, lost bool) ([]*api.Error, error)
 	// Voting returns those of the given machines that have a seat in truth, whatever the facts say.
 	Voting(ctx context.Context, members []Member) ([]Member, error)
-	// Add gives a machine a seat, beside those that have one, and returns once it holds every fact.
-	// Errors: store.*, participant.*.
-	Add(ctx context.Context, act *operation.Act, m Member, beside []Member) error
+	// Add gives a machine a seat, beside those that have one, and returns once the store has so many copies
+	// of every fact, all of them current. Errors: store.*, participant.*.
+	Add(ctx context.Context, act *operation.Act, m Member, beside []Member, copies int) error
 	// Take takes a machine's seat away and wipes its core, unless it is lost. rest keep theirs.
 	Take(ctx context.Context, act *operation.Act, m Member, rest []Member, lost bool) error
 }

@@ -96,20 +96,21 @@ func ids(members []Member) []string {
 const seatTimeout = 2 * api.Duration(60e9)
 
 // reseat are the steps from one set of voters to another, one seat at a time: new ones first, so that there are
-// never fewer copies than before.
+// never fewer copies than before. Who takes another's seat gets the other's copies when that one goes: they are
+// moved once, and the store never has more copies than before or after.
 func (k Kit) reseat(from, to []Member, lost bool) []operation.Step {
 	var steps []operation.Step
-	have := slices.Clone(from)
+	have, most := slices.Clone(from), max(len(from), len(to))
 	for _, m := range to {
 		if !containsMember(have, m) {
-			steps = append(steps, k.seat(m, slices.Clone(have)))
+			steps = append(steps, k.seat(m, slices.Clone(have), min(len(have)+1, most)))
 			have = append(have, m)
 		}
 	}
 	for _, m := range from {
 		if !containsMember(to, m) {
 			have = slices.DeleteFunc(slices.Clone(have), func(x Member) bool { return x.ID == m.ID })
-			steps = append(steps, k.unseat(m, have, lost))
+			steps = append(steps, k.unseat(m, have, lost, min(len(have)+1, most)))
 		}
 	}
 	return steps

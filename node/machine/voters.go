@@ -13,22 +13,22 @@ import (
 )
 
 // seat gives a machine a vote; its undo takes it away again.
-func (k Kit) seat(m Member, beside []Member) operation.Step {
+func (k Kit) seat(m Member, beside []Member, copies int) operation.Step {
 	return operation.Step{
 		Name: "seat " + m.Name, Participant: m.Name, Timeout: time.Duration(seatTimeout), Clear: "ployzctl store voters",
-		Do:   func(ctx context.Context, act *operation.Act) error { return k.Seats.Add(ctx, act, m, beside) },
+		Do:   func(ctx context.Context, act *operation.Act) error { return k.Seats.Add(ctx, act, m, beside, copies) },
 		Undo: func(ctx context.Context, act *operation.Act) error { return k.Seats.Take(ctx, act, m, beside, false) },
 	}
 }
 
 // unseat takes a vote away; its undo gives it back, to a core that starts anew.
-func (k Kit) unseat(m Member, rest []Member, lost bool) operation.Step {
+func (k Kit) unseat(m Member, rest []Member, lost bool, copies int) operation.Step {
 	step := operation.Step{
 		Name: "unseat " + m.Name, Participant: m.Name, Timeout: time.Duration(seatTimeout), Clear: "ployzctl store voters",
 		Do: func(ctx context.Context, act *operation.Act) error { return k.Seats.Take(ctx, act, m, rest, lost) },
 	}
 	if !lost { // who is lost cannot be given it back
-		step.Undo = func(ctx context.Context, act *operation.Act) error { return k.Seats.Add(ctx, act, m, rest) }
+		step.Undo = func(ctx context.Context, act *operation.Act) error { return k.Seats.Add(ctx, act, m, rest, copies) }
 	}
 	return step
 }

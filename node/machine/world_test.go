@@ -84,6 +84,7 @@ func (f *fleet) Revoke(_ context.Context, gone machine.Member) error {
 // seats is the store's core: who votes in it.
 type seats struct {
 	voting  []string
+	most    int             // copies that were ever asked for
 	fenced  map[string]bool // "m1 without m2"
 	problem *api.Error
 }
@@ -99,7 +100,8 @@ func (s *seats) Voting(_ context.Context, members []machine.Member) ([]machine.M
 	return slices.DeleteFunc(slices.Clone(members), func(m machine.Member) bool { return !slices.Contains(s.voting, m.Name) }), nil
 }
 
-func (s *seats) Add(_ context.Context, _ *operation.Act, m machine.Member, beside []machine.Member) error {
+func (s *seats) Add(_ context.Context, _ *operation.Act, m machine.Member, beside []machine.Member, copies int) error {
+	s.most = max(s.most, copies)
 	if !slices.ContainsFunc(beside, func(b machine.Member) bool { return slices.Contains(s.voting, b.Name) }) {
 		return fmt.Errorf("%s is to be seated beside nobody who votes", m.Name)
 	}

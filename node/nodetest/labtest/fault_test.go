@@ -57,7 +57,12 @@ func wantReach(t *testing.T, lab *labtest.Lab, pairs ...string) {
 	for pair := range slices.Chunk(pairs, 2) {
 		all.Go(func() {
 			from, to, _ := strings.Cut(pair[0], " ")
-			if got := lab.Reach(from, to); got != pair[1] {
+			got := lab.Reach(from, to)
+			// A busy computer may answer late, or find a neighbour late; what is cut never answers.
+			for again := 0; again < 3 && len(got) < len(pair[1]); again++ {
+				got = lab.Reach(from, to)
+			}
+			if got != pair[1] {
 				t.Errorf("%s reaches %s by %q, want %q", from, to, got, pair[1])
 			}
 		})

@@ -95,19 +95,13 @@ func stopped(t *testing.T, m *onemachine.Machine, deb, before string) {
 }
 
 func wentOn(t *testing.T, m *onemachine.Machine) {
-	var out api.Outcome
-	m.JSON(&out, "machine", "update")
-	var again api.Outcome
-	if out.Outcome != api.Committed || !strings.Contains(string(out.Value), `"m1"`) {
-		t.Fatalf("it ended %s: %s %+v %s", out.Outcome, onemachine.Said(out.Error), out.Leftovers, out.Value)
+	if out := committed(t, m, "machine", "update"); !strings.Contains(string(out.Value), `"m1"`) {
+		t.Errorf("it updated %s", out.Value)
 	}
 	for host, version := range versions(m) {
 		if version != nextVersion {
 			t.Errorf("%s runs %s", host, version)
 		}
 	}
-	m.JSON(&again, "machine", "update") // nothing is left to do
-	if again.Outcome != api.Committed {
-		t.Errorf("once more: %s %s", again.Outcome, onemachine.Said(again.Error))
-	}
+	committed(t, m, "machine", "update") // nothing is left to do
 }

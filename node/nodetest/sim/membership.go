@@ -120,7 +120,7 @@ func (s seats) Voting(_ context.Context, members []machine.Member) ([]machine.Me
 }
 
 // Add implements machine.Seats: the machine itself begins its core.
-func (s seats) Add(ctx context.Context, act *operation.Act, m machine.Member, _ []machine.Member) error {
+func (s seats) Add(ctx context.Context, act *operation.Act, m machine.Member, _ []machine.Member, _ int) error {
 	return s.change(ctx, act, m, true, []machine.Member{m})
 }
 

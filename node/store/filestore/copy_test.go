@@ -14,7 +14,7 @@ import (
 
 // source has two operations, interleaved, one with two records of the same value.
 func source(t *testing.T) *Store {
-	s := mustOpen(t, path(t), nil)
+	s := mustOpen(t, path(t), still)
 	for i, r := range [][2]string{{"one", "opened"}, {"two", "opened"}, {"one", "tried"}, {"one", "tried"}, {"two", "done"}} {
 		if _, err := s.Log().Append(context.Background(), r[0], fmt.Sprint("id-", i), []byte(r[1])); err != nil {
 			t.Fatal(err)

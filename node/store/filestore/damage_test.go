@@ -14,7 +14,7 @@ import (
 // written is the journal of a whole script.
 func written(t *testing.T) []byte {
 	file := path(t)
-	s := mustOpen(t, file, nil)
+	s := mustOpen(t, file, still)
 	run(t, s)
 	mustClose(t, s)
 	text, err := os.ReadFile(file)
@@ -29,7 +29,7 @@ func openText(t *testing.T, file string, text []byte) (*Store, error) {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return Open(file, nil)
+	return Open(file, still)
 }
 
 // TestCutAnywhere tears the journal at every byte: what is whole is there, and one can go on.
@@ -47,7 +47,7 @@ func TestCutAnywhere(t *testing.T) {
 		if cut%97 == 0 { // going on costs syncs, so not at every byte
 			run(t, s)
 			mustClose(t, s)
-			if s, err = Open(file, nil); err != nil || picture(t, s) != want[scriptSteps] {
+			if s, err = Open(file, still); err != nil || picture(t, s) != want[scriptSteps] {
 				t.Fatalf("cut at %d, then gone on: %v", cut, err)
 			}
 		}
@@ -135,7 +135,7 @@ func (f *faulty) Sync() error {
 }
 
 func broken(t *testing.T, file string, f *faulty) *Store {
-	s := mustOpen(t, file, nil)
+	s := mustOpen(t, file, still)
 	f.disk, s.journal = s.journal, f
 	return s
 }
@@ -149,7 +149,7 @@ func TestDiskFull(t *testing.T) {
 	f.write = nil
 	run(t, s)
 	mustClose(t, s)
-	if got := picture(t, mustOpen(t, file, nil)); got != want {
+	if got := picture(t, mustOpen(t, file, still)); got != want {
 		t.Fatalf("got  %s\nwant %s", got, want)
 	}
 }
@@ -166,7 +166,7 @@ func TestDiskGone(t *testing.T) {
 	f.write, f.truncate = nil, nil
 	wantCode(t, step(s, 2), api.CodeStoreUnavailable) // half a line is in the way
 	mustClose(t, s)
-	if got := picture(t, mustOpen(t, file, nil)); got != want[1] {
+	if got := picture(t, mustOpen(t, file, still)); got != want[1] {
 		t.Fatalf("got  %s\nwant %s", got, want[1])
 	}
 }
@@ -181,7 +181,7 @@ func TestSyncFails(t *testing.T) {
 	f.sync = nil
 	wantCode(t, step(s, 2), api.CodeStoreUnavailable)
 	mustClose(t, s)
-	if got := picture(t, mustOpen(t, file, nil)); got != want[1] {
+	if got := picture(t, mustOpen(t, file, still)); got != want[1] {
 		t.Fatalf("got  %s\nwant %s", got, want[1])
 	}
 }

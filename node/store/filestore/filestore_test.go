@@ -15,6 +15,12 @@ import (
 
 func path(t *testing.T) string { return filepath.Join(t.TempDir(), "journal") }
 
+// still is a clock that stands, for tests that are not about time: the computer's own may be set while they run, and facts with
+// a TTL would be gone.
+func still() time.Time { return began }
+
+var began = time.Now()
+
 func mustOpen(t *testing.T, path string, now func() time.Time) *Store {
 	t.Helper()
 	s, err := Open(path, now)
@@ -99,7 +105,7 @@ func picture(t *testing.T, s *Store) string {
 
 // pictures are the pictures after 0, 1, ... steps.
 func pictures(t *testing.T) []string {
-	s := mustOpen(t, path(t), nil)
+	s := mustOpen(t, path(t), still)
 	out := []string{picture(t, s)}
 	for i := range scriptSteps {
 		if err := step(s, i+1); err != nil {
@@ -138,18 +144,18 @@ func TestOpenAgain(t *testing.T) {
 
 func TestOneOpener(t *testing.T) {
 	file := path(t)
-	first := mustOpen(t, file, nil)
-	_, err := Open(file, nil)
+	first := mustOpen(t, file, still)
+	_, err := Open(file, still)
 	wantCode(t, err, api.CodeStoreBusy)
 	mustClose(t, first)
-	mustOpen(t, file, nil)
+	mustOpen(t, file, still)
 	if mode, err := os.Stat(file); err != nil || mode.Mode() != 0o600 {
 		t.Fatalf("%v, %v", mode.Mode(), err)
 	}
 }
 
 func TestClosed(t *testing.T) {
-	s := mustOpen(t, path(t), nil)
+	s := mustOpen(t, path(t), still)
 	feed, err := s.Log().Follow(context.Background(), 0)
 	if err != nil {
 		t.Fatal(err)

@@ -93,7 +93,7 @@ func TestKilledAnywhere(t *testing.T) {
 		if begun := (moment - 1) / momentsPerStep; acknowledged != begun {
 			t.Fatalf("moment %d: %d steps were acknowledged, not %d", moment, acknowledged, begun)
 		}
-		s := mustOpen(t, file, nil) // also: the dead hold no lock
+		s := mustOpen(t, file, still) // also: the dead hold no lock
 		landed := acknowledged
 		if (moment-1)%momentsPerStep >= 2 { // its line was whole
 			landed++

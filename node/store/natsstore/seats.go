@@ -280,11 +280,11 @@ func (s *Store) RemoveVoter(ctx context.Context, peerID string) error {
 	}
 	if !v.Online {
 		// A copy on a voter that is off may be the one that scaling keeps, and would be waited for. Once
-		// the voter is no member, the streams drop its copies by themselves.
+		// the voter is no member, the streams drop its copies by themselves, or make them where there is none yet.
 		if err := s.expel(ctx, v.Peer); err != nil {
 			return err
 		}
-		return s.fit(ctx, t)
+		return s.Scale(ctx, min(t.copies(), len(t.Voters)-1))
 	}
 	if err := s.empty(ctx, t, v); err != nil {
 		return err
@@ -292,10 +292,19 @@ func (s *Store) RemoveVoter(ctx context.Context, peerID string) error {
 	return s.expel(ctx, v.Peer)
 }
 
+// copies is how many copies the streams are set to have, at most.
+func (t Topology) copies() int {
+	most := 1
+	for _, c := range t.Streams {
+		most = max(most, c.Want)
+	}
+	return most
+}
+
 // fit gives the streams no more copies than one voter less than there were can hold.
 func (s *Store) fit(ctx context.Context, before Topology) error {
 	stay := len(before.Voters) - 1
-	if !slices.ContainsFunc(before.Streams, func(c Copies) bool { return c.Want > stay }) {
+	if before.copies() <= stay {
 		return nil
 	}
 	return s.Scale(ctx, stay)

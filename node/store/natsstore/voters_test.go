@@ -146,13 +146,7 @@ func (f three) deadVoter(t *testing.T) {
 	w := startWriter(t, f.s)
 	w.step(t, "the leader is killed", func() {
 		dead.Core.Kill()
-		eventually(t, "another leader", func() error {
-			topology, err := f.s.Topology(within(t, natslab.Patience))
-			if err == nil && !topology.HasQuorum() {
-				err = fmt.Errorf("%q", topology.Statement())
-			}
-			return err
-		})
+		anotherLeads(t, f.s)
 	})
 	for _, v := range f.c.Voters {
 		if v == dead {
@@ -173,6 +167,18 @@ func (f three) deadVoter(t *testing.T) {
 	w.step(t, "its machine joined again", func() { f.c.Promote(dead) })
 	wantVoters(t, f.s, 3)
 	w.finish(t, f.s)
+}
+
+// anotherLeads waits until the group has a leader that answers.
+func anotherLeads(t *testing.T, s *natsstore.Store) {
+	t.Helper()
+	eventually(t, "another leader", func() error {
+		topology, err := s.Topology(within(t, natslab.Patience))
+		if err == nil && !topology.HasQuorum() {
+			err = fmt.Errorf("%q", topology.Statement())
+		}
+		return err
+	})
 }
 
 // TestChaosOfVoters lets voters come, go, die and stall at random under a writer, for as long as

@@ -98,9 +98,15 @@ func (m *Machine) CoreURL() string {
 	return "nats://" + m.CoreConfig.HostPort(m.CoreConfig.ClientPort)
 }
 
-// Promote makes a machine a voter: the secret, the folder, the others' routes, the start, the group,
-// the copies, and at last the edges' remotes.
+// Promote makes a machine a voter with a copy of everything.
 func (c *Cluster) Promote(m *Machine) {
+	c.t.Helper()
+	c.Seat(m, len(c.Voters)+1)
+}
+
+// Seat makes a machine a voter: the secret, the folder, the others' routes, the start, the group,
+// the copies, and at last the edges' remotes.
+func (c *Cluster) Seat(m *Machine, copies int) {
 	c.t.Helper()
 	ctx, cancel := c.patience()
 	defer cancel()
@@ -116,7 +122,7 @@ func (c *Cluster) Promote(m *Machine) {
 	c.reload(before, (*Machine).ReloadCore)
 	m.Core.Start()
 	c.must(s.AwaitVoter(ctx, m.CoreConfig.Name))
-	c.must(s.Scale(ctx, len(c.Voters)))
+	c.must(s.Scale(ctx, copies))
 	c.reload(c.Machines, (*Machine).ReloadEdge)
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 // lookAtCertificates is how often the folder is looked at.
-const lookAtCertificates = 2 * time.Second
+const lookAtCertificates = 5 * time.Second
 
 // certificates serves the pairs of a folder: NAME.crt or NAME.pem with NAME.key. A pair that cannot
 // be read is reported, what it last was goes on being served while its files are there, and the

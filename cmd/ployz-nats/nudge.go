@@ -10,15 +10,18 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-
-	"github.com/ployz/ployz/node/store/natsstore/natsconf"
 )
 
 const (
-	// A healthy mirror hears from the core every second.
-	mirrorSilence = 2500 * time.Millisecond
+	// mirrorBeat is how often a mirror hears from a core that has nothing to say. The library asks for twice as many signs,
+	// and each wakes the core and every edge.
+	mirrorBeat = 2 * time.Second
+	// mirrorSilence is two beats missed.
+	mirrorSilence = 2*mirrorBeat + mirrorBeat/4
 	// nudgeAgain leaves a nudged mirror time to ask for its consumer; nats-server lets it do so every two seconds.
 	nudgeAgain = 3 * time.Second
+	// lookAgain is the least time between two looks at the mirrors.
+	lookAgain = 500 * time.Millisecond
 )
 
 // lostBeat is a heartbeat that counts messages which were never delivered: a mirror that gets it asks
@@ -32,23 +35,35 @@ const lostBeat = "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 92233720368
 // more, so after each change every machine's view was stale for up to twenty.
 func (r *relay) watch(stop <-chan struct{}) {
 	nudged := map[string]time.Time{}
-	for {
+	for pause := mirrorSilence; ; {
 		select {
 		case <-stop:
 			return
-		case <-time.After(time.Second):
+		case <-time.After(pause):
 		}
-		mirrors := r.mirrors()
-		for stream, deliver := range r.delivering() {
-			if time.Since(nudged[stream]) < nudgeAgain || !r.silent(stream, mirrors[stream]) {
-				continue
-			}
-			nudged[stream] = time.Now()
-			if err := r.nudge(deliver); err != nil {
-				r.s.Warnf("Relay: nudging the mirror of %s: %v", stream, err)
-			}
+		pause = r.nudgeSilent(nudged)
+	}
+}
+
+// nudgeSilent nudges the mirrors that are silent, and returns the time after which the next may have been so for too long.
+func (r *relay) nudgeSilent(nudged map[string]time.Time) time.Duration {
+	mirrors, next := r.mirrors(), mirrorSilence
+	for stream, deliver := range r.delivering() {
+		m := mirrors[stream]
+		if left := mirrorSilence - m.Active; left > 0 {
+			next = min(next, left)
+			continue
+		}
+		next = lookAgain
+		if time.Since(nudged[stream]) < nudgeAgain || !m.Mirror || !r.answers(context.Background(), stream) {
+			continue
+		}
+		nudged[stream] = time.Now()
+		if err := r.nudge(deliver); err != nil {
+			r.s.Warnf("Relay: nudging the mirror of %s: %v", stream, err)
 		}
 	}
+	return max(next, lookAgain)
 }
 
 // delivering is where each mirror last asked to get its messages.
@@ -60,11 +75,6 @@ func (r *relay) delivering() map[string]string {
 		out[stream] = subject
 	}
 	return out
-}
-
-// silent says that the mirror hears nothing although the core would answer.
-func (r *relay) silent(stream string, m natsconf.MirrorState) bool {
-	return m.Mirror && m.Active >= mirrorSilence && r.answers(context.Background(), stream)
 }
 
 // nudge publishes the lost beat. The client library cannot write a status line, so this speaks the

@@ -73,8 +73,8 @@ func (r *relay) take(m *nats.Msg) {
 		before()
 	}
 	r.held[stream] = cancel
-	if subject := deliverSubject(m.Data); subject != "" {
-		r.deliver[stream] = subject
+	if subject, request := calmer(m.Data); subject != "" {
+		r.deliver[stream], m.Data = subject, request
 	}
 	r.mu.Unlock()
 	go func() {
@@ -83,13 +83,18 @@ func (r *relay) take(m *nats.Msg) {
 	}()
 }
 
-// deliverSubject is where the consumer that is asked for shall deliver.
-func deliverSubject(request []byte) string {
+// calmer is where the consumer that a mirror asks for shall deliver, and the request for one that beats as seldom as is needed.
+func calmer(request []byte) (deliver string, calm []byte) {
 	var r server.CreateConsumerRequest
-	if json.Unmarshal(request, &r) != nil {
-		return ""
+	if json.Unmarshal(request, &r) != nil || r.Config.DeliverSubject == "" {
+		return "", nil
 	}
-	return r.Config.DeliverSubject
+	r.Config.Heartbeat = mirrorBeat
+	calm, err := json.Marshal(r)
+	if err != nil {
+		return "", nil
+	}
+	return r.Config.DeliverSubject, calm
 }
 
 // coreAPI is where the core's JetStream is asked from an edge.

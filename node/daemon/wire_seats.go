@@ -262,7 +262,8 @@ func (d *Daemon) seat(ctx context.Context, b seatBody) (seatAnswer, error) {
 	return seatAnswer{self.CoreName()}, d.host.start(ctx, core)
 }
 
-// useVoters has this machine's core know the routes to all voters, before the fact says so.
+// useVoters has this machine's core know the routes to all voters, before the fact says so, and this daemon whom to ask: the
+// new one may lead a moment later, and this machine may be the one that lets another go.
 func (d *Daemon) useVoters(ctx context.Context, voters []netip.Addr) error {
 	f := d.following.Load()
 	f.mu.Lock()
@@ -272,7 +273,10 @@ func (d *Daemon) useVoters(ctx context.Context, voters []netip.Addr) error {
 		return err
 	}
 	self.Voters = voters
-	return d.putStore(ctx, self)
+	if err := d.putStore(ctx, self); err != nil {
+		return err
+	}
+	return d.useCores(self)
 }
 
 // unseat stops this machine's core for good. Safe when there is none.

@@ -32,8 +32,8 @@ type Follower struct {
 	// may be stale; "" says that it is current. Never at the same time as Apply. May be nil.
 	Uncertain func(why string)
 	Log       *slog.Logger
-	// Poll is how often freshness is looked up; 0 means 2.5 s. It is five times as often while the
-	// mirror is not fresh, or has not heard from its origin for half of that.
+	// Poll is how old the origin's last sign may get before freshness is looked up again; 0 means 5 s, after which a mirror
+	// is no longer fresh. While it is not, looks are five times as often.
 	Poll time.Duration
 	// Retry is the pause before a lost feed is opened again; 0 means 500 ms.
 	Retry time.Duration

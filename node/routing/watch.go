@@ -62,15 +62,14 @@ func (f *Follower) watch(ctx context.Context, rebuild context.CancelCauseFunc, a
 	}
 }
 
-// pause is the time to the next look. At rest looks are what wakes the consumer and the edge most,
-// and the origin gives a sign every second; so there are few while signs come, and many as soon as
-// one is missing. A silence is noticed a fifth of Poll after it has lasted too long, at most.
+// pause is the time to the next look. At rest looks are what wakes the consumer and the edge most, so there are few
+// while the origin gives signs, and many as soon as they are missing.
 func (f *Follower) pause(doubtful bool, silent time.Duration) time.Duration {
-	poll := orDefault(f.Poll, 2500*time.Millisecond)
-	if doubtful || silent > poll/2 {
+	poll := orDefault(f.Poll, 5*time.Second)
+	if doubtful {
 		return poll / 5
 	}
-	return poll
+	return max(poll-silent, poll/5)
 }
 
 // judge looks at the mirror once: why it is not fresh, or an error where that needs a rebuild. active

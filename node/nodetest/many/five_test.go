@@ -253,7 +253,7 @@ func leaveInAnyOrder(t *testing.T, m *onemachine.Machine) {
 		wantRefused(t, asked.Ctl("machine", "remove", l.gone), api.CodeMachineHolds, "web", "machine drain "+l.gone)
 		asked.Must("machine", "drain", l.gone)
 		asked.MustDeploy(everywhere)
-		remove(t, asked, l.gone)
+		asked.Must("machine", "remove", l.gone)
 		if slices.Contains(namesOf(members(asked)), l.gone) {
 			t.Errorf("%s is still a member", l.gone)
 		}
@@ -270,19 +270,4 @@ func leaveInAnyOrder(t *testing.T, m *onemachine.Machine) {
 		t.Errorf("history: %+v", list)
 	}
 	wantUnchanged(t, m, []string{"m2"}, func() { wantRefused(t, last.Ctl("machine", "remove", "m2"), api.CodeMachineLast, "last machine") })
-}
-
-// remove has a machine leave. Now and then the store's streams have no leader for minutes while their copies move, and the
-// operation ends stranded: then what it says clears it, and once more is enough. No fact may be lost by that either.
-func remove(t *testing.T, m *onemachine.Machine, gone string) {
-	t.Helper()
-	r := m.Ctl("machine", "remove", gone)
-	if r.Status == api.Stranded.Exit() {
-		t.Logf("removing %s ended stranded: %s", gone, r.Err)
-		m.Eventually("the store to have its voters", func() bool { return m.Ctl("store", "voters").Status == 0 })
-		r = m.Ctl("machine", "remove", gone)
-	}
-	if r.Status != 0 {
-		t.Fatalf("removing %s: exit status %d: %s", gone, r.Status, r.Err)
-	}
 }

@@ -59,9 +59,15 @@ func led(m *onemachine.Machine, args ...string) (r labtest.Result) {
 	return r
 }
 
+// setRelay may lose the store's leader once it has committed, for a cut between two voters has one stand for election again
+// and again until the relay is in place.
 func setRelay(t *testing.T, m *onemachine.Machine, by string) {
 	t.Helper()
-	committed(t, m, "machine", "set", "m3", "--relay", by)
+	var out api.Outcome
+	m.Eventually("the store to have a leader whom a majority hears", func() bool {
+		m.JSON(&out, "machine", "set", "m3", "--relay", by)
+		return out.Outcome == api.Committed || out.Outcome == api.CommittedLeftovers
+	})
 }
 
 // committed is led for a command that is to change something.

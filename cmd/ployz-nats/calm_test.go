@@ -17,7 +17,7 @@ func TestCalmClockGoesOn(t *testing.T) {
 	go func() { calm(stop); close(ended) }()
 	defer func() { close(stop); <-ended }()
 	before := ats.AccessTime()
-	for end := time.Now().Add(10 * time.Second); ats.AccessTime() == before; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(3 * accessEvery); ats.AccessTime() == before; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the clock stands still")
 		}
@@ -25,5 +25,11 @@ func TestCalmClockGoesOn(t *testing.T) {
 	stacks := make([]byte, 1<<20)
 	if text := string(stacks[:runtime.Stack(stacks, true)]); strings.Contains(text, "ats.Register.func") {
 		t.Error("the clock of ten ticks a second still goes")
+	}
+}
+
+func TestUsageIsToldSeldom(t *testing.T) {
+	if usageEvery != calmUsageEvery {
+		t.Errorf("the servers of a group tell each other every %v how much they hold", usageEvery)
 	}
 }

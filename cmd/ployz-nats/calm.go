@@ -17,10 +17,10 @@ var (
 	accessDone chan struct{}
 )
 
-// accessEvery is exact enough: blocks leave the cache ten seconds after they were used.
-const accessEvery = time.Second
+// accessEvery is exact enough: blocks leave the cache ten seconds after they were used, and then take some seconds more.
+const accessEvery = 5 * time.Second
 
-// calm has the clock tick once a second instead, until stop. The last store's end leaves its word in the channel's buffer,
+// calm has the clock tick that slowly, until stop. The last store's end leaves its word in the channel's buffer,
 // where nobody needs it.
 func calm(stop <-chan struct{}) {
 	accessDone <- struct{}{}
@@ -33,5 +33,22 @@ func calm(stop <-chan struct{}) {
 		case <-stop:
 			return
 		}
+	}
+}
+
+// Servers of a group tell each other how much an account holds, every second and a half, and at once when it is much. Ours
+// hold little and have room.
+//
+//go:linkname usageEvery github.com/nats-io/nats-server/v2/server.usageTick
+var usageEvery time.Duration
+
+const (
+	libraryUsageEvery = 1500 * time.Millisecond
+	calmUsageEvery    = 15 * time.Second
+)
+
+func init() {
+	if usageEvery == libraryUsageEvery {
+		usageEvery = calmUsageEvery
 	}
 }

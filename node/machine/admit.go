@@ -269,7 +269,7 @@ func (a *Admit) batch(op string) ([]store.Put, error) {
 	}, a.seen)
 	for i := range list {
 		if list[i].Key == a.tokenKey() {
-			list[i].TTL = usedTokenTTL
+			list[i].TTL = a.token.lasts(a.kit.Now())
 		}
 	}
 	return list, err

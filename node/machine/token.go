@@ -45,6 +45,10 @@ func (t Token) Closes() time.Time {
 	return t.Expires.Add(usedTokenTTL)
 }
 
+// lasts is the life of a used token's fact: never shorter than it had before it was used, since a server that lost its power
+// after the end of a fact may find the one that was there before again.
+func (t Token) lasts(now time.Time) time.Duration { return max(t.Expires.Sub(now), usedTokenTTL) }
+
 // TokenHash names a token by its public key.
 func TokenHash(key string) string {
 	sum := sha256.Sum256([]byte(key))

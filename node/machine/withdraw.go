@@ -99,7 +99,7 @@ func (w *Withdraw) batch(op string) ([]store.Put, error) {
 	token := w.token
 	token.Operation, token.Admits = op, ""
 	p, err := put(w.keys()[0], token, w.seen[w.keys()[0]])
-	p.TTL = max(token.Expires.Sub(w.kit.Now()), usedTokenTTL)
+	p.TTL = token.lasts(w.kit.Now())
 	list := []store.Put{p}
 	for _, key := range w.keys()[1:] {
 		list = append(list, store.Put{Key: key, Remove: true, Expect: store.Expect(w.seen[key])})

@@ -278,15 +278,16 @@ func (s *Store) RemoveVoter(ctx context.Context, peerID string) error {
 		e.Details = reasons
 		return &e
 	}
+	copies := min(t.copies(), len(t.Voters)-1)
 	if !v.Online {
 		// A copy on a voter that is off may be the one that scaling keeps, and would be waited for. Once
 		// the voter is no member, the streams drop its copies by themselves, or make them where there is none yet.
 		if err := s.expel(ctx, v.Peer); err != nil {
 			return err
 		}
-		return s.Scale(ctx, min(t.copies(), len(t.Voters)-1))
+		return s.Scale(ctx, copies)
 	}
-	if err := s.empty(ctx, t, v); err != nil {
+	if err := s.empty(ctx, v, copies); err != nil {
 		return err
 	}
 	return s.expel(ctx, v.Peer)
@@ -301,26 +302,20 @@ func (t Topology) copies() int {
 	return most
 }
 
-// fit gives the streams no more copies than one voter less than there were can hold.
-func (s *Store) fit(ctx context.Context, before Topology) error {
-	stay := len(before.Voters) - 1
-	if before.copies() <= stay {
-		return nil
-	}
-	return s.Scale(ctx, stay)
-}
-
-// empty leaves a voter without copies and without leadership. The leadership goes first: a stream's
-// leader keeps its own copy when copies are given up, and moving a lone copy afterwards can take minutes
-// under writes.
-func (s *Store) empty(ctx context.Context, t Topology, v Voter) error {
+// empty leaves a voter without copies and without leadership, and the others with so many copies, all of them current. The
+// leadership goes first: a stream's leader keeps its own copy when copies are given up, and moving a lone copy
+// afterwards can take minutes under writes.
+func (s *Store) empty(ctx context.Context, v Voter, copies int) error {
 	if err := s.StepDown(ctx, v.Peer); err != nil {
 		return err
 	}
-	if err := s.fit(ctx, t); err != nil {
+	if err := s.Scale(ctx, copies); err != nil {
 		return err
 	}
 	if err := s.Evacuate(ctx, v.Peer); err != nil {
+		return err
+	}
+	if err := s.Scale(ctx, copies); err != nil { // it is that many already: those that moved are waited for
 		return err
 	}
 	return s.StepDown(ctx, v.Peer)

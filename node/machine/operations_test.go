@@ -526,3 +526,30 @@ func TestRecover(t *testing.T) {
 		t.Errorf("members %d, fenced %v, revoked %v", len(c.members(t)), c.seats.fenced, c.fleet.revoked)
 	}
 }
+
+// TestUsedTokenLastsAsLongAsUnused: were it gone before, the unused one might be found again (Token.lasts).
+func TestUsedTokenLastsAsLongAsUnused(t *testing.T) {
+	c := found(t)
+	c.admit(t, 2)
+	left := func() int {
+		t.Helper()
+		tokens, err := machine.Tokens(t.Context(), c.store.Facts())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range tokens {
+			if one.Admits == "" {
+				t.Errorf("%+v is unused", one)
+			}
+		}
+		return len(tokens)
+	}
+	c.clock.Advance(14 * time.Minute)
+	if n := left(); n != 1 {
+		t.Errorf("after 14 minutes %d tokens are left", n)
+	}
+	c.clock.Advance(2 * time.Minute)
+	if n := left(); n != 0 {
+		t.Errorf("after 16 minutes %d tokens are left", n)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -14,6 +15,7 @@ const Lib = "/usr/lib/ployz"
 // Names of the units that there is one of.
 const (
 	NetService       = "ployz-net.service"
+	PoolService      = "ployz-pool.service"
 	WireGuardService = "ployz-wireguard.service"
 	NATSService      = "ployz-nats.service"
 	NATSCoreService  = "ployz-nats-core.service"
@@ -28,6 +30,47 @@ func Net() (Unit, error) {
 	return render(NetService, "ployz-net.service.tmpl", func(identity string) any {
 		return map[string]any{"Identity": identity, "Lib": Lib, "Args": []string{"up"}}
 	})
+}
+
+// Pool describes the one-shot that puts the pool of volumes back at boot. What has volumes requires it and starts
+// after it; PoolService is its name.
+type Pool struct {
+	// State is the machine's state folder.
+	State string
+	// Folder is where the pool is mounted: by us, which Ours says, or by the machine.
+	Folder string
+	Ours   bool
+}
+
+// Render returns the unit. It is ordered after the mount that it makes, too: so at a shutdown that goes only once
+// everything that is ordered after the unit has ended.
+func (p Pool) Render() (Unit, error) {
+	foreign, mount := p.Folder, ""
+	if p.Ours {
+		foreign, mount = "", MountUnit(p.Folder)
+	}
+	return render(PoolService, "ployz-pool.service.tmpl", func(identity string) any {
+		return map[string]any{
+			"Identity": identity, "Lib": Lib, "Args": []string{"--state", p.State, "up"},
+			"State": p.State, "Folder": foreign, "MountUnit": mount,
+		}
+	})
+}
+
+// MountUnit is systemd's name for what is mounted at an absolute path.
+func MountUnit(path string) string {
+	var name strings.Builder
+	for i, c := range []byte(strings.Trim(path, "/")) {
+		switch {
+		case c == '/':
+			name.WriteByte('-')
+		case c == '.' && i > 0, c == '_', c == ':', '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+			name.WriteByte(c)
+		default:
+			fmt.Fprintf(&name, `\x%02x`, c)
+		}
+	}
+	return name.String() + ".mount"
 }
 
 // WireGuard returns the userspace device's unit, for a machine whose kernel has none: it makes the interface, and

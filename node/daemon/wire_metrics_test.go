@@ -70,6 +70,7 @@ func TestMetrics(t *testing.T) {
 		{"ployz_workloads", []string{"failed"}, 1},
 		{"ployz_workloads", []string{"starting"}, 0},
 		{"ployz_workloads_drifted", nil, 1},
+		{"ployz_pool_up", nil, 0},
 		{"ployz_store_answers", nil, 1},
 	} {
 		if got := metricstest.Value(t, page, c.name, c.labels...); got != c.want {

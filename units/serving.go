@@ -32,27 +32,27 @@ func Net() (Unit, error) {
 	})
 }
 
-// Pool describes the one-shot that puts the pool of volumes back at boot. What has volumes requires it and starts
-// after it; PoolService is its name.
+// Pool describes the one-shot that puts the pool of volumes back at boot. What has volumes wants PoolService and starts
+// after it. It must not require it: systemd would restart it with a unit whose text an upgrade changed. A volume that is
+// not there has no path, so that nothing starts without it all the same.
 type Pool struct {
 	// State is the machine's state folder.
 	State string
-	// Folder is where the pool is mounted: by us, which Ours says, or by the machine.
-	Folder string
-	Ours   bool
+	// Mount is the folder on which it mounts a file, Foreign one that the machine mounts; "" for none.
+	Mount, Foreign string
 }
 
 // Render returns the unit. It is ordered after the mount that it makes, too: so at a shutdown that goes only once
 // everything that is ordered after the unit has ended.
 func (p Pool) Render() (Unit, error) {
-	foreign, mount := p.Folder, ""
-	if p.Ours {
-		foreign, mount = "", MountUnit(p.Folder)
+	mount := ""
+	if p.Mount != "" {
+		mount = MountUnit(p.Mount)
 	}
 	return render(PoolService, "ployz-pool.service.tmpl", func(identity string) any {
 		return map[string]any{
 			"Identity": identity, "Lib": Lib, "Args": []string{"--state", p.State, "up"},
-			"State": p.State, "Folder": foreign, "MountUnit": mount,
+			"State": p.State, "Folder": p.Foreign, "MountUnit": mount,
 		}
 	})
 }

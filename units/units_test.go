@@ -33,7 +33,7 @@ func all(t *testing.T) []Unit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := []Unit{must(Net()), must(Pool{State: "/var/lib/ployz", Folder: "/var/lib/ployz/pool", Ours: true}.Render()), must(WireGuard("ployz-wg")), must(NATS{Role: "edge", Args: []string{"--seed", "STORE=/var/lib/ployz/keys/store.seed"}}.Render()), must(NATS{Role: "core"}.Render()), gateway.Service, dns.Service,
+	list := []Unit{must(Net()), must(Pool{State: "/var/lib/ployz", Mount: "/var/lib/ployz/pool"}.Render()), must(WireGuard("ployz-wg")), must(NATS{Role: "edge", Args: []string{"--seed", "STORE=/var/lib/ployz/keys/store.seed"}}.Render()), must(NATS{Role: "core"}.Render()), gateway.Service, dns.Service,
 		must(fullWorkload().Render()), must(Workload{ID: "job-1", Namespace: "shop", Service: "migrate", Slot: "migrate",
 			Prepare: "/bin/true", Create: "/bin/true", Start: "/bin/true", Delete: "/bin/true", ForceDelete: "/bin/true", PIDFile: "/run/ployz/instances/job-1/pid",
 			RuntimeDirectory: "ployz/instances/job-1", ExitFile: "/run/ployz/exits/job-1", Restart: "no"}.Render())}
@@ -104,7 +104,7 @@ func TestExtraSocketIsNoDrift(t *testing.T) {
 }
 
 func TestPoolWaitsForTheMachinesMount(t *testing.T) {
-	u, err := Pool{State: "/var/lib/ployz", Folder: "/srv/big-disk"}.Render()
+	u, err := Pool{State: "/var/lib/ployz", Foreign: "/srv/big-disk"}.Render()
 	if err != nil || !strings.Contains(u.Text, "RequiresMountsFor=/var/lib/ployz /srv/big-disk\n") || strings.Contains(u.Text, ".mount") {
 		t.Errorf("%v:\n%s", err, u.Text)
 	}

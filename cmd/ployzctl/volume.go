@@ -63,7 +63,7 @@ func (a *app) volumeLs() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls [NAMESPACE]",
 		Short: "List the volumes of a namespace, or of all, as the machines have them now",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  cobra.MaximumNArgs(1), ValidArgsFunction: a.completeNamespaces,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -123,7 +123,7 @@ func (a *app) volumeShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show NAMESPACE/NAME|ID",
 		Short: "One volume with its snapshots, what needs them, and its lineage",
-		Args:  cobra.ExactArgs(1),
+		Args:  cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {

@@ -59,7 +59,14 @@ func (d *Daemon) poolUnit() ([]services.Wanted, error) {
 	if err != nil {
 		return nil, nil // doctor and status say why; nothing else waits for it
 	}
-	unit, err := units.Pool{State: d.State, Folder: s.Folder(d.State), Ours: s.Kind != storage.SourceBtrfs}.Render()
+	wanted := units.Pool{State: d.State}
+	switch s.Kind {
+	case storage.SourceLoop:
+		wanted.Mount = s.Folder(d.State)
+	case storage.SourceBtrfs:
+		wanted.Foreign = s.At
+	}
+	unit, err := wanted.Render()
 	if err != nil {
 		return nil, badUnit(err)
 	}
@@ -213,9 +220,11 @@ func (h *host) makePool(ctx context.Context) error {
 	if err == nil {
 		err = h.start(ctx, wanted...)
 	}
-	if err == nil {
-		err = markSource(ctx, s, d.State)
+	if err != nil {
+		return api.Errorf(api.CodeVolumePoolUnavailable, "the pool cannot be mounted: %w", err).About("pool").
+			WithHint("see why: journalctl -u ployz-pool; or go without: --pool none")
 	}
+	err = markSource(ctx, s, d.State)
 	d.pool.Reopen()
 	return err
 }

@@ -83,11 +83,18 @@ func ParseSize(text string) (int64, error) {
 	return n << shift, nil
 }
 
+// zfsMounts is under what a reboot empties: a mount point that were left would look like an empty volume until the
+// dataset is mounted.
+const zfsMounts = "/run/ployz/pool"
+
 // Folder is where the pool is in the machine's file system: the folder of a Btrfs pool, or under which the
 // volumes of a ZFS pool are mounted. state is the machine's state folder.
 func (s Source) Folder(state string) string {
-	if s.Kind == SourceBtrfs {
+	switch s.Kind {
+	case SourceBtrfs:
 		return s.At
+	case SourceZFS:
+		return zfsMounts
 	}
 	return filepath.Join(state, "pool")
 }

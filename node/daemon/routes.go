@@ -223,7 +223,7 @@ func (a *API) volumeRoutes() []Route {
 			Summary: "One volume with its snapshots and its family, by its ID.",
 			serve:   a.member(showVolume),
 		}, {
-			Method: "GET", Path: "/v1/volumes/{ns}/{name}", Answer: api.VolumeDetail{}, Query: []Parameter{byMachine},
+			Method: "GET", Path: "/v1/namespaces/{ns}/volumes/{name}", Answer: api.VolumeDetail{}, Query: []Parameter{byMachine},
 			Summary: "Likewise, by its name: of what has it now, or else had it.",
 			serve:   a.member(showVolume),
 		},

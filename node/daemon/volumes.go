@@ -113,7 +113,7 @@ func volumeEntry(machine string, v storage.Volume) api.VolumeEntry {
 	return e
 }
 
-// showVolume answers GET /v1/volumes/{volume}?machine= and GET /v1/volumes/{ns}/{name}?machine=.
+// showVolume answers GET /v1/volumes/{volume}?machine= and GET /v1/namespaces/{ns}/volumes/{name}?machine=.
 func showVolume(r *http.Request, m *Member) (any, error) {
 	wanted, machine := r.PathValue("volume"), r.URL.Query().Get("machine")
 	if wanted == "" {

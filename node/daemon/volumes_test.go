@@ -46,13 +46,9 @@ func TestVolumesOfAMachineWithout(t *testing.T) {
 	want(t, err, api.CodeNotFound)
 }
 
-// TestVolumesEverywhere lists, and shows with their relatives, volumes that lie on two machines.
-func TestVolumesEverywhere(t *testing.T) {
-	near, _ := newPool(t)
-	far, _ := newPool(t)
-	w, second, c := two(t)
-	w.Volumes.UsePool(near)
-	second.Volumes.UsePool(far)
+// family makes shop/data (a1) with a snapshot, a copy of it on the far side, a clone, and a stranger.
+func family(t *testing.T, near, far *btrfs.Pool) storage.Snapshot {
+	t.Helper()
 	ctx := t.Context()
 	data := storage.Spec{ID: "a1", Namespace: "shop", Name: "data", SizeBytes: 32 << 20}
 	_, err := near.Ensure(ctx, data)
@@ -68,6 +64,18 @@ func TestVolumesEverywhere(t *testing.T) {
 	go func() { pipe.CloseWithError(near.Send(ctx, storage.From{Volume: "a1", Snapshot: "c1"}, pipe)) }()
 	_, err = far.Receive(ctx, data, r)
 	must(t, err)
+	return taken[0]
+}
+
+// TestVolumesEverywhere lists, and shows with their relatives, volumes that lie on two machines.
+func TestVolumesEverywhere(t *testing.T) {
+	near, _ := newPool(t)
+	far, _ := newPool(t)
+	w, second, c := two(t)
+	w.Volumes.UsePool(near)
+	second.Volumes.UsePool(far)
+	ctx := t.Context()
+	taken := family(t, near, far)
 
 	t.Run("listed", func(t *testing.T) {
 		wantVolumes := func(ns, machine, wanted string) {
@@ -91,13 +99,13 @@ func TestVolumesEverywhere(t *testing.T) {
 		if err != nil || v.ID != "a1" || v.Machine != "m1" || said(v.Family) != "shop/data:a1:m1:live shop/data:a1:m2:kept try/data:b1:m1:live" {
 			t.Errorf("%+v %v", v, err)
 		}
-		if len(v.Snapshots) != 1 || v.Snapshots[0].GUID != taken[0].GUID || len(v.Snapshots[0].Holds) != 1 {
+		if len(v.Snapshots) != 1 || v.Snapshots[0].GUID != taken.GUID || len(v.Snapshots[0].Holds) != 1 {
 			t.Errorf("%+v", v.Snapshots)
 		}
-		if v, err = c.Volume(ctx, "b1", ""); err != nil || v.Origin == nil || v.Origin.GUID != taken[0].GUID || len(v.Family) != 3 {
+		if v, err = c.Volume(ctx, "b1", ""); err != nil || v.Origin == nil || v.Origin.GUID != taken.GUID || len(v.Family) != 3 {
 			t.Errorf("%+v %v", v, err)
 		}
-		if v, err = c.Volume(ctx, "a1", "m2"); err != nil || v.State != "kept" || len(v.Snapshots) != 1 || v.Snapshots[0].GUID != taken[0].GUID {
+		if v, err = c.Volume(ctx, "a1", "m2"); err != nil || v.State != "kept" || len(v.Snapshots) != 1 || v.Snapshots[0].GUID != taken.GUID {
 			t.Errorf("%+v %v", v, err)
 		}
 		if v, err = c.Volume(ctx, "z1", ""); err != nil || said(v.Family) != "shop/other:z1:m1:live" {

@@ -21,6 +21,7 @@ func (d *Daemon) metrics() *metrics.Page {
 		member:     d.member.Load,
 		roster:     func() (machine.Roster, error) { return machine.LoadRoster(d.State) },
 		mesh:       d.meshSeen,
+		pool:       func(ctx context.Context) (api.PoolStatus, []storage.Volume) { return observePool(ctx, d.pool) },
 	}
 	return &metrics.Page{Program: metrics.Daemon, Version: d.Version, Log: d.Log, Fill: f.tell}
 }
@@ -32,6 +33,7 @@ type figures struct {
 	member     func() *Member
 	roster     func() (machine.Roster, error)
 	mesh       func(ctx context.Context) (mesh.Seen, error)
+	pool       func(ctx context.Context) (api.PoolStatus, []storage.Volume)
 }
 
 // tell fills a sheet.
@@ -53,7 +55,7 @@ func (f *figures) tell(sheet *metrics.Sheet) {
 	}
 	if m := f.member(); m != nil {
 		tellWorkloads(ctx, sheet, m)
-		tellPool(ctx, sheet, m.Volumes)
+		tellPool(ctx, sheet, f.pool)
 		tellStore(ctx, sheet, m)
 	}
 }
@@ -110,8 +112,8 @@ func tellWorkloads(ctx context.Context, sheet *metrics.Sheet, m *Member) {
 	sheet.Put("ployz_workloads_drifted", float64(drifted))
 }
 
-func tellPool(ctx context.Context, sheet *metrics.Sheet, pool storage.Pool) {
-	s, volumes := observePool(ctx, pool)
+func tellPool(ctx context.Context, sheet *metrics.Sheet, look func(context.Context) (api.PoolStatus, []storage.Volume)) {
+	s, volumes := look(ctx)
 	sheet.Flag("ployz_pool_up", s.State == api.StateUp)
 	if s.State != api.StateUp {
 		return

@@ -2,14 +2,11 @@ package daemon
 
 import (
 	"context"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/ployz/ployz/metrics"
-	"github.com/ployz/ployz/metrics/metricstest"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/nodetest/testenv"
 	"github.com/ployz/ployz/node/storage"
@@ -149,67 +146,6 @@ func TestDoctorLooksAtThePool(t *testing.T) {
 	wantCheck(api.CheckFailed, api.CodeVolumePoolUnavailable)
 	if units, err := d.poolUnit(); len(units) != 0 || err != nil {
 		t.Errorf("%v, %v", units, err)
-	}
-}
-
-// TestMetricsOfThePool: one volume of each sort, and no figure of a pool that does not answer.
-func TestMetricsOfThePool(t *testing.T) {
-	testenv.Require(t, testenv.Root, testenv.Btrfs)
-	d, ctx := poolDaemon(t), t.Context()
-	s := storage.Source{Kind: storage.SourceLoop, SizeBytes: btrfs.MinFileBytes}
-	mountPool(t, d, s)
-	for _, id := range []string{"a1", "b1", "c1"} {
-		v, err := d.pool.Ensure(ctx, storage.Spec{ID: id, Namespace: "shop", Name: id, SizeBytes: 16 << 20})
-		if err == nil && id == "b1" {
-			err = d.pool.Retire(ctx, id)
-		}
-		if err == nil && id == "c1" {
-			err = os.WriteFile(filepath.Join(filepath.Dir(v.Path), "volume.json"), nil, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	page := metricstest.Scrape(t, &metrics.Page{
-		Program: metrics.Daemon, Log: slog.New(slog.DiscardHandler), Fill: func(sheet *metrics.Sheet) { tellPool(ctx, sheet, d.pool) },
-	})
-	for _, c := range []struct {
-		name, label string
-		want        float64
-	}{
-		{"ployz_pool_size_bytes", "btrfs", btrfs.MinFileBytes}, {"ployz_pool_promised_bytes", "btrfs", 32 << 20},
-		{"ployz_volumes", "live", 2}, {"ployz_volumes", "kept", 1}, {"ployz_volumes", "incoming", 0}, {"ployz_volumes", "damaged", 1},
-	} {
-		if got := metricstest.Value(t, page, c.name, c.label); got != c.want {
-			t.Errorf("%s{%s} is %v, want %v", c.name, c.label, got, c.want)
-		}
-	}
-	if free := metricstest.Value(t, page, "ployz_pool_free_bytes", "btrfs"); free <= 0 || free > btrfs.MinFileBytes {
-		t.Errorf("%v bytes are free", free)
-	}
-	if up := metricstest.Value(t, page, "ployz_pool_up"); up != 1 {
-		t.Errorf("up is %v", up)
-	}
-}
-
-// mountPool gives a daemon a pool, as the operation and its unit do.
-func mountPool(t *testing.T, d *Daemon, s storage.Source) {
-	t.Helper()
-	file, folder := s.File(d.State), s.Folder(d.State)
-	err := d.newSource(t.Context(), s)
-	if err == nil {
-		err = btrfs.Mount(file, folder)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := btrfs.Unmount(file, folder); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := markSource(t.Context(), s, d.State); err != nil {
-		t.Fatal(err)
 	}
 }
 

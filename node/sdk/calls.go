@@ -332,6 +332,10 @@ func (c *Client) Volumes(ctx context.Context, namespace, machine string) (api.Vo
 // deploy.machine-silent.
 func (c *Client) Volume(ctx context.Context, volume, machine string) (api.VolumeDetail, error) {
 	var detail api.VolumeDetail
-	err := c.call(ctx, http.MethodGet, "/v1/volumes/"+volume, url.Values{"machine": {machine}}, nil, &detail)
+	path := "/v1/volumes/" + url.PathEscape(volume)
+	if ns, name, named := strings.Cut(volume, "/"); named {
+		path = nsPath(ns, "volumes/"+url.PathEscape(name))
+	}
+	err := c.call(ctx, http.MethodGet, path, url.Values{"machine": {machine}}, nil, &detail)
 	return detail, err
 }

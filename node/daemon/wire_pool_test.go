@@ -126,6 +126,17 @@ func TestDoctorLooksAtThePool(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCheck(api.CheckOK, "")
+	if err := btrfs.Unmount(file, folder); err != nil {
+		t.Fatal(err)
+	}
+	wantCheck(api.CheckFailed, api.CodeVolumePoolUnavailable) // it was open, and went
+	if hint := d.checkPool(ctx).Error.Hint; !strings.Contains(hint, "systemctl restart ployz-pool") {
+		t.Errorf("the hint is %q", hint)
+	}
+	if err := btrfs.Mount(file, folder); err != nil {
+		t.Fatal(err)
+	}
+	wantCheck(api.CheckOK, "")
 	for _, id := range []string{"a1", "b1"} {
 		v, err := d.pool.Ensure(ctx, storage.Spec{ID: id, Namespace: "shop", Name: id})
 		if err != nil {

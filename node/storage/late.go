@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"sync"
+
+	"github.com/ployz/ployz/node/api"
 )
 
 // Late is a pool that may not be there yet, or not any more: each call opens it unless it is open. While it cannot
@@ -45,7 +47,20 @@ func through[T any](ctx context.Context, l *Late, call func(Pool) (T, error)) (n
 	if err != nil {
 		return none, err
 	}
-	return call(p)
+	value, err := call(p)
+	return value, l.gone(ctx, err)
+}
+
+// gone forgets a pool that is not there any more, as after an unmount, and says why it cannot be opened again.
+func (l *Late) gone(ctx context.Context, err error) error {
+	if api.CodeOf(err) != api.CodeVolumePoolUnavailable {
+		return err
+	}
+	l.Reopen()
+	if _, why := l.Open(ctx); why != nil {
+		return why
+	}
+	return err
 }
 
 // tell makes a call that has none.
@@ -54,7 +69,7 @@ func tell(ctx context.Context, l *Late, call func(Pool) error) error {
 	if err != nil {
 		return err
 	}
-	return call(p)
+	return l.gone(ctx, call(p))
 }
 
 // Capabilities implements Pool; a pool that is not there can do nothing.

@@ -158,3 +158,27 @@ func poolIsLost(t *testing.T, m *onemachine.Machine) {
 	deploySite(m)
 	wantPage(t, m, "/", "version 1")
 }
+
+// TestPoolLater: an init that fails takes its pool away again; a machine without one gets it by its settings.
+func TestPoolLater(t *testing.T) {
+	m := onemachine.Start(t)
+	m.Run("m1", "systemctl", "mask", "ployz-dns.service")
+	// The masked unit itself can be neither made nor taken away, so that it is left over; all before it is undone.
+	if r := m.Ctl("init", "--pool", "loop", "--pool-size", "300M"); r.Status != api.Stranded.Exit() || !strings.Contains(r.Err, "left over: make dns") {
+		t.Fatalf("init with the resolver masked: %+v", r)
+	}
+	m.Script("m1", `cd /var/lib/ployz; test ! -e pool.img -a ! -e pool.json -a ! -e pool
+		test ! -e /etc/systemd/system/ployz-pool.service; ! grep /pool.img /sys/block/loop*/loop/backing_file`)
+	m.Run("m1", "systemctl", "unmask", "ployz-dns.service")
+
+	if r := m.Ctl("init", "--pool", "none"); r.Status != 0 || !strings.Contains(r.Err, "volumes: none (as asked for)") {
+		t.Fatalf("init: %+v", r)
+	}
+	if c := poolCheck(t, m); c.Result != api.CheckWarning || c.Error.Code != api.CodeVolumePoolAbsent || m.Status().Pool.State != api.StateAbsent {
+		t.Errorf("doctor says %+v: %v", c, c.Error)
+	}
+	m.Script("m1", `printf '[volumes]\npool = "loop"\npool_size = "300M"\n' >/etc/ployz/config.toml; systemctl restart ployzd`)
+	m.AwaitDaemon()
+	m.Eventually("the pool to be made", func() bool { return m.Status().Pool.State == api.StateUp })
+	wantPool(t, m)
+}

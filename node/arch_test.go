@@ -29,6 +29,7 @@ var edges = map[[2]string]string{
 	{"daemon", "routing"}:         "the composition root and the surface see every domain",
 	{"daemon", "deploy"}:          "the composition root and the surface see every domain",
 	{"daemon", "runtime"}:         "the composition root and the surface see every domain",
+	{"daemon", "storage"}:         "the composition root and the surface see every domain",
 	{"daemon", "services"}:        "the composition root and the surface see every domain",
 }
 

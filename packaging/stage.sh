@@ -23,7 +23,7 @@ place() {
 for program in ployzctl ployzd; do
     place "$program" usr/bin
 done
-for program in ployz-nats ployz-gateway ployz-dns ployz-net ployz-wireguard runc; do
+for program in ployz-nats ployz-gateway ployz-dns ployz-net ployz-pool ployz-wireguard runc; do
     place "$program" usr/lib/ployz
 done
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -14,6 +15,7 @@ const Lib = "/usr/lib/ployz"
 // Names of the units that there is one of.
 const (
 	NetService       = "ployz-net.service"
+	PoolService      = "ployz-pool.service"
 	WireGuardService = "ployz-wireguard.service"
 	NATSService      = "ployz-nats.service"
 	NATSCoreService  = "ployz-nats-core.service"
@@ -28,6 +30,47 @@ func Net() (Unit, error) {
 	return render(NetService, "ployz-net.service.tmpl", func(identity string) any {
 		return map[string]any{"Identity": identity, "Lib": Lib, "Args": []string{"up"}}
 	})
+}
+
+// Pool describes the one-shot that puts the pool of volumes back at boot. What has volumes wants PoolService and starts
+// after it. It must not require it: systemd would restart it with a unit whose text an upgrade changed. A volume that is
+// not there has no path, so that nothing starts without it all the same.
+type Pool struct {
+	// State is the machine's state folder.
+	State string
+	// Mount is the folder on which it mounts a file, Foreign one that the machine mounts; "" for none.
+	Mount, Foreign string
+}
+
+// Render returns the unit. It is ordered after the mount that it makes, too: so at a shutdown that goes only once
+// everything that is ordered after the unit has ended.
+func (p Pool) Render() (Unit, error) {
+	mount := ""
+	if p.Mount != "" {
+		mount = MountUnit(p.Mount)
+	}
+	return render(PoolService, "ployz-pool.service.tmpl", func(identity string) any {
+		return map[string]any{
+			"Identity": identity, "Lib": Lib, "Args": []string{"--state", p.State, "up"},
+			"State": p.State, "Folder": p.Foreign, "MountUnit": mount,
+		}
+	})
+}
+
+// MountUnit is systemd's name for what is mounted at an absolute path.
+func MountUnit(path string) string {
+	var name strings.Builder
+	for i, c := range []byte(strings.Trim(path, "/")) {
+		switch {
+		case c == '/':
+			name.WriteByte('-')
+		case c == '.' && i > 0, c == '_', c == ':', '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+			name.WriteByte(c)
+		default:
+			fmt.Fprintf(&name, `\x%02x`, c)
+		}
+	}
+	return name.String() + ".mount"
 }
 
 // WireGuard returns the userspace device's unit, for a machine whose kernel has none: it makes the interface, and

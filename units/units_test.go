@@ -33,7 +33,7 @@ func all(t *testing.T) []Unit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := []Unit{must(Net()), must(WireGuard("ployz-wg")), must(NATS{Role: "edge", Args: []string{"--seed", "STORE=/var/lib/ployz/keys/store.seed"}}.Render()), must(NATS{Role: "core"}.Render()), gateway.Service, dns.Service,
+	list := []Unit{must(Net()), must(Pool{State: "/var/lib/ployz", Mount: "/var/lib/ployz/pool"}.Render()), must(WireGuard("ployz-wg")), must(NATS{Role: "edge", Args: []string{"--seed", "STORE=/var/lib/ployz/keys/store.seed"}}.Render()), must(NATS{Role: "core"}.Render()), gateway.Service, dns.Service,
 		must(fullWorkload().Render()), must(Workload{ID: "job-1", Namespace: "shop", Service: "migrate", Slot: "migrate",
 			Prepare: "/bin/true", Create: "/bin/true", Start: "/bin/true", Delete: "/bin/true", ForceDelete: "/bin/true", PIDFile: "/run/ployz/instances/job-1/pid",
 			RuntimeDirectory: "ployz/instances/job-1", ExitFile: "/run/ployz/exits/job-1", Restart: "no"}.Render())}
@@ -103,6 +103,18 @@ func TestExtraSocketIsNoDrift(t *testing.T) {
 	}
 }
 
+func TestPoolWaitsForTheMachinesMount(t *testing.T) {
+	u, err := Pool{State: "/var/lib/ployz", Foreign: "/srv/big-disk"}.Render()
+	if err != nil || !strings.Contains(u.Text, "RequiresMountsFor=/var/lib/ployz /srv/big-disk\n") || strings.Contains(u.Text, ".mount") {
+		t.Errorf("%v:\n%s", err, u.Text)
+	}
+	for path, want := range map[string]string{"/var/lib/ployz/pool": "var-lib-ployz-pool.mount", "/srv/big-disk/.x y/": `srv-big\x2ddisk-.x\x20y.mount`} {
+		if got := MountUnit(path); got != want {
+			t.Errorf("%s is mounted by %s, want %s", path, got, want)
+		}
+	}
+}
+
 func TestRefusesWhatCannotBeWritten(t *testing.T) {
 	for _, bad := range []string{"", "a b", "a\nExecStart=/bin/sh", "50%", "$x", `"`} {
 		w := fullWorkload()
@@ -148,7 +160,7 @@ func sliceUnits() []Unit {
 // TestSecurity bounds systemd's own exposure level, 0 (sealed) to 10 (open), times ten.
 func TestSecurity(t *testing.T) {
 	analyze := needAnalyze(t)
-	bounds := map[string]string{GatewayService: "35", DNSService: "35", NATSService: "35", NATSCoreService: "35", NetService: "70", WireGuardService: "35"}
+	bounds := map[string]string{GatewayService: "35", DNSService: "35", NATSService: "35", NATSCoreService: "35", NetService: "70", PoolService: "70", WireGuardService: "35"}
 	dir := t.TempDir()
 	for _, u := range all(t) {
 		bound := bounds[u.Name]

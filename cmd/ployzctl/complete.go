@@ -103,6 +103,17 @@ func (a *app) completeImages(_ *cobra.Command, args []string, prefix string) ([]
 	})
 }
 
+func (a *app) completeVolumes(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return a.ask(args, prefix, func(ctx context.Context, c *sdk.Client) ([]string, error) {
+		list, err := c.Volumes(ctx, "", "")
+		var all []string
+		for _, v := range list.Volumes {
+			all = append(all, v.Namespace+"/"+v.Name, v.ID)
+		}
+		return all, err
+	})
+}
+
 func (a *app) completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	c, err := a.loadContexts()
 	if err != nil {

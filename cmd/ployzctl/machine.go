@@ -14,6 +14,7 @@ import (
 
 func (a *app) initCommand() *cobra.Command {
 	var body api.InitRequest
+	var pool poolFlags
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Found a cluster on this machine",
@@ -21,7 +22,15 @@ func (a *app) initCommand() *cobra.Command {
 and the resolver. All of it boots by itself from then on.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := a.operate(cmd.Context(), request{kind: api.KindMachineInit, body: body})
+			if err := pool.into(&body.PoolRequest); err != nil {
+				return a.refuse(api.KindMachineInit, err)
+			}
+			out, err := a.run(cmd.Context(), request{kind: api.KindMachineInit, body: body})
+			if err != nil {
+				return err
+			}
+			err = a.showOutcome(out)
+			a.notePool(out)
 			if err == nil {
 				a.note("next: ployzctl status; ployzctl deploy")
 			}
@@ -31,6 +40,7 @@ and the resolver. All of it boots by itself from then on.`,
 	cmd.Flags().StringVar(&body.Name, "name", "", "the machine's `NAME` (default: the host's)")
 	cmd.Flags().StringVar(&body.ClusterName, "cluster-name", "", "the cluster's `NAME` (default: main)")
 	cmd.Flags().StringVar(&body.CIDR, "cidr", "", "`RANGE` that machines' IPv4 subnets are taken from (default: as in /etc/ployz/config.toml)")
+	pool.add(cmd)
 	return cmd
 }
 
@@ -74,6 +84,7 @@ func (a *app) showStatus(s api.Status) error {
 		return err
 	}
 	fmt.Fprintf(a.out, "workloads: %d, %d running\n", s.Workloads.Count, s.Workloads.Running)
+	fmt.Fprintln(a.out, "volumes:", poolLine(s.Pool))
 	for _, d := range s.Workloads.Drift {
 		fmt.Fprintf(a.out, "drift: %s: %s\n", d.Subject, strings.Join(d.Reasons, "; "))
 	}

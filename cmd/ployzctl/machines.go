@@ -56,21 +56,27 @@ func (e *endpoints) Set(text string) error {
 
 func (a *app) machineAdd() *cobra.Command {
 	var body api.JoinRequest
+	var pool poolFlags
 	cmd := &cobra.Command{
 		Use:   "add HOST",
 		Short: "Add a machine that your ssh reaches",
 		Long: `Add a machine that your ssh reaches, as root@HOST, and on which the package is installed.
 
 It makes a token on the cluster's machine that answers, and joins the new one with it. Everything is
-checked before anything is written: its kernel, its ports, UDP both ways, its clock, its version, its name.
+checked before anything is written: its kernel, its ports, UDP both ways, its clock, its version, its name,
+and what its pool of volumes needs.
 Then the store gets the voters that the new number of machines asks for: see store voters.`,
 		Example: "  ployzctl machine add root@m2.example --zone rack-2",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := pool.into(&body.PoolRequest); err != nil {
+				return a.refuse(api.KindMachineJoin, err)
+			}
 			return a.addMachine(cmd.Context(), hostURL(args[0]), body)
 		},
 	}
 	joinFlags(cmd, &body)
+	pool.add(cmd)
 	return cmd
 }
 
@@ -99,7 +105,9 @@ func (a *app) addMachine(ctx context.Context, host string, body api.JoinRequest)
 	if out, err = a.joinWith(ctx, joiner, body); err != nil {
 		return err
 	}
-	return a.showOutcome(a.andVote(ctx, a.whichWay(ctx, token, out)))
+	err = a.showOutcome(a.andVote(ctx, a.whichWay(ctx, token, out)))
+	a.notePool(out)
+	return err
 }
 
 // whichWay adds to a join that found UDP closed what the machine that gave the token received: so it is known which
@@ -244,6 +252,7 @@ Whoever has it may become a member: hand it on as you would a password.`,
 
 func (a *app) joinCommand() *cobra.Command {
 	var body api.JoinRequest
+	var pool poolFlags
 	cmd := &cobra.Command{
 		Use:   "join",
 		Short: "Make this machine a member of a cluster, by a token",
@@ -262,13 +271,19 @@ its machines. Without --token it is read from standard input.`,
 			if _, err := machine.DecodeToken(body.Token); err != nil {
 				return a.refuse(api.KindMachineJoin, err)
 			}
+			if err := pool.into(&body.PoolRequest); err != nil {
+				return a.refuse(api.KindMachineJoin, err)
+			}
 			out, err := a.run(cmd.Context(), request{kind: api.KindMachineJoin, body: body})
 			if err != nil {
 				return err
 			}
-			return a.showOutcome(a.andVote(cmd.Context(), out))
+			err = a.showOutcome(a.andVote(cmd.Context(), out))
+			a.notePool(out)
+			return err
 		},
 	}
+	pool.add(cmd)
 	cmd.Flags().StringVar(&body.Token, "token", "", "the `TOKEN` (default: read from standard input)")
 	joinFlags(cmd, &body)
 	return cmd

@@ -65,7 +65,7 @@ func (a *app) addGroups(root *cobra.Command) {
 	}
 	add("deploy", "Deploy:", a.deployCommand(), a.previewCommand(), a.historyCommand(), a.diffCommand(), a.rollbackCommand(), a.removeCommand())
 	add("look", "Look and reach in:", a.serviceCommand(), a.logsCommand(), a.execCommand(), a.runCommand(), a.statsCommand())
-	add("things", "What deploys use:", a.imageCommand(), a.valueCommand("secret"), a.valueCommand("config"))
+	add("things", "What deploys use:", a.volumeCommand(), a.imageCommand(), a.valueCommand("secret"), a.valueCommand("config"))
 	add("machine", "Machine and cluster:", a.initCommand(), a.joinCommand(), a.machineCommand(), a.storeCommand(), a.statusCommand(), a.doctorCommand(),
 		a.operationCommand(), a.eventsCommand(), a.contextCommand(), a.versionCommand(), devCommand())
 	root.AddCommand(a.dialCommand(), a.manCommand(), errorsTopic(), composeTopic())

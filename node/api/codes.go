@@ -126,6 +126,7 @@ const (
 	CodeVolumeStreamDamaged    Code = "volume.stream-damaged"
 	CodeVolumePoolUnavailable  Code = "volume.pool-unavailable"
 	CodeVolumePoolFailed       Code = "volume.pool-failed"
+	CodeVolumePoolAbsent       Code = "volume.pool-absent"
 )
 
 // Codes of supervised services (node/services).
@@ -409,6 +410,7 @@ func Codes() []CodeDoc {
 		{CodeVolumeStreamDamaged, "the stream broke off, or is not what it says it is"},
 		{CodeVolumePoolUnavailable, "the machine's pool is not there, not mounted, or not ours"},
 		{CodeVolumePoolFailed, "the file system refused; the message has its words"},
+		{CodeVolumePoolAbsent, "the machine was never given a pool, so it can have no volumes"},
 
 		{CodeSupervisorDown, "the service supervisor (systemd) does not answer"},
 		{CodeServiceAbsent, "no unit of that name"},

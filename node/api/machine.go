@@ -53,6 +53,7 @@ type JoinRequest struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Endpoints replace the machine's own addresses as what others try.
 	Endpoints []netip.AddrPort `json:"endpoints,omitempty"`
+	PoolRequest
 }
 
 // AdmitRequest is what a joining machine says of itself to the one that gave it the token.
@@ -103,6 +104,8 @@ type JoinResult struct {
 	Overlay netip.Addr   `json:"overlay"`
 	Subnet4 netip.Prefix `json:"subnet4"`
 	Subnet6 netip.Prefix `json:"subnet6"`
+	// Pool says where the machine keeps volumes, in words.
+	Pool string `json:"pool,omitempty"`
 }
 
 // MachineSetRequest changes what the operator says of a machine; nil fields stay as they are.

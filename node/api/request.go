@@ -137,6 +137,16 @@ type InitRequest struct {
 	Name        string `json:"name,omitempty"`
 	ClusterName string `json:"clusterName,omitempty"`
 	CIDR        string `json:"cidr,omitempty"`
+	PoolRequest
+}
+
+// PoolRequest says where a machine that becomes a member keeps its volumes.
+type PoolRequest struct {
+	// Pool is "loop" (a file of its own), "btrfs:FOLDER", "zfs:DATASET" or "none"; "" is what the machine's settings
+	// say, else "loop" where the machine has what it takes, else "none".
+	Pool string `json:"pool,omitempty"`
+	// PoolBytes is the size of the file; 0 is half of what is free.
+	PoolBytes int64 `json:"poolBytes,omitempty"`
 }
 
 // InitResult is the value of a machine.init's outcome.
@@ -146,4 +156,6 @@ type InitResult struct {
 	Overlay netip.Addr   `json:"overlay"`
 	Subnet4 netip.Prefix `json:"subnet4"`
 	Subnet6 netip.Prefix `json:"subnet6"`
+	// Pool says where the machine keeps volumes, in words.
+	Pool string `json:"pool,omitempty"`
 }

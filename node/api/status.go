@@ -23,6 +23,7 @@ type Status struct {
 	Gateway   ServingStatus   `json:"gateway"`
 	DNS       ServingStatus   `json:"dns"`
 	Workloads WorkloadsStatus `json:"workloads"`
+	Pool      PoolStatus      `json:"pool"`
 	// Notes are plain sentences: what may be lost next, and what to do about it.
 	Notes []string `json:"notes"`
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/store"
 )
 
@@ -86,6 +87,8 @@ type Member struct {
 	Instances Instances
 	Console   runtime.Console
 	Images    Images
+	// Volumes are the machine's pool; nil is a machine without.
+	Volumes storage.Pool
 	// Store shows the store itself.
 	Store StoreSurface
 	// Elsewhere reaches the other machines; nil is a cluster of one.

@@ -87,6 +87,8 @@ func (p *PeerSurface) handler() http.Handler {
 	mux.Handle("GET /v1/images", p.passed(p.Operator, alone.member(listImages)))
 	mux.Handle("GET /v1/instances", p.passed(p.Operator, alone.member(instancesHere)))
 	mux.Handle("GET /v1/logs", p.passed(p.Operator, alone.stream(logs)))
+	mux.Handle("GET /v1/volumes", p.passed(p.Operator, alone.member(listVolumes)))
+	mux.Handle("GET /v1/volumes/{volume}/snapshots", p.passed(p.Operator, alone.member(snapshotsHere)))
 	mux.Handle("GET /v1/stats", p.passed(p.Operator, alone.member(stats)))
 	mux.Handle("POST /v1/instances/{id}/exec", p.passed(p.Operator, alone.exec))
 	mux.Handle("GET "+copyPath, p.passed(p.Operator, p.copy))

@@ -50,6 +50,7 @@ func (a *API) Routes() []Route {
 	list = append(list, a.operationRoutes()...)
 	list = append(list, a.clusterRoutes()...)
 	list = append(list, a.instanceRoutes()...)
+	list = append(list, a.volumeRoutes()...)
 	return append(list, a.imageRoutes()...)
 }
 
@@ -206,6 +207,25 @@ func (a *API) instanceRoutes() []Route {
 			Summary: "Run a command inside an instance.",
 			Detail:  "The connection then carries frames both ways (" + api.ExecProtocol + "): a byte of type, four bytes of length, the content.",
 			serve:   a.exec,
+		},
+	}
+}
+
+func (a *API) volumeRoutes() []Route {
+	byMachine := Parameter{Name: "machine", Type: "string", Help: "Only on this machine."}
+	return []Route{
+		{
+			Method: "GET", Path: "/v1/volumes", Answer: api.VolumeList{}, Query: []Parameter{byNamespace, byMachine},
+			Summary: "The volumes that machines have, and their pools.",
+			serve:   a.member(listVolumes),
+		}, {
+			Method: "GET", Path: "/v1/volumes/{volume}", Answer: api.VolumeDetail{}, Query: []Parameter{byMachine},
+			Summary: "One volume with its snapshots and its family, by its ID.",
+			serve:   a.member(showVolume),
+		}, {
+			Method: "GET", Path: "/v1/namespaces/{ns}/volumes/{name}", Answer: api.VolumeDetail{}, Query: []Parameter{byMachine},
+			Summary: "Likewise, by its name: of what has it now, or else had it.",
+			serve:   a.member(showVolume),
 		},
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/storage"
 )
 
 // Settings is /etc/ployz/config.toml. Every field has a default; an unknown key is refused, since
@@ -23,6 +24,14 @@ type Settings struct {
 	Images struct {
 		InsecureRegistries []string `toml:"insecure_registries"`
 	} `toml:"images"`
+	// Volumes say where the machine's volumes are, for when it gets its pool; a pool that it has is kept.
+	Volumes struct {
+		// Pool is "loop", "btrfs:FOLDER", "zfs:DATASET" or "none"; "" is "loop" at init and join where the machine has
+		// what that takes.
+		Pool string `toml:"pool"`
+		// PoolSize is the size of a loop pool's file, such as "20G"; "" is half of what is free.
+		PoolSize string `toml:"pool_size"`
+	} `toml:"volumes"`
 	Mesh struct {
 		Port      uint16           `toml:"port"`
 		Endpoints []netip.AddrPort `toml:"endpoints"`
@@ -60,6 +69,14 @@ func (s Settings) check(path string) error {
 	}
 	if s.Mesh.Port == 0 {
 		return badSettings(path, "mesh.port must be a UDP port")
+	}
+	if s.Volumes.Pool != "" {
+		if _, err := storage.ParseSource(s.Volumes.Pool); err != nil {
+			return badSettings(path, "volumes.pool: %v", err)
+		}
+	}
+	if _, err := storage.ParseSize(s.Volumes.PoolSize); err != nil {
+		return badSettings(path, "volumes.pool_size: %v", err)
 	}
 	if info, err := os.Stat(s.DataDir); err == nil && !info.IsDir() {
 		return badSettings(path, "data_dir %q is not a folder", s.DataDir)

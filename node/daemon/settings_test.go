@@ -23,6 +23,9 @@ func TestLoadSettings(t *testing.T) {
 		"another type":       {"data_dir = 7\n", "data_dir"},
 		"no such level":      {"log_level = \"loud\"\n", `"loud"`},
 		"a name as resolver": {"[dns]\nupstreams = [\"resolver.test\"]\n", `"resolver.test"`},
+		"a pool":             {"[volumes]\npool = \"zfs:tank/x\"\npool_size = \"20G\"\n", ""},
+		"a pool of nothing":  {"[volumes]\npool = \"tape\"\n", `"tape"`},
+		"a size of nothing":  {"[volumes]\npool_size = \"much\"\n", `"much"`},
 		"a file as folder":   {"data_dir = \"/proc/self/stat\"\n", "is not a folder"},
 	} {
 		t.Run(name, func(t *testing.T) {

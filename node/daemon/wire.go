@@ -22,6 +22,7 @@ import (
 	"github.com/ployz/ployz/node/runtime/oci"
 	"github.com/ployz/ployz/node/runtime/runc"
 	"github.com/ployz/ployz/node/services/systemd"
+	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/filestore"
 	"github.com/ployz/ployz/node/store/natsstore"
@@ -40,6 +41,7 @@ type Daemon struct {
 	units   *systemd.Supervisor
 	images  *oci.Store
 	host    *host
+	pool    *storage.Late
 	founded *filestore.Store
 	started time.Time
 	process string // random: no other daemon's
@@ -75,6 +77,7 @@ func (d *Daemon) Wire() error {
 	}
 	d.images = images
 	d.host = &host{daemon: d}
+	d.pool = &storage.Late{OpenPool: d.openPool}
 	d.founded, err = filestore.Open(filepath.Join(d.State, "founding.journal"), time.Now)
 	return err
 }
@@ -145,7 +148,7 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 	return &Member{
 		Machine: self.Name, Runner: naming{d.runner(self.Name, facts, opened.Log()), d}, Kinds: kinds,
 		Facts: facts, View: opened.View(), Ledger: opened.MirrorLog(), Dead: d.dead(self.Name),
-		Instances: run, Console: run, Images: d.images, Missing: d.images.Missing, Seen: d.seenMachines(self),
+		Instances: run, Console: run, Images: d.images, Volumes: d.pool, Missing: d.images.Missing, Seen: d.seenMachines(self),
 		Elsewhere: peering.Neighbours, Store: storeSurface{d, self}, RoundTrips: d.roundTrips, TokenSeen: d.tokenSeen,
 	}, local
 }
@@ -197,7 +200,7 @@ func (d *Daemon) newAPI() *API {
 		Status:  d.status, Doctor: d.doctor, Packages: d.shelf(), Update: d.versionHere,
 		Founder: founder{d}, Founding: Kinds{
 			api.KindMachineInit: KindOf(func(r api.InitRequest) operation.Operation {
-				return machine.NewInit(d.host, foundingFacts{d.founded.Facts(), d}, d.withDefaults(r))
+				return machine.NewInit(d.host.asked(r.PoolRequest), foundingFacts{d.founded.Facts(), d}, d.withDefaults(r))
 			}, nil),
 			api.KindMachineJoin:  KindOf(d.newJoin, redactJoin),
 			api.KindStoreRecover: KindOf(d.newRecover, nil),

@@ -48,11 +48,12 @@ func (d *Daemon) Adopt(ctx context.Context) error {
 	if err := d.host.renderStore(self); err != nil {
 		return err
 	}
+	pool := d.adoptPool(ctx)
 	wanted, err := d.wanted(self)
 	if err != nil {
 		return err
 	}
-	a := &adoption{}
+	a := &adoption{list: pool}
 	for _, part := range partOrder {
 		for _, w := range wanted[part] {
 			a.list = append(a.list, d.adoptOne(ctx, w))

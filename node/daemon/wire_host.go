@@ -25,7 +25,14 @@ import (
 
 // host makes and takes away the parts of this machine's membership: machine.Host on the real
 // thing.
-type host struct{ daemon *Daemon }
+type host struct {
+	daemon *Daemon
+	// pool is what the operator said of the machine's pool.
+	pool api.PoolRequest
+}
+
+// asked is the host with what an operator says of its pool.
+func (h *host) asked(r api.PoolRequest) *host { return &host{daemon: h.daemon, pool: r} }
 
 // program is the path of one of our programs.
 func program(name string) string { return filepath.Join(units.Lib, name) }
@@ -84,6 +91,8 @@ func (h *host) Make(ctx context.Context, part machine.Part, self machine.Identit
 		return h.makeKeys()
 	case machine.PartIdentity:
 		return self.Save(h.daemon.State)
+	case machine.PartPool:
+		return h.makePool(ctx)
 	case machine.PartNetwork:
 		return h.makeNetwork(ctx, self)
 	case machine.PartStore:
@@ -107,6 +116,8 @@ func (h *host) Take(ctx context.Context, part machine.Part, self machine.Identit
 		return errors.Join(machine.RemoveIdentity(h.daemon.State), machine.RemoveRoster(h.daemon.State))
 	case machine.PartStreams:
 		return nil // they go with the store
+	case machine.PartPool:
+		return h.takePool(ctx)
 	}
 	wanted, err := h.daemon.wanted(self)
 	if err != nil {

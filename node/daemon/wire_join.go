@@ -43,7 +43,7 @@ func (d *Daemon) newJoin(r api.JoinRequest) operation.Operation {
 			StoreKeys: k.Store, Endpoints: endpoints, Version: d.Version, Clock: time.Now(),
 		}
 	}
-	return joining{machine.NewJoin(d.host, through, d.founded.Facts(), r, ask), through}
+	return joining{machine.NewJoin(d.host.asked(r.PoolRequest), through, d.founded.Facts(), r, ask), through}
 }
 
 // redactJoin drops the token: it holds a private key.

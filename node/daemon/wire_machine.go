@@ -107,6 +107,9 @@ func (h *host) Look(ctx context.Context) ([]*api.Error, error) {
 			unmet = append(unmet, err)
 		}
 	}
+	if e := h.unfitPool(ctx); e != nil {
+		unmet = append(unmet, e)
+	}
 	return append(unmet, h.takenPorts()...), nil
 }
 
@@ -183,7 +186,7 @@ func needOverlay() (string, *api.Error) {
 }
 
 func needPrograms() (string, *api.Error) {
-	for _, name := range []string{"ployz-nats", "ployz-gateway", "ployz-dns", "ployz-net", "ployz-wireguard", "runc"} {
+	for _, name := range []string{"ployz-nats", "ployz-gateway", "ployz-dns", "ployz-net", "ployz-pool", "ployz-wireguard", "runc"} {
 		if !exists(program(name)) {
 			return "incomplete", unfit(program(name), "it is not there").WithHint("install the package again: apt install --reinstall ployz")
 		}

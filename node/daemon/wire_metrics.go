@@ -2,12 +2,15 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/ployz/ployz/metrics"
+	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/mesh"
 	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/storage"
 )
 
 // metrics is the page of this daemon.
@@ -18,6 +21,7 @@ func (d *Daemon) metrics() *metrics.Page {
 		member:     d.member.Load,
 		roster:     func() (machine.Roster, error) { return machine.LoadRoster(d.State) },
 		mesh:       d.meshSeen,
+		pool:       func(ctx context.Context) (api.PoolStatus, []storage.Volume) { return observePool(ctx, d.pool) },
 	}
 	return &metrics.Page{Program: metrics.Daemon, Version: d.Version, Log: d.Log, Fill: f.tell}
 }
@@ -29,6 +33,7 @@ type figures struct {
 	member     func() *Member
 	roster     func() (machine.Roster, error)
 	mesh       func(ctx context.Context) (mesh.Seen, error)
+	pool       func(ctx context.Context) (api.PoolStatus, []storage.Volume)
 }
 
 // tell fills a sheet.
@@ -50,6 +55,7 @@ func (f *figures) tell(sheet *metrics.Sheet) {
 	}
 	if m := f.member(); m != nil {
 		tellWorkloads(ctx, sheet, m)
+		tellPool(ctx, sheet, f.pool)
 		tellStore(ctx, sheet, m)
 	}
 }
@@ -104,6 +110,22 @@ func tellWorkloads(ctx context.Context, sheet *metrics.Sheet, m *Member) {
 		sheet.Put("ployz_workloads", float64(states[state]), state)
 	}
 	sheet.Put("ployz_workloads_drifted", float64(drifted))
+}
+
+func tellPool(ctx context.Context, sheet *metrics.Sheet, look func(context.Context) (api.PoolStatus, []storage.Volume)) {
+	s, volumes := look(ctx)
+	sheet.Flag("ployz_pool_up", s.State == api.StateUp)
+	if s.State != api.StateUp {
+		return
+	}
+	sheet.Put("ployz_pool_size_bytes", float64(s.SizeBytes), s.Backend)
+	sheet.Put("ployz_pool_free_bytes", float64(s.FreeBytes), s.Backend)
+	sheet.Put("ployz_pool_promised_bytes", float64(s.PromisedBytes), s.Backend)
+	for _, state := range []storage.State{storage.StateLive, storage.StateKept, storage.StateIncoming} {
+		sheet.Put("ployz_volumes", float64(s.Volumes[string(state)]), string(state))
+	}
+	damaged := slices.DeleteFunc(volumes, func(v storage.Volume) bool { return v.Problem == nil })
+	sheet.Put("ployz_volumes", float64(len(damaged)), "damaged")
 }
 
 func tellStore(ctx context.Context, sheet *metrics.Sheet, m *Member) {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/mesh"
 	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/store/memstore"
 )
 
@@ -44,6 +46,11 @@ func TestMetrics(t *testing.T) {
 		roster: func() (machine.Roster, error) {
 			return machine.Roster{Cluster: machine.Cluster{Voters: []string{"m1id"}}, Members: []machine.Member{{ID: "m1id", Name: "m1", MeshKey: "its own"}, {ID: "m2id", Name: "m2", MeshKey: key.String()}}}, nil
 		},
+		pool: func(context.Context) (api.PoolStatus, []storage.Volume) {
+			return api.PoolStatus{
+				State: api.StateUp, Backend: "btrfs", SizeBytes: 100, FreeBytes: 60, PromisedBytes: 120, Volumes: map[string]int{"live": 2, "kept": 1},
+			}, []storage.Volume{{}, {Problem: errors.New("damaged")}, {}}
+		},
 		mesh: func(context.Context) (mesh.Seen, error) {
 			at := time.Now().Add(-time.Minute)
 			return mesh.Seen{Peers: []mesh.SeenPeer{
@@ -70,6 +77,14 @@ func TestMetrics(t *testing.T) {
 		{"ployz_workloads", []string{"failed"}, 1},
 		{"ployz_workloads", []string{"starting"}, 0},
 		{"ployz_workloads_drifted", nil, 1},
+		{"ployz_pool_up", nil, 1},
+		{"ployz_pool_size_bytes", []string{"btrfs"}, 100},
+		{"ployz_pool_free_bytes", []string{"btrfs"}, 60},
+		{"ployz_pool_promised_bytes", []string{"btrfs"}, 120},
+		{"ployz_volumes", []string{"live"}, 2},
+		{"ployz_volumes", []string{"kept"}, 1},
+		{"ployz_volumes", []string{"incoming"}, 0},
+		{"ployz_volumes", []string{"damaged"}, 1},
 		{"ployz_store_answers", nil, 1},
 	} {
 		if got := metricstest.Value(t, page, c.name, c.labels...); got != c.want {

@@ -24,6 +24,7 @@ func (d *Daemon) status(ctx context.Context) (api.Status, error) {
 		Daemon:  api.DaemonStatus{State: api.StateUp, PID: os.Getpid(), Version: d.Version, Since: d.started.UTC()},
 		Machine: api.MachineStatus{Name: hostName(), Kernel: kernelRelease()},
 		Store:   api.StoreStatus{State: api.StateAbsent}, Gateway: api.ServingStatus{State: api.StateAbsent}, DNS: api.ServingStatus{State: api.StateAbsent},
+		Pool:      api.PoolStatus{State: api.StateAbsent},
 		Workloads: api.WorkloadsStatus{Drift: []api.Drift{}}, Notes: []string{},
 	}
 	if a := d.adopted.Load(); a != nil {
@@ -42,6 +43,7 @@ func (d *Daemon) status(ctx context.Context) (api.Status, error) {
 	wg.Go(func() { s.Store = d.storeStatus(ctx, m) })
 	wg.Go(func() { s.Gateway = d.servingStatus(ctx, "gateway", []string{":80", ":443"}) })
 	wg.Go(func() { s.DNS = d.servingStatus(ctx, "dns", dnsListen(self)) })
+	wg.Go(func() { s.Pool, _ = observePool(ctx, m.Volumes) })
 	wg.Go(func() { s.Workloads = workloadsStatus(ctx, m.Instances) })
 	wg.Wait()
 	s.Notes = append(notes(s), d.hiddenNote()...)
@@ -174,6 +176,9 @@ func notes(s api.Status) []string {
 		if a.Verdict == "leave" || a.Error != nil {
 			list = append(list, fmt.Sprintf("%s was left alone at the daemon's start: %s", a.Unit, strings.Join(a.Reasons, "; ")))
 		}
+	}
+	if s.Pool.State == api.StateDown {
+		list = append(list, "The pool is down: what has volumes does not run. "+s.Pool.Error.Message+". See: ployzctl doctor")
 	}
 	if failed := s.Workloads.Count - s.Workloads.Running; failed > 0 {
 		list = append(list, fmt.Sprintf("%d of %d instances do not run. See: ployzctl service ls", failed, s.Workloads.Count))

@@ -55,7 +55,12 @@ func (d *Daemon) wanted(self machine.Identity) (map[machine.Part][]services.Want
 		}
 		store = []services.Wanted{core, edge}
 	}
+	pool, err := d.poolUnit()
+	if err != nil {
+		return nil, err
+	}
 	return map[machine.Part][]services.Wanted{
+		machine.PartPool:    pool,
 		machine.PartNetwork: append(device, services.Wanted{Unit: net}),
 		machine.PartStore:   store,
 		machine.PartGateway: servingWanted(gateway),
@@ -64,7 +69,7 @@ func (d *Daemon) wanted(self machine.Identity) (map[machine.Part][]services.Want
 }
 
 // partOrder is the order in which parts are adopted.
-var partOrder = []machine.Part{machine.PartNetwork, machine.PartStore, machine.PartGateway, machine.PartDNS}
+var partOrder = []machine.Part{machine.PartPool, machine.PartNetwork, machine.PartStore, machine.PartGateway, machine.PartDNS}
 
 func badUnit(err error) error { return api.Errorf(api.CodeInternal, "rendering a unit: %w", err) }
 

@@ -21,6 +21,8 @@ const (
 	PartKeys Part = "keys"
 	// PartIdentity is the file that says who the machine is.
 	PartIdentity Part = "identity"
+	// PartPool is where the machine's volumes are, and the unit that puts it back at boot. A machine may go without.
+	PartPool Part = "pool"
 	// PartNetwork is the mesh, the bridge, the firewall table and the units that put them back at boot.
 	PartNetwork Part = "network"
 	// PartStore is the store's configuration and its servers' units: the edge, and on a voter the core, which
@@ -38,9 +40,11 @@ type Host interface {
 	// Look checks what a machine needs before anything is written. Every unmet need is one
 	// error, each machine.*.
 	Look(ctx context.Context) ([]*api.Error, error)
+	// Pool says what making PartPool would give the machine, and why.
+	Pool(ctx context.Context) (api.Change, error)
 	// Make ensures a part; safe to repeat.
 	Make(ctx context.Context, part Part, self Identity) error
-	// Take removes a part; safe when it was never made.
+	// Take removes a part; safe when it was never made. A pool with volumes in it stays.
 	Take(ctx context.Context, part Part, self Identity) error
 	// Keys returns the public keys that PartKeys made; empty ones before that.
 	Keys() (Keys, error)
@@ -70,6 +74,7 @@ type Init struct {
 
 	self     Identity
 	problems []*api.Error
+	pool     api.Change
 	// begun says that an earlier init left its identity; it is used again.
 	begun bool
 	// landed says that an earlier init committed and did not end; then nothing may be undone.
@@ -116,6 +121,9 @@ func (i *Init) Inspect(ctx context.Context, before operation.Situation) error {
 	}
 	i.self = self
 	if i.problems, err = i.host.Look(ctx); err != nil {
+		return err
+	}
+	if i.pool, err = i.host.Pool(ctx); err != nil {
 		return err
 	}
 	return i.inspectFacts(ctx, before.Unfinished)
@@ -170,6 +178,7 @@ func (i *Init) Plan() operation.Plan {
 		Changes:      i.changes(),
 		Phases: []operation.Phase{
 			{Name: "identity", Steps: i.steps(PartKeys, PartIdentity)},
+			{Name: "volumes", Steps: i.steps(PartPool)},
 			{Name: "network", Steps: i.steps(PartNetwork)},
 			{Name: "store", Steps: i.steps(PartStore, PartStreams)},
 			{Name: "serving", Steps: i.steps(PartGateway, PartDNS)},
@@ -189,6 +198,7 @@ func (i *Init) changes() []api.Change {
 	list := []api.Change{
 		{Action: "create", Subject: "cluster " + i.request.ClusterName, To: i.cidr.String(), Reason: "founded on this machine"},
 		{Action: "create", Subject: "machine " + i.request.Name, To: i.self.Subnet4.String()},
+		i.pool,
 		{Action: "create", Subject: "store core and edge", Reason: "one voter: its disk holds the only copy"},
 		{Action: "create", Subject: "gateway", To: "ports 80 and 443"},
 		{Action: "create", Subject: "dns", To: fmt.Sprintf("port 53 on %s and 127.0.0.55", i.self.Gateway4())},
@@ -249,7 +259,16 @@ func (i *Init) commit() operation.Commit {
 func (i *Init) Result() any {
 	return api.InitResult{
 		Machine: i.self.Name, Cluster: i.self.ClusterName, Overlay: i.self.Overlay, Subnet4: i.self.Subnet4, Subnet6: i.self.Subnet6,
+		Pool: poolLine(i.pool),
 	}
+}
+
+// poolLine is what a machine keeps volumes in, for the last lines of an init or a join.
+func poolLine(c api.Change) string {
+	if c.Reason == "" {
+		return c.To
+	}
+	return c.To + " (" + c.Reason + ")"
 }
 
 // DefaultCIDR is what machines' subnets come from unless told otherwise.

@@ -30,6 +30,10 @@ func newHost() *memHost { return &memHost{parts: map[machine.Part]string{}} }
 
 func (h *memHost) Look(context.Context) ([]*api.Error, error) { return h.unfit, nil }
 
+func (h *memHost) Pool(context.Context) (api.Change, error) {
+	return api.Change{Action: "create", Subject: "pool", To: "loop", Reason: "the default"}, nil
+}
+
 func (h *memHost) Make(_ context.Context, part machine.Part, self machine.Identity) error {
 	switch part {
 	case machine.PartKeys:

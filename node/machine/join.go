@@ -31,6 +31,7 @@ type Join struct {
 
 	self     Identity
 	problems []*api.Error
+	pool     api.Change
 	// landed says that an earlier join committed and did not end; then nothing may be undone.
 	landed   bool
 	seen     store.Revision
@@ -70,6 +71,9 @@ func (j *Join) Inspect(ctx context.Context, before operation.Situation) error {
 	if j.problems, err = j.host.Look(ctx); err != nil {
 		return err
 	}
+	if j.pool, err = j.host.Pool(ctx); err != nil {
+		return err
+	}
 	return j.knock(ctx)
 }
 
@@ -98,12 +102,14 @@ func (j *Join) Plan() operation.Plan {
 		Requirements: needs,
 		Changes: []api.Change{
 			{Action: "create", Subject: "machine " + j.request.Name, Reason: "by token"},
+			j.pool,
 			{Action: "create", Subject: "store edge", Reason: "a mirror of all facts"},
 			{Action: "create", Subject: "gateway", To: "ports 80 and 443"},
 			{Action: "create", Subject: "dns", To: "port 53 on the machine's own addresses"},
 		},
 		Phases: []operation.Phase{
 			{Name: "admission", Steps: []operation.Step{j.beAdmitted()}},
+			{Name: "volumes", Steps: j.steps(PartPool)},
 			{Name: "network", Steps: j.steps(PartNetwork)},
 			{Name: "store", Steps: j.steps(PartStore, PartStreams)},
 			{Name: "serving", Steps: j.steps(PartGateway, PartDNS)},
@@ -186,6 +192,7 @@ func (j *Join) steps(parts ...Part) []operation.Step {
 func (j *Join) Result() any {
 	return api.JoinResult{
 		Machine: j.self.Name, Cluster: j.self.ClusterName, Overlay: j.self.Overlay, Subnet4: j.self.Subnet4, Subnet6: j.self.Subnet6,
+		Pool: poolLine(j.pool),
 	}
 }
 

@@ -177,6 +177,7 @@ func (r *Restore) Plan() operation.Plan {
 		Changes:      r.changes(),
 		Phases: []operation.Phase{
 			{Name: "identity", Steps: r.steps(PartKeys, PartIdentity)},
+			{Name: "volumes", Steps: r.steps(PartPool)},
 			{Name: "network", Steps: r.steps(PartNetwork)},
 			{Name: "store", Steps: r.store()},
 			{Name: "serving", Steps: r.steps(PartGateway, PartDNS)},

@@ -318,3 +318,24 @@ func (c *Client) ImportImage(ctx context.Context, reference string, archive io.R
 	}
 	return image, err
 }
+
+// Volumes lists the volumes of a namespace, or with "" of all, and the pools of every machine that answers; or of one
+// machine. Errors: deploy.machine-silent.
+func (c *Client) Volumes(ctx context.Context, namespace, machine string) (api.VolumeList, error) {
+	var list api.VolumeList
+	err := c.call(ctx, http.MethodGet, "/v1/volumes", url.Values{"namespace": {namespace}, "machine": {machine}}, nil, &list)
+	return list, err
+}
+
+// Volume shows one volume with its snapshots and family, by its ID or, of a live one, as NAMESPACE/NAME; machine
+// tells copies of one apart, or is "". Errors: volume.not-found, api.bad-request (several could be meant),
+// deploy.machine-silent.
+func (c *Client) Volume(ctx context.Context, volume, machine string) (api.VolumeDetail, error) {
+	var detail api.VolumeDetail
+	path := "/v1/volumes/" + url.PathEscape(volume)
+	if ns, name, named := strings.Cut(volume, "/"); named {
+		path = nsPath(ns, "volumes/"+url.PathEscape(name))
+	}
+	err := c.call(ctx, http.MethodGet, path, url.Values{"machine": {machine}}, nil, &detail)
+	return detail, err
+}

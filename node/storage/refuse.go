@@ -110,3 +110,9 @@ func BaseMissing(volume, base, why string) error {
 func StreamDamaged(cause error) error {
 	return api.Errorf(api.CodeVolumeStreamDamaged, "the stream cannot be received: %w", cause).Again().WithHint("send it again")
 }
+
+// MarkDamaged says that something of ours lies somewhere and cannot tell who it is.
+func MarkDamaged(where string, cause error) error {
+	return api.Errorf(api.CodeVolumePoolFailed, "the mark of the volume at %s is damaged: %w", where, cause).About(where).
+		WithHint("its data is untouched; what the cluster knows of it: ployzctl volume ls")
+}

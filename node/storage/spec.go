@@ -54,6 +54,9 @@ type Volume struct {
 	// Origin is the snapshot that a clone began as; nil for others.
 	Origin  *Origin
 	Created time.Time
+	// Problem is why the volume's mark cannot be read: then the Spec is what the place where it lies is called,
+	// and every call about it answers this. nil for a sound one.
+	Problem error
 }
 
 // Mark is what a backend writes beside a volume's data, or on it: who the volume is. Where it is missing
@@ -112,7 +115,10 @@ var (
 	idForm = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
 	// namespaces have no dot, so that namespace and name can be joined by one.
 	namespaceForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	nameForm      = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,126}[a-zA-Z0-9])?$`)
+	// A pool's folder stands in a unit file, and so has nothing in it that systemd would read otherwise.
+	folderForm  = regexp.MustCompile(`^/[a-zA-Z0-9._@:/-]*$`)
+	datasetForm = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.-]*(/[a-zA-Z0-9_.-]+)*$`)
+	nameForm    = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,126}[a-zA-Z0-9])?$`)
 )
 
 // Check refuses a spec that no backend could keep. Errors: volume.invalid.

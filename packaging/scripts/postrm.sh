@@ -48,7 +48,15 @@ unlink_network() {
     fi
 }
 
+# keep_pool says what a purge does not remove: a pool in a file system that was there before us.
+keep_pool() {
+    if grep -qsE '"kind": "(zfs|btrfs)"' /var/lib/ployz/pool.json; then
+        echo "Volumes in this machine's own $(sed -n 's/.*"kind": "\(.*\)".*/\1/p; s/.*"at": "\(.*\)".*/\1/p' /var/lib/ployz/pool.json | tr '\n' ' ')stay."
+    fi
+}
+
 purge() {
+    keep_pool
     if [ -d /run/systemd/system ]; then stop_all; fi
     rendered | while read -r file; do
         find /etc/systemd/system -name "${file##*/}" -type l -delete

@@ -19,7 +19,7 @@ func TestPackageContents(t *testing.T) {
 	for path, mode := range map[string]string{
 		"usr/bin/ployzctl": "-rwxr-xr-x", "usr/bin/ployzd": "-rwxr-xr-x",
 		"usr/lib/ployz/ployz-nats": "-rwxr-xr-x", "usr/lib/ployz/ployz-gateway": "-rwxr-xr-x",
-		"usr/lib/ployz/ployz-dns": "-rwxr-xr-x", "usr/lib/ployz/ployz-net": "-rwxr-xr-x", "usr/lib/ployz/ployz-wireguard": "-rwxr-xr-x", "usr/lib/ployz/runc": "-rwxr-xr-x",
+		"usr/lib/ployz/ployz-dns": "-rwxr-xr-x", "usr/lib/ployz/ployz-net": "-rwxr-xr-x", "usr/lib/ployz/ployz-pool": "-rwxr-xr-x", "usr/lib/ployz/ployz-wireguard": "-rwxr-xr-x", "usr/lib/ployz/runc": "-rwxr-xr-x",
 		"usr/lib/systemd/system/ployzd.service": "-rw-r--r--", "usr/lib/systemd/system/ployzd.socket": "-rw-r--r--",
 		"usr/lib/systemd/system/ployz.slice": "-rw-r--r--", "usr/lib/systemd/system/ployz-workloads.slice": "-rw-r--r--",
 		"usr/lib/sysusers.d/ployz.conf": "-rw-r--r--", "usr/lib/tmpfiles.d/ployz.conf": "-rw-r--r--",

@@ -25,6 +25,7 @@ import (
 type Second struct {
 	Runtime *memruntime.Runtime
 	Images  *memruntime.Images
+	Volumes *Volumes
 	// Neighbours is m1's way to it.
 	Neighbours *daemon.Neighbours
 	// Stop cuts the machine off: nothing answers any more.
@@ -33,7 +34,7 @@ type Second struct {
 
 // AddSecond founds the world with two machines. dir is for what is on m2's disk.
 func (w *World) AddSecond(dir string) (*Second, error) {
-	s := &Second{Runtime: memruntime.New(), Images: memruntime.NewImages()}
+	s := &Second{Runtime: memruntime.New(), Images: memruntime.NewImages(), Volumes: newVolumes()}
 	s.Runtime.Program, s.Runtime.Command = w.program, command
 	for _, ref := range []string{"app:v1", "app:v2", "web:v1", "db:v1"} {
 		s.Images.Serve(ref, ref, runtime.ImageConfig{})
@@ -96,6 +97,7 @@ func (w *World) join(s *Second) error {
 	}
 	far := &daemon.Member{
 		Machine: "m2", Facts: w.Store.Facts(), View: w.Store.View(), Instances: s.Runtime, Console: s.Runtime, Images: s.Images,
+		Volumes: s.Volumes,
 	}
 	surface := &daemon.PeerSurface{
 		ID: "m2", Members: members, Machine: verify, Operator: verify, Member: func() *daemon.Member { return far },

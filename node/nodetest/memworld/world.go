@@ -41,6 +41,8 @@ type World struct {
 	Runtime *memruntime.Runtime
 	Images  *memruntime.Images
 	API     *daemon.API
+	// Volumes is the pool of m1, of which it has none before UsePool.
+	Volumes *Volumes
 	network *memruntime.Network
 	member  atomic.Pointer[daemon.Member]
 	future  *daemon.Member // what init makes the member
@@ -61,7 +63,7 @@ type World struct {
 func Start(dir, socket string) (w *World, stop func(), err error) {
 	w = &World{
 		Runtime: memruntime.New(), Images: memruntime.NewImages(),
-		network: memruntime.NewNetwork(), programs: map[string]memruntime.Program{},
+		Volumes: newVolumes(), network: memruntime.NewNetwork(), programs: map[string]memruntime.Program{},
 	}
 	w.Store = memstore.New(memstore.Config{Clock: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }})
 	w.Runtime.Program = w.program
@@ -114,7 +116,7 @@ func (w *World) makeMember(fences *coordination.Fences) *daemon.Member {
 	}
 	return &daemon.Member{
 		Machine: "m1", Runner: runner, Kinds: kinds, Facts: w.Store.Facts(), View: w.Store.View(), Ledger: w.Store.Log(),
-		Instances: w.Runtime, Console: w.Runtime, Images: w.Images, Missing: w.missing, RoundTrips: roundTrips,
+		Instances: w.Runtime, Console: w.Runtime, Images: w.Images, Volumes: w.Volumes, Missing: w.missing, RoundTrips: roundTrips,
 	}
 }
 

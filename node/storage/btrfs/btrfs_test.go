@@ -1,8 +1,8 @@
 package btrfs_test
 
 import (
+	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -20,19 +20,15 @@ func mounted(t testing.TB) (root string) {
 	if err := btrfs.CreateFile(t.Context(), file, 400<<20); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(root, 0o700); err != nil {
+	if err := btrfs.Mount(file, root); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "mount", "-o", "loop", file, root)
-	t.Cleanup(func() { run(t, "umount", root) })
+	t.Cleanup(func() {
+		if err := btrfs.Unmount(file, root); err != nil {
+			t.Error(err)
+		}
+	})
 	return root
-}
-
-func run(t testing.TB, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %v: %v: %s", name, args, err, out)
-	}
 }
 
 func create(t testing.TB, root string) *btrfs.Pool {
@@ -50,12 +46,9 @@ func TestConformance(t *testing.T) {
 		root := mounted(t)
 		return storagetest.Fixture{
 			Pool: create(t, root), Far: create(t, mounted(t)),
-			Reopen: func(t testing.TB) storage.Pool {
-				p, err := btrfs.Open(root)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return p
+			Reopen: func(testing.TB) storage.Pool {
+				// As the daemon has it.
+				return &storage.Late{OpenPool: func(context.Context) (storage.Pool, error) { return btrfs.Open(root) }}
 			},
 			Foreign: func(t testing.TB, s storage.Spec) func(testing.TB) { return foreign(t, root, s) },
 		}

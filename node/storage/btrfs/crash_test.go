@@ -30,7 +30,7 @@ func TestPoolsThatCannotBe(t *testing.T) {
 	wantCode(t, err, api.CodeVolumePoolUnavailable)
 
 	wantCode(t, btrfs.CreateFile(t.Context(), filepath.Join(dir, "small"), 1<<20), api.CodeVolumeInvalid)
-	wantCode(t, btrfs.CreateFile(t.Context(), filepath.Join(dir, "huge"), 8<<40), api.CodeVolumeNoSpace)
+	wantCode(t, btrfs.CreateFile(t.Context(), filepath.Join(dir, "huge"), 8<<50), api.CodeVolumeNoSpace)
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("refused files left %v, %v", left, err)
 	}
@@ -116,14 +116,42 @@ func TestCutShort(t *testing.T) {
 		_, err = p.Snapshot(t.Context(), "s", v.ID)
 		storagetest.Must(t, err)
 	})
-	t.Run("the mark is damaged", func(t *testing.T) {
-		v := made(t, storagetest.Spec("data"))
-		mark := filepath.Join(filepath.Dir(v.Path), "volume.json")
+	t.Run("the mark is damaged", func(t *testing.T) { damagedMark(t, p, made) })
+}
+
+// damagedMark: one volume whose mark is lost is its own problem, and nobody else's.
+func damagedMark(t *testing.T, p *btrfs.Pool, made func(*testing.T, storage.Spec) storage.Volume) {
+	live, kept, sound := made(t, storagetest.Spec("live")), made(t, storagetest.Spec("kept")), made(t, storagetest.Spec("sound"))
+	storagetest.Must(t, p.Retire(t.Context(), kept.ID))
+	for _, dir := range []string{filepath.Dir(live.Path), filepath.Join(filepath.Dir(live.Path), "../../kept", kept.ID)} {
+		mark := filepath.Join(dir, "volume.json")
 		good, err := os.ReadFile(mark)
 		storagetest.Must(t, err)
 		storagetest.Must(t, os.WriteFile(mark, good[:10], 0o600))
-		_, err = p.List(t.Context())
-		wantCode(t, err, api.CodeVolumePoolFailed)
-		storagetest.Must(t, os.WriteFile(mark, good, 0o600))
-	})
+		t.Cleanup(func() { storagetest.Must(t, os.WriteFile(mark, good, 0o600)) })
+	}
+	all, err := p.List(t.Context())
+	storagetest.Must(t, err)
+	problems := map[string]string{}
+	for _, v := range all {
+		if v.Problem != nil {
+			wantCode(t, v.Problem, api.CodeVolumePoolFailed)
+			problems[v.FullName()+" "+v.ID] = string(v.State)
+		}
+	}
+	if len(problems) != 2 || problems[live.FullName()+" "] != "live" || problems["/ "+kept.ID] != "kept" {
+		t.Errorf("the damaged ones are %v", problems)
+	}
+	v, err := p.Inspect(t.Context(), sound.ID)
+	if err != nil || v.Problem != nil || v.State != storage.StateLive {
+		t.Errorf("the sound one is %+v, %v", v, err)
+	}
+	_, err = p.Snapshot(t.Context(), "s", sound.ID)
+	storagetest.Must(t, err)
+	storagetest.Must(t, p.Forget(t.Context(), sound.ID, "s"))
+	wantCode(t, p.Destroy(t.Context(), kept.ID), api.CodeVolumePoolFailed) // it is not gone: nobody knows
+	other := storagetest.Spec("live")
+	other.Namespace = live.Namespace
+	_, err = p.Ensure(t.Context(), other) // the name is still its own
+	wantCode(t, err, api.CodeVolumePoolFailed)
 }

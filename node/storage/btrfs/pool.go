@@ -78,6 +78,9 @@ func Open(root string) (*Pool, error) {
 
 func open(root string) *Pool { return &Pool{root: root, receiving: map[string]bool{}} }
 
+// Look says whether a folder is on a Btrfs, with or without a pool. Errors: volume.pool-unavailable.
+func Look(root string) error { return isBtrfs(root) }
+
 func isBtrfs(root string) error {
 	var st unix.Statfs_t
 	err := unix.Statfs(root, &st)

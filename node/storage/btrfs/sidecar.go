@@ -41,6 +41,8 @@ type found struct {
 	storage.Mark
 	dir   string
 	state storage.State
+	// damaged is why the sidecar cannot be read; nil for a sound one.
+	damaged error
 }
 
 func (f found) tree() string                { return filepath.Join(f.dir, "data") }
@@ -96,15 +98,24 @@ func (p *Pool) all() ([]found, error) {
 			f := found{dir: p.path(place.dir, e.Name()), state: place.state}
 			ok, err := readMark(f.dir, volumeMark, &f.Mark)
 			if err != nil {
-				return nil, err
+				f.Mark, f.damaged = storage.Mark{Spec: calledAs(e.Name(), place.state)}, storage.MarkDamaged(f.dir, err)
 			}
-			if ok {
+			if ok || err != nil {
 				volumes = append(volumes, f)
 			}
 		}
 	}
 	slices.SortFunc(volumes, func(a, b found) int { return strings.Compare(a.ID, b.ID) })
 	return volumes, nil
+}
+
+// calledAs is what a folder says of the volume in it, for showing: a live one's has its name, another's its ID.
+func calledAs(folder string, state storage.State) storage.Spec {
+	if state != storage.StateLive {
+		return storage.Spec{ID: folder}
+	}
+	namespace, name, _ := strings.Cut(folder, ".")
+	return storage.Spec{Namespace: namespace, Name: name}
 }
 
 // find finds one volume. Of a kept one that is also half made again, the kept one counts.
@@ -122,7 +133,7 @@ func (p *Pool) find(id string) (found, error) {
 	if at < 0 {
 		return found{}, storage.NotFound(p.root, id)
 	}
-	return volumes[at], nil
+	return volumes[at], volumes[at].damaged
 }
 
 func (p *Pool) findIn(id string, state storage.State) (found, error) {

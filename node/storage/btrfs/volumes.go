@@ -156,7 +156,10 @@ func (p *Pool) List(ctx context.Context) ([]storage.Volume, error) {
 }
 
 func (p *Pool) observe(ctx context.Context, f found) (storage.Volume, error) {
-	v := storage.Volume{Spec: f.Spec, State: f.state, Origin: f.Origin, Created: f.Created}
+	v := storage.Volume{Spec: f.Spec, State: f.state, Origin: f.Origin, Created: f.Created, Problem: f.damaged}
+	if f.damaged != nil {
+		return v, nil
+	}
 	if f.state == storage.StateLive {
 		v.Path = f.tree()
 	}

@@ -105,3 +105,54 @@ func TestCutShort(t *testing.T) {
 		run(t, "zpool", "import", "-d", disk, name)
 	})
 }
+
+// TestMountAll is what boot does: live volumes are mounted, one whose mark is damaged is named, and the next run
+// changes nothing.
+func TestMountAll(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.ZFS)
+	name, mounts := pool(t), t.TempDir()
+	p := create(t, name, mounts)
+	a, err := p.Ensure(t.Context(), storagetest.Spec("a"))
+	storagetest.Must(t, err)
+	b, err := p.Ensure(t.Context(), storagetest.Spec("b"))
+	storagetest.Must(t, err)
+	storagetest.Must(t, os.WriteFile(filepath.Join(a.Path, "file"), nil, 0o600))
+	for range 2 {
+		for _, v := range []storage.Volume{a, b} {
+			storagetest.Must(t, unix.Unmount(v.Path, 0))
+		}
+		for range 2 {
+			storagetest.Must(t, p.MountAll(t.Context()))
+		}
+		if _, err := os.Stat(filepath.Join(a.Path, "file")); err != nil {
+			t.Error(err)
+		}
+	}
+	// As named by the dataset that is ours.
+	if _, err := zfs.Open(t.Context(), name+"/ployz", mounts); err != nil {
+		t.Error(err)
+	}
+	storagetest.Must(t, zfs.Look(t.Context(), name))
+	wantCode(t, zfs.Look(t.Context(), name+"/absent"), api.CodeVolumePoolUnavailable)
+
+	run(t, "zfs", "set", "ployz:volume={", name+"/ployz/volumes/"+b.FileName())
+	storagetest.Must(t, unix.Unmount(a.Path, 0))
+	wantCode(t, p.MountAll(t.Context()), api.CodeVolumePoolFailed)
+	if _, err := os.Stat(filepath.Join(a.Path, "file")); err != nil {
+		t.Error(err)
+	}
+	all, err := p.List(t.Context())
+	storagetest.Must(t, err)
+	damaged := 0
+	for _, v := range all {
+		if v.Problem != nil {
+			damaged++
+			if v.FullName() != b.FullName() {
+				t.Errorf("the damaged one is called %s", v.FullName())
+			}
+		}
+	}
+	if len(all) != 2 || damaged != 1 {
+		t.Errorf("%d of %d are damaged", damaged, len(all))
+	}
+}

@@ -100,10 +100,12 @@ type found struct {
 	storage.Mark
 	dataset
 	state storage.State
+	// damaged is why the mark cannot be read; nil for a sound one.
+	damaged error
 }
 
 // volumes are the marked datasets at the three places, by ID.
-func (pic picture) volumes() ([]found, error) {
+func (pic picture) volumes() []found {
 	states := map[string]storage.State{liveDir: storage.StateLive, keptDir: storage.StateKept, incomingDir: storage.StateIncoming}
 	var all []found
 	for _, d := range pic.all {
@@ -114,21 +116,27 @@ func (pic picture) volumes() ([]found, error) {
 		}
 		f := found{dataset: d, state: states[place]}
 		if err := json.Unmarshal([]byte(text), &f.Mark); err != nil {
-			return nil, api.Errorf(api.CodeVolumePoolFailed, "the mark of %s: %w", d.name, err)
+			f.Mark, f.damaged = storage.Mark{Spec: calledAs(rest, f.state)}, storage.MarkDamaged(d.name, err)
 		}
 		all = append(all, f)
 	}
 	slices.SortFunc(all, func(a, b found) int { return strings.Compare(a.ID, b.ID) })
-	return all, nil
+	return all
+}
+
+// calledAs is what a dataset's name says of the volume in it, for showing: a live one's has its name, another's
+// its ID.
+func calledAs(dataset string, state storage.State) storage.Spec {
+	if state != storage.StateLive {
+		return storage.Spec{ID: dataset}
+	}
+	namespace, name, _ := strings.Cut(dataset, ".")
+	return storage.Spec{Namespace: namespace, Name: name}
 }
 
 // volume finds one volume. Of a kept one that also has a place for streams, the kept one counts.
 func (pic picture) volume(id string) (found, error) {
-	all, err := pic.volumes()
-	if err != nil {
-		return found{}, err
-	}
-	at := -1
+	all, at := pic.volumes(), -1
 	for i, v := range all {
 		if v.ID == id && (at < 0 || v.state != storage.StateIncoming) {
 			at = i
@@ -137,7 +145,7 @@ func (pic picture) volume(id string) (found, error) {
 	if at < 0 {
 		return found{}, storage.NotFound(pic.base, id)
 	}
-	return all[at], nil
+	return all[at], all[at].damaged
 }
 
 // find looks and finds one volume.

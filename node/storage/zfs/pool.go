@@ -3,6 +3,7 @@ package zfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"strconv"
@@ -30,7 +31,7 @@ type Pool struct {
 
 var _ storage.Pool = (*Pool)(nil)
 
-// Create makes the dataset POOL/ployz in a ZFS pool, for volumes that are mounted under a folder. One of ours
+// Create makes the dataset POOL/ployz in a ZFS pool or below a dataset, for volumes that are mounted under a folder. One of ours
 // is left as it is. Errors: volume.pool-unavailable (no such pool, or no OpenZFS 2), volume.not-ours.
 func Create(ctx context.Context, pool, mounts string) (*Pool, error) {
 	p := open(pool, mounts)
@@ -80,8 +81,45 @@ func Open(ctx context.Context, pool, mounts string) (*Pool, error) {
 	return p, nil
 }
 
+// MountAll mounts every live volume that is not mounted, as at boot. One that cannot be is named in the error, and
+// the others are mounted all the same.
+func (p *Pool) MountAll(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pic, err := p.look(ctx)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, f := range pic.volumes() {
+		if f.state != storage.StateLive {
+			continue
+		}
+		err := f.damaged
+		if err == nil {
+			err = p.mount(f.name, f.Spec)
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", f.FullName(), err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// open knows the dataset by a pool or dataset above it, or by its own name.
 func open(pool, mounts string) *Pool {
-	return &Pool{base: pool + "/ployz", mounts: mounts, receiving: map[string]bool{}}
+	return &Pool{base: strings.TrimSuffix(pool, "/ployz") + "/ployz", mounts: mounts, receiving: map[string]bool{}}
+}
+
+// Look says whether there is OpenZFS 2 here with that pool or dataset. Errors: volume.pool-unavailable.
+func Look(ctx context.Context, pool string) error {
+	if err := probe(ctx); err != nil {
+		return err
+	}
+	if _, err := gozfs.GetDataset(strings.TrimSuffix(pool, "/ployz")); err != nil {
+		return open(pool, "").unavailable(done(err))
+	}
+	return nil
 }
 
 var version = regexp.MustCompile(`zfs-kmod-(\d+)\.`)
@@ -137,9 +175,8 @@ func (p *Pool) usage(ctx context.Context, pic picture) (storage.Usage, error) {
 	if err := errors.Join(e1, e2); err != nil {
 		return u, api.Errorf(api.CodeVolumePoolFailed, "zfs get printed %q", out)
 	}
-	volumes, err := pic.volumes()
-	for _, v := range volumes {
+	for _, v := range pic.volumes() {
 		u.PromisedBytes += v.SizeBytes
 	}
-	return u, err
+	return u, nil
 }

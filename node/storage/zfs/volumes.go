@@ -126,20 +126,19 @@ func (p *Pool) List(ctx context.Context) ([]storage.Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := pic.volumes()
 	var volumes []storage.Volume
-	for _, f := range all {
+	for _, f := range pic.volumes() {
 		volumes = append(volumes, p.observe(f))
 	}
-	return volumes, err
+	return volumes, nil
 }
 
 func (p *Pool) observe(f found) storage.Volume {
 	v := storage.Volume{
 		Spec: f.Spec, State: f.state, Origin: f.Origin, Created: f.Created,
-		UsedBytes: f.number("referenced"), OwnBytes: f.number("usedbydataset"),
+		UsedBytes: f.number("referenced"), OwnBytes: f.number("usedbydataset"), Problem: f.damaged,
 	}
-	if f.state == storage.StateLive {
+	if f.damaged == nil && f.state == storage.StateLive {
 		v.Path = p.mountPoint(f.Spec)
 	}
 	return v

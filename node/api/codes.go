@@ -126,6 +126,9 @@ const (
 	CodeVolumeStreamDamaged    Code = "volume.stream-damaged"
 	CodeVolumePoolUnavailable  Code = "volume.pool-unavailable"
 	CodeVolumePoolFailed       Code = "volume.pool-failed"
+	CodeVolumeTransferCut      Code = "volume.transfer-cut"
+	CodeVolumeNotOffered       Code = "volume.not-offered"
+	CodeVolumeNotConverging    Code = "volume.not-converging"
 )
 
 // Codes of supervised services (node/services).
@@ -409,6 +412,9 @@ func Codes() []CodeDoc {
 		{CodeVolumeStreamDamaged, "the stream broke off, or is not what it says it is"},
 		{CodeVolumePoolUnavailable, "the machine's pool is not there, not mounted, or not ours"},
 		{CodeVolumePoolFailed, "the file system refused; the message has its words"},
+		{CodeVolumeTransferCut, "the other machine, or the link to it, went away while a volume was carried; what is whole stays"},
+		{CodeVolumeNotOffered, "the machine that has the volume does not let this one fetch it"},
+		{CodeVolumeNotConverging, "the volume is written faster than it is sent, or a stop would take longer than it may"},
 
 		{CodeSupervisorDown, "the service supervisor (systemd) does not answer"},
 		{CodeServiceAbsent, "no unit of that name"},

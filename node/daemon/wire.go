@@ -22,6 +22,7 @@ import (
 	"github.com/ployz/ployz/node/runtime/oci"
 	"github.com/ployz/ployz/node/runtime/runc"
 	"github.com/ployz/ployz/node/services/systemd"
+	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/filestore"
 	"github.com/ployz/ployz/node/store/natsstore"
@@ -39,6 +40,7 @@ type Daemon struct {
 
 	units   *systemd.Supervisor
 	images  *oci.Store
+	pool    storage.Pool // nil where the machine has none
 	host    *host
 	founded *filestore.Store
 	started time.Time

@@ -42,7 +42,7 @@ type Rounds struct {
 	Fixed time.Duration
 	// MaxStop is the longest stop that is allowed; 0 takes the shortest that can be had.
 	MaxStop time.Duration
-	// MostRounds bounds them; 0 means 12.
+	// MostRounds bounds them; 0 means 20.
 	MostRounds int
 }
 
@@ -72,7 +72,7 @@ type RoundPlan struct {
 }
 
 const (
-	defaultMostRounds = 12
+	defaultMostRounds = 20
 	// worthIt is the part of the stop that a further round must take away: it costs bandwidth and time, and its
 	// estimate is no better than that.
 	worthIt = 0.2

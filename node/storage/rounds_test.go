@@ -145,7 +145,7 @@ func TestPlanRoundEnds(t *testing.T) {
 			for _, maxStop := range []time.Duration{0, 500 * time.Millisecond, 2 * time.Second, time.Minute} {
 				const overhead, fixed = 200 * time.Millisecond, 400 * time.Millisecond
 				p, stop, rounds := migrate(size, load*bandwidth, bandwidth, overhead, fixed, maxStop)
-				if rounds > 12 {
+				if rounds > 20 {
 					t.Fatalf("%.0f bytes, load %.2f: %d rounds", size, load, rounds)
 				}
 				switch {

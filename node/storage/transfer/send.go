@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/storage"
 )
 
@@ -81,9 +82,9 @@ func (s *sender) run(ctx context.Context) error {
 	defer stop(nil)
 	s.listening = make(chan struct{})
 	go s.listen(ctx, stop)
-	for i, st := range p.Streams {
+	for _, st := range p.Streams {
 		from := storage.From{Volume: s.Volume, Snapshot: st.Snapshot, Base: st.Base}
-		if st.Resumed && i == 0 {
+		if st.Resumed {
 			from.Resume = w.Partial
 		}
 		if err := s.send(ctx, st, from); err != nil {
@@ -116,16 +117,27 @@ func (s *sender) plan(ctx context.Context, w want) (plan, error) {
 		}
 	}
 	for i := range p.Streams {
-		st := &p.Streams[i]
-		from := storage.From{Volume: s.Volume, Snapshot: st.Snapshot, Base: st.Base}
-		if st.Resumed = i == 0 && w.Partial != "" && can.Resume; st.Resumed {
-			from.Resume = w.Partial
-		}
-		if st.Bytes, err = s.Pool.Estimate(ctx, from); err != nil {
+		if err := s.estimate(ctx, &p.Streams[i], w.Partial, i == 0 && can.Resume); err != nil {
 			return p, err
 		}
 	}
 	return p, nil
+}
+
+// estimate says how large a stream is, and whether it goes on with what the receiver has a part of. A part of another
+// snapshot's stream is of no use: the receiver drops it.
+func (s *sender) estimate(ctx context.Context, st *stream, partial string, may bool) (err error) {
+	from := storage.From{Volume: s.Volume, Snapshot: st.Snapshot, Base: st.Base}
+	if may && partial != "" {
+		from.Resume = partial
+		st.Bytes, err = s.Pool.Estimate(ctx, from)
+		if st.Resumed = err == nil; st.Resumed || api.CodeOf(err) != api.CodeVolumeStreamDamaged {
+			return err
+		}
+		from.Resume = ""
+	}
+	st.Bytes, err = s.Pool.Estimate(ctx, from)
+	return err
 }
 
 // listen hears the receiver while streams go out: its receipts, and its refusal, which ends them.

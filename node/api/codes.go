@@ -127,6 +127,9 @@ const (
 	CodeVolumePoolUnavailable  Code = "volume.pool-unavailable"
 	CodeVolumePoolFailed       Code = "volume.pool-failed"
 	CodeVolumePoolAbsent       Code = "volume.pool-absent"
+	CodeVolumeTransferCut      Code = "volume.transfer-cut"
+	CodeVolumeNotOffered       Code = "volume.not-offered"
+	CodeVolumeNotConverging    Code = "volume.not-converging"
 )
 
 // Codes of supervised services (node/services).
@@ -411,6 +414,9 @@ func Codes() []CodeDoc {
 		{CodeVolumePoolUnavailable, "the machine's pool is not there, not mounted, or not ours"},
 		{CodeVolumePoolFailed, "the file system refused; the message has its words"},
 		{CodeVolumePoolAbsent, "the machine was never given a pool, so it can have no volumes"},
+		{CodeVolumeTransferCut, "the other machine, or the link to it, went away while a volume was carried; what is whole stays"},
+		{CodeVolumeNotOffered, "the machine that has the volume does not let this one fetch it"},
+		{CodeVolumeNotConverging, "the volume is written faster than it is sent, or a stop would take longer than it may"},
 
 		{CodeSupervisorDown, "the service supervisor (systemd) does not answer"},
 		{CodeServiceAbsent, "no unit of that name"},

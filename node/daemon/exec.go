@@ -55,7 +55,7 @@ func (a *API) exec(w http.ResponseWriter, r *http.Request) {
 }
 
 // switching takes a connection out of HTTP.
-const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + api.ExecProtocol + "\r\n\r\n"
+var switching = switchingTo(api.ExecProtocol)
 
 // execElsewhere joins the client's connection to that of the machine where the instance is. Frames pass
 // as they are; when one side goes, so does the other.

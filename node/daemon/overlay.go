@@ -42,6 +42,8 @@ type PeerSurface struct {
 	Store  PeerStore
 	// Packages are this machine's copies of the appliance's own package.
 	Packages PackageShelf
+	// Volumes are sent to the machines that an operation names; nil where this machine keeps none.
+	Volumes PeerVolumes
 	// Observed is where this machine reaches others, by their WireGuard keys.
 	Observed func(ctx context.Context) (map[string]netip.AddrPort, error)
 	Log      *slog.Logger
@@ -52,6 +54,7 @@ func (p *PeerSurface) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:           p.handler(),
 		ConnContext:       withMachine,
+		BaseContext:       func(net.Listener) context.Context { return ctx }, // ends what has left HTTP, too
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(p.Log.Handler(), slog.LevelWarn),
@@ -84,6 +87,7 @@ func (p *PeerSurface) handler() http.Handler {
 		writeJSON(w, list, err)
 	}))
 	mux.Handle("GET /v1/packages/{digest}", p.passed(p.Machine, p.sendPackage))
+	mux.Handle("POST "+volumePath, p.passed(p.Machine, p.sendVolume))
 	mux.Handle("GET /v1/images", p.passed(p.Operator, alone.member(listImages)))
 	mux.Handle("GET /v1/instances", p.passed(p.Operator, alone.member(instancesHere)))
 	mux.Handle("GET /v1/logs", p.passed(p.Operator, alone.stream(logs)))

@@ -44,8 +44,9 @@ type overlay struct {
 	mu      sync.Mutex
 	members []machine.Member // guarded by mu
 
-	port  uint16
-	store daemon.PeerStore // m2's; nil where nobody asks
+	port    uint16
+	store   daemon.PeerStore   // m2's; nil where nobody asks
+	volumes daemon.PeerVolumes // m2's too
 }
 
 func newOverlay(t *testing.T) *overlay {
@@ -112,7 +113,7 @@ func (o *overlay) serve(blobs runtime.Blobs, member *daemon.Member, wrap func(ne
 	}
 	surface := &daemon.PeerSurface{
 		ID: "m2", Members: o.list, Machine: o.verify(), Operator: o.verify("m1"),
-		Member: func() *daemon.Member { return member }, Blobs: blobs, Store: o.store, Packages: onePackage(o.t), Observed: seesM1,
+		Member: func() *daemon.Member { return member }, Blobs: blobs, Store: o.store, Packages: onePackage(o.t), Observed: seesM1, Volumes: o.volumes,
 		Log: slog.New(slog.DiscardHandler),
 	}
 	ctx, cancel := context.WithCancel(context.Background())

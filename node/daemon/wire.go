@@ -40,6 +40,7 @@ type Daemon struct {
 
 	units   *systemd.Supervisor
 	images  *oci.Store
+	pool    storage.Pool // nil where the machine has none
 	host    *host
 	pool    *storage.Late
 	founded *filestore.Store

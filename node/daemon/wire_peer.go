@@ -19,6 +19,7 @@ import (
 	"github.com/ployz/ployz/node/coordination/natsbus"
 	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/storage/transfer"
 	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/natsstore"
 	"github.com/ployz/ployz/node/store/natsstore/natsconf"
@@ -35,6 +36,7 @@ type Peering struct {
 	wire   *natsbus.Wire                // nil where this machine may not operate the cluster
 	verbs  map[string]coordination.Verb // those beside a deploy's
 	fences *coordination.Fences
+	desk   *transfer.Desk // set by carry
 	end    context.CancelFunc
 	served sync.WaitGroup
 }
@@ -92,6 +94,7 @@ func (p *Peering) Start(local deploy.Participant, fences *coordination.Fences, v
 	if err != nil {
 		return err
 	}
+	p.carry(p.daemon.pool, fences, verbs)
 	p.verbs, p.fences = verbs, fences
 	all := deploy.Serve(local)
 	maps.Copy(all, verbs)
@@ -149,7 +152,7 @@ func listenOverlay(address netip.AddrPort) (net.Listener, error) {
 func (p *Peering) servePeers(ctx context.Context, listener net.Listener) {
 	surface := &PeerSurface{
 		ID: p.self.ID, Members: p.members, Member: p.daemon.member.Load, Blobs: p.daemon.images, Store: p.daemon,
-		Packages: p.daemon.shelf(), Observed: p.daemon.observed, Log: p.daemon.Log,
+		Packages: p.daemon.shelf(), Volumes: p.desk, Observed: p.daemon.observed, Log: p.daemon.Log,
 		Machine: p.verify(natsconf.RoleEdgeBus), Operator: p.verify(natsconf.RoleCoordinatorBus),
 	}
 	if err := surface.Serve(ctx, listener); err != nil && ctx.Err() == nil {

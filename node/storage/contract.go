@@ -78,7 +78,8 @@ type Snapshots interface {
 
 // Streams carries volumes to other pools, snapshot by snapshot.
 type Streams interface {
-	// Estimate is the size in bytes of the stream that Send would write, within some per cent.
+	// Estimate is the size in bytes of the stream that Send would write, within some per cent. Errors:
+	// volume.stream-damaged (what From.Resume would go on with is the stream of another snapshot).
 	Estimate(ctx context.Context, from From) (int64, error)
 	// Send writes a header and the backend's own stream. Errors: volume.base-missing (this pool does not
 	// have it), and the writer's.

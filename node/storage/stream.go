@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-
-	"github.com/ployz/ployz/node/api"
 )
 
 // Header stands before a backend's own stream and says what follows, so that a receiver refuses what it
@@ -60,8 +58,7 @@ func ReadHeader(r io.Reader, backend string) (Header, error) {
 		return Header{}, damaged("its header names no snapshot")
 	}
 	if h.Backend != backend {
-		return Header{}, api.Errorf(api.CodeVolumeStreamForeign, "a stream of %s cannot be received into a pool of %s", h.Backend, backend).
-			WithHint("move the files instead, with the workload stopped: ployzctl cp")
+		return Header{}, StreamForeign(h.Backend, backend)
 	}
 	return h, nil
 }

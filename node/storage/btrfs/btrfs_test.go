@@ -9,36 +9,14 @@ import (
 	"github.com/ployz/ployz/node/nodetest/testenv"
 	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/storage/btrfs"
+	"github.com/ployz/ployz/node/storage/btrfs/btrfstest"
 	"github.com/ployz/ployz/node/storage/storagetest"
 )
 
 // mounted makes a pool's file system in a file and mounts it.
-func mounted(t testing.TB) (root string) {
-	t.Helper()
-	dir := t.TempDir()
-	file, root := filepath.Join(dir, "pool.img"), filepath.Join(dir, "pool")
-	if err := btrfs.CreateFile(t.Context(), file, 400<<20); err != nil {
-		t.Fatal(err)
-	}
-	if err := btrfs.Mount(file, root); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := btrfs.Unmount(file, root); err != nil {
-			t.Error(err)
-		}
-	})
-	return root
-}
+func mounted(t testing.TB) (root string) { return btrfstest.Mount(t, 400<<20) }
 
-func create(t testing.TB, root string) *btrfs.Pool {
-	t.Helper()
-	p, err := btrfs.Create(t.Context(), root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
+func create(t testing.TB, root string) *btrfs.Pool { return btrfstest.Create(t, root) }
 
 func TestConformance(t *testing.T) {
 	testenv.Require(t, testenv.Root, testenv.Btrfs)

@@ -181,12 +181,26 @@ func testStreamBreaksOff(t *testing.T, f Fixture) {
 		if _, err := f.Far.Receive(ctx, v.Spec, bytes.NewReader(whole[:2*len(whole)/3])); err == nil {
 			t.Fatal("a broken stream was taken for whole")
 		}
+		resumeAnother(t, f, v, from)
 		resume(t, f, v, from, len(whole))
 	}
 	Must(t, f.Far.Restore(ctx, v.ID))
 	far := inspect(t, f.Far, v.ID)
 	wantFile(t, far, "body", body)
 	wantFile(t, far, "more", more)
+}
+
+// resumeAnother: a broken stream is not taken for another snapshot's.
+func resumeAnother(t *testing.T, f Fixture, v storage.Volume, from storage.From) {
+	t.Helper()
+	token, err := f.Far.Partial(t.Context(), v.ID)
+	Must(t, err)
+	if token == "" {
+		return
+	}
+	other := map[string]string{"s1": "s2", "s2": "s1"}[from.Snapshot]
+	_, err = f.Pool.Estimate(t.Context(), storage.From{Volume: v.ID, Snapshot: other, Resume: token})
+	wantCode(t, err, api.CodeVolumeStreamDamaged)
 }
 
 // resume goes on with a broken stream, from where it broke if the pool can.

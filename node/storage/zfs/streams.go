@@ -41,7 +41,7 @@ func (p *Pool) from(ctx context.Context, from storage.From) (args []string, h st
 
 // Estimate implements storage.Streams.
 func (p *Pool) Estimate(ctx context.Context, from storage.From) (int64, error) {
-	args, _, err := p.from(ctx, from)
+	args, h, err := p.from(ctx, from)
 	if err != nil {
 		return 0, err
 	}
@@ -49,14 +49,34 @@ func (p *Pool) Estimate(ctx context.Context, from storage.From) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	size, guid := estimated(out)
+	if guid != "" && guid != h.GUID {
+		return 0, storage.StreamDamaged(errors.New("what broke was the stream of another snapshot than " + h.Snapshot))
+	}
+	if size < 0 {
+		return 0, api.Errorf(api.CodeVolumePoolFailed, "zfs send printed no size but %q", out)
+	}
+	return size, nil
+}
+
+// estimated reads what `zfs send -nvP` prints: the stream's size in bytes, -1 where there is none, and, of one that is
+// resumed, the GUID of its snapshot, in decimal as the property has it.
+func estimated(out string) (size int64, guid string) {
+	size = -1
 	for line := range strings.Lines(out) {
-		if size, ok := strings.CutPrefix(strings.TrimSpace(line), "size\t"); ok {
-			if n, err := strconv.ParseInt(size, 10, 64); err == nil {
-				return n, nil
+		line = strings.TrimSpace(line)
+		if text, ok := strings.CutPrefix(line, "size\t"); ok {
+			if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+				size = n
+			}
+		}
+		if text, ok := strings.CutPrefix(line, "toguid = "); ok {
+			if n, err := strconv.ParseUint(text, 0, 64); err == nil {
+				guid = strconv.FormatUint(n, 10)
 			}
 		}
 	}
-	return 0, api.Errorf(api.CodeVolumePoolFailed, "zfs send printed no size but %q", out)
+	return size, guid
 }
 
 // Send implements storage.Streams.

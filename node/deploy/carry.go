@@ -1,0 +1,126 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/ployz/ployz/node/coordination"
+	"github.com/ployz/ployz/node/storage"
+)
+
+// The verbs by which machines are had to carry volumes.
+const (
+	verbOfferVolume    = "volume.offer"
+	verbWithdrawVolume = "volume.withdraw"
+	verbFetchVolume    = "volume.fetch"
+)
+
+// Carrier is a machine's part in carrying volumes on behalf of an operation; it obeys no older fence than the newest
+// that it has seen. Errors: operation.lease-lost, and those of storage.Carrier.
+type Carrier interface {
+	// OfferVolume lets another machine fetch a volume from this one. It is never remembered as done: whoever
+	// repeats it has found that the machine forgot it.
+	OfferVolume(ctx context.Context, by Fenced, o storage.Offer) error
+	// WithdrawVolume ends the operation's offer of a volume.
+	WithdrawVolume(ctx context.Context, by Fenced, volume string) error
+	// FetchVolume has the machine fetch a volume from another one; it ends with ctx, and when another
+	// coordinator takes the scope over. Repeat it after a volume.transfer-cut. From another machine an error comes
+	// without what was carried before it.
+	FetchVolume(ctx context.Context, by Fenced, f storage.Fetch, progress func(storage.Progress)) (storage.Carried, error)
+}
+
+// LocalCarrier is the part of the machine that this process runs on.
+type LocalCarrier struct {
+	Carrier storage.Carrier
+	Fences  *coordination.Fences
+}
+
+var _ Carrier = LocalCarrier{}
+
+// OfferVolume implements Carrier.
+func (l LocalCarrier) OfferVolume(ctx context.Context, by Fenced, o storage.Offer) error {
+	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
+		return err
+	}
+	o.Operation = by.Operation
+	return l.Carrier.Offer(ctx, o)
+}
+
+// WithdrawVolume implements Carrier.
+func (l LocalCarrier) WithdrawVolume(ctx context.Context, by Fenced, volume string) error {
+	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
+		return err
+	}
+	return l.Carrier.Withdraw(ctx, by.Operation, volume)
+}
+
+// FetchVolume implements Carrier.
+func (l LocalCarrier) FetchVolume(ctx context.Context, by Fenced, f storage.Fetch, progress func(storage.Progress)) (storage.Carried, error) {
+	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
+		return storage.Carried{}, err
+	}
+	f.Operation = by.Operation
+	return l.Carrier.Fetch(ctx, f, progress)
+}
+
+// RemoteCarrier is another machine's part, over the bus; ServeCarrier answers for it there. Besides what a Carrier
+// returns: the errors of coordination.Caller.
+type RemoteCarrier struct {
+	// Machine is the machine's id.
+	Machine string
+	Caller  coordination.Caller
+}
+
+var _ Carrier = RemoteCarrier{}
+
+// fetchTime is what a fetch gets where the caller has set no nearer end: a machine that is lost shows by its
+// silence, long before.
+const fetchTime = 7 * 24 * time.Hour
+
+// OfferVolume implements Carrier.
+func (r RemoteCarrier) OfferVolume(ctx context.Context, by Fenced, o storage.Offer) error {
+	return r.remote().ask(ctx, by, verbOfferVolume, o, nil, nil)
+}
+
+// WithdrawVolume implements Carrier.
+func (r RemoteCarrier) WithdrawVolume(ctx context.Context, by Fenced, volume string) error {
+	return r.remote().ask(ctx, by, verbWithdrawVolume, volume, nil, nil)
+}
+
+// FetchVolume implements Carrier.
+func (r RemoteCarrier) FetchVolume(ctx context.Context, by Fenced, f storage.Fetch, progress func(storage.Progress)) (storage.Carried, error) {
+	ctx, stop := context.WithTimeout(ctx, fetchTime)
+	defer stop()
+	var got storage.Carried
+	err := r.remote().ask(ctx, by, verbFetchVolume, f, &got, func(body json.RawMessage) {
+		var p storage.Progress
+		if json.Unmarshal(body, &p) == nil && progress != nil {
+			progress(p)
+		}
+	})
+	return got, err
+}
+
+func (r RemoteCarrier) remote() *Remote { return &Remote{Machine: r.Machine, Caller: r.Caller} }
+
+// ServeCarrier is how a machine answers the commands of RemoteCarrier.
+func ServeCarrier(c Carrier) map[string]coordination.Verb {
+	return map[string]coordination.Verb{
+		// These do not count as acting, since an acting command that is repeated is not done again: what a restarted
+		// daemon forgot must be told anew. The fence is looked at all the same.
+		verbOfferVolume: serve(false, func(ctx context.Context, by call, o storage.Offer) (nothing, error) {
+			return nothing{}, c.OfferVolume(ctx, by.by, o)
+		}),
+		verbWithdrawVolume: serve(false, func(ctx context.Context, by call, volume string) (nothing, error) {
+			return nothing{}, c.WithdrawVolume(ctx, by.by, volume)
+		}),
+		verbFetchVolume: serve(true, func(ctx context.Context, by call, f storage.Fetch) (storage.Carried, error) {
+			return c.FetchVolume(ctx, by.by, f, func(p storage.Progress) {
+				if body, err := json.Marshal(p); err == nil {
+					by.progress(body)
+				}
+			})
+		}),
+	}
+}

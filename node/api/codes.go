@@ -126,6 +126,8 @@ const (
 	CodeVolumeStreamDamaged    Code = "volume.stream-damaged"
 	CodeVolumePoolUnavailable  Code = "volume.pool-unavailable"
 	CodeVolumePoolFailed       Code = "volume.pool-failed"
+	CodeVolumeScope            Code = "volume.scope-changed"
+	CodeVolumeSpread           Code = "volume.several-machines"
 )
 
 // Codes of supervised services (node/services).
@@ -409,6 +411,8 @@ func Codes() []CodeDoc {
 		{CodeVolumeStreamDamaged, "the stream broke off, or is not what it says it is"},
 		{CodeVolumePoolUnavailable, "the machine's pool is not there, not mounted, or not ours"},
 		{CodeVolumePoolFailed, "the file system refused; the message has its words"},
+		{CodeVolumeScope, "a volume is one for the namespace or one for each slot, and that cannot change while it is live"},
+		{CodeVolumeSpread, "a volume of scope namespace is on one machine, and instances on several were to mount it"},
 
 		{CodeSupervisorDown, "the service supervisor (systemd) does not answer"},
 		{CodeServiceAbsent, "no unit of that name"},

@@ -22,6 +22,7 @@ var edges = map[[2]string]string{
 	{"deploy", "machine"}:         "placement chooses among members",
 	{"deploy", "routing"}:         "a commit carries its routing event in the same batch",
 	{"deploy", "runtime"}:         "the local participant makes instances run",
+	{"deploy", "storage"}:         "the local participant keeps volumes in the machine's pool",
 	{"daemon", "store"}:           "the composition root and the surface see every domain",
 	{"daemon", "coordination"}:    "the composition root and the surface see every domain",
 	{"daemon", "operation"}:       "the composition root and the surface see every domain",

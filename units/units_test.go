@@ -48,6 +48,7 @@ func fullWorkload() Workload {
 		PIDFile: "/run/ployz/instances/web-0-x7k2/pid", RuntimeDirectory: "ployz/instances/web-0-x7k2", ExitFile: "/run/ployz/exits/web-0-x7k2",
 		Restart: "on-failure", RestartDelay: 250 * time.Millisecond, MaxAttempts: 3, Window: time.Minute,
 		StopSignal: "SIGQUIT", StopGrace: 30 * time.Second, Limits: []string{"MemoryMax=268435456", "TasksMax=64"},
+		Folders: []string{"/var/lib/ployz/pool/volumes/shop.data/data"},
 	}
 }
 

@@ -37,6 +37,8 @@ type Workload struct {
 	Window      time.Duration
 	StopSignal  string        // "" means SIGTERM
 	StopGrace   time.Duration // 0 means 10 s
+	// Folders are the volumes' paths: what they lie on is mounted first, whoever mounts it.
+	Folders []string
 	// Limits are whole directives such as "MemoryMax=1048576".
 	Limits []string
 }

@@ -130,6 +130,8 @@ const (
 	CodeVolumeTransferCut      Code = "volume.transfer-cut"
 	CodeVolumeNotOffered       Code = "volume.not-offered"
 	CodeVolumeNotConverging    Code = "volume.not-converging"
+	CodeVolumeScope            Code = "volume.scope-changed"
+	CodeVolumeSpread           Code = "volume.several-machines"
 )
 
 // Codes of supervised services (node/services).
@@ -417,6 +419,8 @@ func Codes() []CodeDoc {
 		{CodeVolumeTransferCut, "the other machine, or the link to it, went away while a volume was carried; what is whole stays"},
 		{CodeVolumeNotOffered, "the machine that has the volume does not let this one fetch it"},
 		{CodeVolumeNotConverging, "the volume is written faster than it is sent, or a stop would take longer than it may"},
+		{CodeVolumeScope, "a volume is one for the namespace or one for each slot, and that cannot change while it is live"},
+		{CodeVolumeSpread, "a volume of scope namespace is on one machine, and instances on several were to mount it"},
 
 		{CodeSupervisorDown, "the service supervisor (systemd) does not answer"},
 		{CodeServiceAbsent, "no unit of that name"},

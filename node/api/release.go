@@ -24,6 +24,8 @@ type Commit struct {
 	Slots map[string]Slot `json:"slots"`
 	// Restarts counts the restarts asked for, by service; it is part of the revision.
 	Restarts map[string]int `json:"restarts,omitempty"`
+	// Volumes are the data sets that were live with it, by name.
+	Volumes map[string]CommitVolume `json:"volumes,omitempty"`
 }
 
 // SealedSecret is a secret as the store keeps it.

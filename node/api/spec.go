@@ -11,6 +11,8 @@ type Spec struct {
 	// to the daemon over the socket and is sealed before anything is stored.
 	Secrets map[string]Secret `json:"secrets,omitempty"`
 	Configs map[string]Config `json:"configs,omitempty"`
+	// Volumes are what the services mount, by name.
+	Volumes map[string]Volume `json:"volumes,omitempty"`
 }
 
 // Service is what was asked for; instances are its running copies. With Job set it is a
@@ -23,6 +25,7 @@ type Service struct {
 	Process   Process   `json:"process"`
 	Files     []File    `json:"files,omitempty"`
 	Tmpfs     []Tmpfs   `json:"tmpfs,omitempty"`
+	Mounts    []Mount   `json:"mounts,omitempty"`
 	Ports     []Port    `json:"ports,omitempty"`
 	Routes    []Route   `json:"routes,omitempty"`
 	Ready     *Probe    `json:"ready,omitempty"`
@@ -142,7 +145,8 @@ type Placement struct {
 
 // Update says how instances are replaced.
 type Update struct {
-	// Order is "start-first" (default: the new serves before the old stops) or "stop-first".
+	// Order is "start-first" (the new serves before the old stops) or "stop-first". Unset is stop-first for a
+	// service that writes a volume, since two never write one data set at once, and start-first for all others.
 	Order string `json:"order,omitempty"`
 	// Drain is how long open connections of the old may go on; 0 means 10 s.
 	Drain Duration `json:"drain,omitempty"`

@@ -40,7 +40,6 @@ type Daemon struct {
 
 	units   *systemd.Supervisor
 	images  *oci.Store
-	pool    storage.Pool // nil where the machine has none
 	host    *host
 	pool    *storage.Late
 	founded *filestore.Store
@@ -137,6 +136,7 @@ func (d *Daemon) follow(self machine.Identity, opened *natsstore.Store) error {
 func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *agebox.Box, fences *coordination.Fences, peering *Peering) (*Member, *deploy.Local) {
 	run := d.runtimeOf(self)
 	local := &deploy.Local{
+		Pool:    d.pool,
 		Runtime: run, Images: d.images, Network: run.Network, Console: run, Fences: fences,
 		Subnet:  deploy.Subnet{V4: self.Subnet4, V6: self.Subnet6},
 		Machine: d.observe, Serving: d.serving, Peers: peering.Neighbours.Holders,

@@ -93,6 +93,15 @@ func Cases() map[string]optest.Case {
 		"run": on(shopRuns, func(l *lab) operation.Operation {
 			return deploy.NewRun(l.kit, api.RunRequest{Namespace: "shop", Service: "app", Command: []string{"app", "check"}})
 		}),
+		"deploy/first with volumes": on(nothing, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, stateful("v1"), nil) }),
+		"deploy/volumes change":     on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, otherVolumes(), nil) }),
+		"rollback/volumes":          on(volumesChanged, func(l *lab) operation.Operation { return deploy.NewRollback(l.kit, "shop", 1) }),
+		"scale/volumes":             on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewScale(l.kit, "shop", "app", 1) }),
+		"clear/volumes":             on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewClear(l.kit, "shop") }),
+		"rm/volumes":                on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewRemove(l.kit, "shop") }),
+		"restart/volumes": withoutRevisions(on(statefulRuns, func(l *lab) operation.Operation {
+			return deploy.NewRestart(l.kit, "shop", "db")
+		})),
 		"secret.set":        on(nothing, func(l *lab) operation.Operation { return deploy.NewSetSecret(l.kit, "shop", "key", []byte("v")) }),
 		"secret.rm":         on(secretSet, func(l *lab) operation.Operation { return deploy.NewRemoveSecret(l.kit, "shop", "key") }),
 		"config.rm":         on(configSet, func(l *lab) operation.Operation { return deploy.NewRemoveConfig(l.kit, "shop", "file") }),

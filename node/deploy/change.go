@@ -34,7 +34,11 @@ type change struct {
 	nsIDClaim  *store.Put
 	route      store.Fact
 	unfinished *operation.Unfinished
-	fence      store.Revision
+	earlier    []operation.Unfinished
+	// volumes are the namespace's data sets, live and kept; revive are the kept ones that get their names back, by name.
+	volumes []volumeFact
+	revive  map[string]string
+	fence   store.Revision
 	// problems are requirements that were found unmet while looking.
 	problems []*api.Error
 	// absent are the images that a machine lacks: machine → digest → true.
@@ -64,12 +68,16 @@ func (c *change) inspect(ctx context.Context, before operation.Situation) error 
 	if err := CheckNamespace(c.ns); err != nil {
 		return err
 	}
-	c.operation, c.caller, c.fence, c.unfinished = before.Operation, before.Caller, before.Fence, before.Unfinished
+	c.operation, c.caller, c.fence = before.Operation, before.Caller, before.Fence
+	c.unfinished, c.earlier = before.Unfinished, before.Earlier
 	c.addrs = map[string]runtime.Addresses{}
 	c.absent = map[string]map[string]bool{}
 	c.pushed, c.unnamed = map[string]time.Time{}, map[string]map[string]bool{}
 	var err error
 	if c.now, err = readCurrent(ctx, c.kit.Facts, c.ns); err != nil {
+		return err
+	}
+	if c.volumes, err = readVolumes(ctx, c.kit.Facts, c.ns); err != nil {
 		return err
 	}
 	if err := c.inspectMachines(ctx); err != nil {
@@ -150,6 +158,12 @@ func (c *change) inspectNamespaceID(ctx context.Context) error {
 		c.nsID, c.nsIDClaim = id, &put
 		return err
 	}
+}
+
+// inspectNext looks at what the next release needs: the pools of the machines, and its claims.
+func (c *change) inspectNext(ctx context.Context) error {
+	c.inspectPools(ctx)
+	return c.inspectClaims(ctx)
 }
 
 // inspectClaims looks up who holds the hostnames, gateway ports and machines' ports of the present and the

@@ -31,6 +31,9 @@ func Check(spec api.Spec) []*api.Error {
 	for _, name := range slices.Sorted(maps.Keys(spec.Services)) {
 		c.service(name, spec.Services[name])
 	}
+	for _, name := range slices.Sorted(maps.Keys(spec.Volumes)) {
+		c.volume(name, spec.Volumes[name])
+	}
 	if len(spec.Services) == 0 {
 		c.add(invalid("services", "there is none; to take a namespace away use: ployzctl rm %s", spec.Namespace))
 	}
@@ -74,6 +77,7 @@ func (c *checker) service(name string, s api.Service) {
 	}
 	c.enums(at, s)
 	c.files(at, s)
+	c.mounts(at, s)
 	c.network(at, s)
 	c.probe(at+".ready", s.Ready)
 }

@@ -34,6 +34,7 @@ func (c *change) cleanup(l layout) []operation.Step {
 		steps = append(steps, c.drainStep(l))
 	}
 	steps = append(steps, c.retireSteps(l)...)
+	steps = append(steps, c.dropVolumes(l)...)
 	for _, job := range l.jobList("before") {
 		steps = append(steps, c.act(job.machine, Action{Verb: "retire", Instance: job.spec.ID}, "remove job "+job.slot))
 	}

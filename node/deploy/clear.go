@@ -22,5 +22,5 @@ func (c *Clear) Inspect(ctx context.Context, before operation.Situation) error {
 	}
 	c.next = c.present()
 	c.complete(ctx)
-	return c.inspectClaims(ctx)
+	return c.inspectNext(ctx)
 }

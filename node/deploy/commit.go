@@ -37,6 +37,7 @@ func (c *change) commit(l layout) operation.Commit {
 				b.list = append(b.list, *c.nsIDClaim)
 			}
 			c.putInstances(&b, op, l)
+			c.putVolumes(&b, op, l)
 			c.putClaims(&b, l)
 			c.putRoute(&b, op, l)
 			return b.list, b.err
@@ -89,14 +90,15 @@ func (c *change) content(l layout) any {
 		Spec    api.Spec
 		Secrets map[string]string
 		Slots   map[string]string
-	}{uint64(c.now.revision), c.next.spec, prints, slots}
+		Volumes map[string]string
+	}{uint64(c.now.revision), c.next.spec, prints, slots, l.volumeContent()}
 }
 
 func (c *change) record(op string, l layout) api.Commit {
 	commit := api.Commit{
 		Number: c.number(), Parent: c.now.head.Commit, Namespace: c.ns, Operation: op, Kind: c.kind, Caller: c.caller,
 		Time: c.kit.Now().UTC(), Of: c.next.of, Spec: c.next.spec, Secrets: c.next.secrets, Restarts: c.next.restarts,
-		Slots: map[string]api.Slot{},
+		Slots: map[string]api.Slot{}, Volumes: l.commitVolumes(),
 	}
 	for _, p := range l.places {
 		commit.Slots[p.slot] = c.slot(p)

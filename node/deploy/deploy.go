@@ -42,7 +42,7 @@ func (d *Deploy) Inspect(ctx context.Context, before operation.Situation) error 
 		return err
 	}
 	d.complete(ctx)
-	return d.inspectClaims(ctx)
+	return d.inspectNext(ctx)
 }
 
 // allOf is one error for several problems of a request.

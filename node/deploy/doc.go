@@ -4,9 +4,10 @@
 // release should be. They share one plan, since they share one promise: the new serves before the old stops, nothing is
 // committed before it is ready, and the commit and its routing event are one atomic write.
 //
-//	leftovers → images → (stop-first: stop the old) → start, in the order of dependencies → ready
+//	leftovers → images → volumes → stop who writes what a new one will write → (stop-first: stop the old)
+//	  → start, in the order of dependencies → ready
 //	  → commit + routing event → ports switch → gateways and resolvers have applied it
-//	  → drain → stop and remove the old → jobs after
+//	  → drain → stop and remove the old → keep the volumes no longer asked for → jobs after
 //
 // Placement is a pure function with a reason for each choice. What runs where is asked of the
 // machines at decision time and never stored; what was decided is in the commit.

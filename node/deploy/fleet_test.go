@@ -28,7 +28,7 @@ func (l *lab) second(t *testing.T) (two *memruntime.Runtime, silent *bool) {
 		t.Fatal(err)
 	}
 	local := &deploy.Local{
-		Runtime: two, Images: l.images, Network: memruntime.NewNetwork(), Console: two, Fences: fences,
+		Runtime: two, Images: l.images, Network: memruntime.NewNetwork(), Console: two, Fences: fences, Pool: newPool(two),
 		Subnet:  deploy.Subnet{V4: netip.MustParsePrefix("10.101.2.0/24"), V6: netip.MustParsePrefix("fd00:1:2:2::/64")},
 		Machine: l.observe, Serving: l.serving, Steady: time.Nanosecond,
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"slices"
 
+	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/store"
 )
 
-// HeldBy names the slots, as "shop/web-0", that the last commits of all namespaces have on a machine.
+// HeldBy names what a machine holds that would go with it: the slots, as "shop/web-0", of the last commits of all
+// namespaces, and the live data sets, as "volume shop/data", whether or not a slot mounts them.
 func HeldBy(ctx context.Context, facts store.Facts, machineName string) ([]string, error) {
 	commits, err := Namespaces(ctx, facts)
 	if err != nil {
@@ -21,6 +23,27 @@ func HeldBy(ctx context.Context, facts store.Facts, machineName string) ([]strin
 			}
 		}
 	}
+	volumes, err := volumesOn(ctx, facts, machineName)
+	held = append(held, volumes...)
 	slices.Sort(held)
-	return held, nil
+	return held, err
+}
+
+func volumesOn(ctx context.Context, facts store.Facts, machineName string) (names []string, err error) {
+	heads, err := facts.List(ctx, store.Heads())
+	if err != nil {
+		return nil, err
+	}
+	for _, head := range heads {
+		volumes, err := readVolumes(ctx, facts, head.Key.Last())
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range volumes {
+			if v.State == api.VolumeLive && v.Machine == machineName {
+				names = append(names, "volume "+v.Namespace+"/"+v.Name)
+			}
+		}
+	}
+	return names, nil
 }

@@ -6,9 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/coordination"
 	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/storage"
 )
 
 // Local is the participant of the machine that this process runs on.
@@ -17,6 +17,8 @@ type Local struct {
 	Images  runtime.Images
 	Network runtime.Network
 	Console runtime.Console
+	// Pool keeps volumes; nil is a machine without one.
+	Pool storage.Pool
 	// Fences remembers, on disk, whom not to listen to any more.
 	Fences *coordination.Fences
 	Subnet Subnet
@@ -80,6 +82,9 @@ func (l *Local) Launch(ctx context.Context, by Fenced, spec runtime.Spec) (runti
 	if err != nil {
 		return runtime.Addresses{}, err
 	}
+	if spec, err = l.withSources(ctx, spec); err != nil {
+		return runtime.Addresses{}, err
+	}
 	addrs, err := l.attach(ctx, spec)
 	if err != nil {
 		return runtime.Addresses{}, err
@@ -124,7 +129,7 @@ func (l *Local) Act(ctx context.Context, by Fenced, action Action) error {
 	case "retire":
 		return l.retire(ctx, action.Instance)
 	}
-	return api.Errorf(api.CodeBadRequest, "no action %q", action.Verb)
+	return l.actOnVolume(ctx, action)
 }
 
 func (l *Local) retire(ctx context.Context, instance string) error {

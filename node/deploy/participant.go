@@ -6,6 +6,7 @@ import (
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/store"
 )
 
@@ -20,6 +21,7 @@ type Fenced struct {
 // Participant is one machine as a deploy sees it. Acting calls are safe to repeat; each returns
 // operation.lease-lost when its fence is older than one the machine has seen.
 type Participant interface {
+	Keeper
 	// Observe answers what is so on the machine now.
 	Observe(ctx context.Context) (Observation, error)
 	// Resolve finds the digest of a reference: from the machine's images, else from its
@@ -39,14 +41,34 @@ type Participant interface {
 	Applied(ctx context.Context, namespace string) ([]Consumer, error)
 }
 
-// Action is one small thing done to an instance.
+// Keeper is a machine's pool of volumes as a deploy sees it.
+type Keeper interface {
+	// Stored answers what the pool has of a namespace now. That a machine has no pool is no error.
+	Stored(ctx context.Context, namespace string) (Stored, error)
+	// EnsureVolume makes a live volume, or gives the one with that id the size, owner and mode of the spec.
+	// Errors: volume.*.
+	EnsureVolume(ctx context.Context, by Fenced, spec storage.Spec) (storage.Volume, error)
+}
+
+// Stored is a pool's answer; never kept.
+type Stored struct {
+	// None is why the pool cannot be used; nil where it can.
+	None    *api.Error
+	Usage   storage.Usage
+	Volumes []storage.Volume
+}
+
+// Action is one small thing done to an instance or a volume.
 type Action struct {
 	// Verb is "stop", "start", "retire" (stop, unlink, remove) of an instance, "publish" (make
-	// Ports all that the namespace publishes on the machine), or "fence" (do nothing but listen
-	// to no older fence any more).
+	// Ports all that the namespace publishes on the machine), "fence" (do nothing but listen
+	// to no older fence any more), or of a volume "retire-volume" (take its name, keep it), "restore-volume" (give the
+	// name back) and "destroy-volume" (for good, and only if the operation Maker made it).
 	Verb      string
 	Instance  string
 	Namespace string
+	Volume    string
+	Maker     string
 	// Ports are those to publish, by instance.
 	Ports map[string][]api.Port
 }

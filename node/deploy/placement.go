@@ -15,6 +15,8 @@ import (
 type candidate struct {
 	member machine.Member
 	seen   Observation
+	// stored is what its pool has of the namespace; empty where no volume is in question.
+	stored Stored
 	// silent is why the machine could not be asked, or nil.
 	silent error
 	// leaving is the operation that removes the machine, or "".
@@ -45,17 +47,23 @@ type placement struct {
 	of       map[string]map[string]int // how many slots, by service and machine
 	stays    map[string]choice         // by slot
 	taken    map[string]string         // slot → service
+
+	volumes map[string]api.Volume
+	// pins are where data sets are, and where new ones come: by name, growing with every slot that mounts one.
+	pins, there map[string]string
 }
 
 // placeAll chooses a machine for every slot of a release. It is a pure function. Slots that are well placed
-// stay, and count before anything new is placed. Errors: deploy.no-eligible-machine with each
-// machine's reason.
-func placeAll(spec api.Spec, had map[string]api.Slot, machines []candidate) placement {
+// stay, and count before anything new is placed. pins are the machines that have a data set, by its name. Errors:
+// deploy.no-eligible-machine with each machine's reason, volume.several-machines.
+func placeAll(spec api.Spec, had map[string]api.Slot, machines []candidate, pins map[string]string) placement {
 	p := placement{
-		choices: map[string][]choice{}, machines: slices.Clone(machines),
+		choices: map[string][]choice{}, machines: slices.Clone(machines), volumes: spec.Volumes, pins: map[string]string{}, there: pins,
 		of: map[string]map[string]int{}, stays: map[string]choice{}, taken: map[string]string{},
 	}
+	maps.Copy(p.pins, pins)
 	services := slices.Sorted(maps.Keys(spec.Services))
+	p.settle(spec, services, had)
 	for _, name := range services {
 		p.of[name] = map[string]int{}
 		for _, slot := range slotNames(name, spec.Services[name]) {
@@ -85,10 +93,10 @@ func slotNames(name string, s api.Service) []string {
 // stay keeps a slot on the machine that has it, if that one would take it anew.
 func (p *placement) stay(slot, service string, s api.Service, had api.Slot) {
 	at := p.find(had.Machine)
-	if had.Machine == "" || at < 0 || p.unfit(service, s, p.machines[at]) != "" {
+	if had.Machine == "" || at < 0 || p.unfit(slot, service, s, p.machines[at]) != "" {
 		return
 	}
-	p.take(at, service, s)
+	p.take(at, slot, service, s)
 	p.stays[slot] = choice{slot, had.Machine, "stays where it is"}
 }
 
@@ -115,14 +123,19 @@ func (p *placement) service(name string, s api.Service, had map[string]api.Slot)
 }
 
 func (p *placement) global(name string, s api.Service) {
+	if err := p.spread(name, s); err != nil {
+		p.errs = append(p.errs, err)
+		return
+	}
 	var reasons []string
 	for i, m := range p.machines {
-		if why := p.unfit(name, s, m); why != "" {
+		slot := name + "-" + m.member.Name
+		if why := p.unfit(slot, name, s, m); why != "" {
 			reasons = append(reasons, m.member.Name+": "+why)
 			continue
 		}
-		p.take(i, name, s)
-		p.choose(name, choice{name + "-" + m.member.Name, m.member.Name, "one on every machine"})
+		p.take(i, slot, name, s)
+		p.choose(name, choice{slot, m.member.Name, "one on every machine"})
 	}
 	if len(p.choices[name]) == 0 {
 		p.errs = append(p.errs, nowhere(name, reasons))
@@ -134,7 +147,7 @@ func (p *placement) one(slot, service string, s api.Service, had api.Slot) (choi
 	var reasons []string
 	best := -1
 	for i, m := range p.machines {
-		if why := p.unfit(service, s, m); why != "" {
+		if why := p.unfit(slot, service, s, m); why != "" {
 			reasons = append(reasons, m.member.Name+": "+why)
 		} else if best < 0 || p.lessLoaded(service, m, p.machines[best]) {
 			best = i
@@ -145,7 +158,10 @@ func (p *placement) one(slot, service string, s api.Service, had api.Slot) (choi
 	}
 	reason := fmt.Sprintf("fewest of its kind (%d) among %d eligible%s",
 		p.of[service][p.machines[best].member.Name], len(p.machines)-len(reasons), rejections(reasons))
-	p.take(best, service, s)
+	if name, pinned := p.pinnedBy(slot, s); pinned {
+		reason = "its volume " + name + " is there"
+	}
+	p.take(best, slot, service, s)
 	return choice{slot, p.machines[best].member.Name, reason}, nil
 }
 
@@ -153,14 +169,14 @@ func (p *placement) one(slot, service string, s api.Service, had api.Slot) (choi
 func (p *placement) drained(slot, service string, s api.Service, had api.Slot, reasons []string) (choice, *api.Error) {
 	at := p.find(had.Machine)
 	if at < 0 || p.machines[at].member.Role != machine.Draining {
-		return choice{}, nowhere(slot, reasons)
+		return choice{}, p.nowhereFor(slot, s, reasons)
 	}
 	undrained := p.machines[at]
 	undrained.member.Role = ""
-	if p.unfit(service, s, undrained) != "" {
-		return choice{}, nowhere(slot, reasons)
+	if p.unfit(slot, service, s, undrained) != "" {
+		return choice{}, p.nowhereFor(slot, s, reasons)
 	}
-	p.take(at, service, s)
+	p.take(at, slot, service, s)
 	return choice{slot, had.Machine, "stays on a draining machine: no other may take it" + rejections(reasons)}, nil
 }
 
@@ -198,8 +214,11 @@ func (p *placement) lessLoaded(service string, a, b candidate) bool {
 	return cmp.Or(cmp.Compare(of[a.member.Name], of[b.member.Name]), cmp.Compare(a.held, b.held), cmp.Compare(a.member.Name, b.member.Name)) < 0
 }
 
-func (p *placement) take(at int, service string, s api.Service) {
+func (p *placement) take(at int, slot, service string, s api.Service) {
 	m := &p.machines[at]
+	for _, name := range p.datasets(slot, s) {
+		p.pins[name] = m.member.Name
+	}
 	p.of[service][m.member.Name]++
 	m.held++
 	m.reserved.cpus += s.Resources.ReserveCPUs
@@ -207,7 +226,15 @@ func (p *placement) take(at int, service string, s api.Service) {
 }
 
 // unfit says why a machine may not take one more instance; "" is fit.
-func (p *placement) unfit(service string, s api.Service, c candidate) string {
+func (p *placement) unfit(slot, service string, s api.Service, c candidate) string {
+	if why := p.unfitBesides(service, s, c); why != "" {
+		return why
+	}
+	return p.unfitVolumes(slot, s, c)
+}
+
+// unfitBesides is unfit as far as volumes have no part in it.
+func (p *placement) unfitBesides(service string, s api.Service, c candidate) string {
 	m, want, ask := c.member, s.Placement, s.Resources
 	switch {
 	case c.silent != nil:

@@ -108,7 +108,7 @@ func TestPlacement(t *testing.T) {
 		{"grown out of its machine", one(api.Service{Resources: api.Resources{ReserveCPUs: 5}}), map[string]string{"web-0": "m1"},
 			fleet(2, set("m2", func(c *candidate) { c.seen.CPUs = 8 })), "web-0@m2"},
 	} {
-		if got := where(placeAll(c.spec, slots(c.had), c.machines)); got != c.want {
+		if got := where(placeAll(c.spec, slots(c.had), c.machines, nil)); got != c.want {
 			t.Errorf("%s: %s\nwant %s", c.name, got, c.want)
 		}
 	}
@@ -120,7 +120,7 @@ func TestPlacementReasons(t *testing.T) {
 			c.member.Role = machine.Draining
 		}
 	})
-	p := placeAll(one(api.Service{Placement: api.Placement{Replicas: 2}}), slots(map[string]string{"web-0": "m1"}), machines)
+	p := placeAll(one(api.Service{Placement: api.Placement{Replicas: 2}}), slots(map[string]string{"web-0": "m1"}), machines, nil)
 	want := []string{
 		"stays where it is",
 		"fewest of its kind (0) among 2 eligible; not m3: is draining; not m4: is draining; not m5: is draining; not m6: is draining; not m7: is draining; and 2 more",
@@ -134,7 +134,7 @@ func TestPlacementReasons(t *testing.T) {
 
 // TestSlotNamesCollide: a job has its service's name as its slot's.
 func TestSlotNamesCollide(t *testing.T) {
-	p := placeAll(api.Spec{Services: map[string]api.Service{"web": {}, "web-0": {Job: &api.Job{When: "before"}}}}, nil, fleet(1, nil))
+	p := placeAll(api.Spec{Services: map[string]api.Service{"web": {}, "web-0": {Job: &api.Job{When: "before"}}}}, nil, fleet(1, nil), nil)
 	if len(p.errs) != 1 || p.errs[0].Code != api.CodeSpecInvalid || !strings.Contains(p.errs[0].Message, "web-0") {
 		t.Errorf("got %v", p.errs)
 	}
@@ -147,11 +147,11 @@ func TestPlacementIsPure(t *testing.T) {
 	}}
 	machines := fleet(5, nil)
 	had := slots(map[string]string{"web-3": "m4"})
-	want := where(placeAll(spec, had, machines))
+	want := where(placeAll(spec, had, machines, nil))
 	for range 50 {
 		shuffled := slices.Clone(machines)
 		rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-		if got := where(placeAll(spec, had, shuffled)); got != want {
+		if got := where(placeAll(spec, had, shuffled, nil)); got != want {
 			t.Fatalf("got %s, want %s", got, want)
 		}
 	}

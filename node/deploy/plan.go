@@ -45,7 +45,12 @@ type layout struct {
 	gone    []api.Slot
 	// strays are instances on machines that no commit knows: what an unfinished operation left.
 	strays []stray
-	errs   []*api.Error
+	// sets are the data sets of the next release, by name; unasked those of the present one that it does not have.
+	sets    []dataset
+	unasked []volumeFact
+	// strayVolumes are live volumes that no fact accounts for.
+	strayVolumes []strayVolume
+	errs         []*api.Error
 }
 
 type stray struct{ machine, instance string }
@@ -70,8 +75,10 @@ func (c *change) layout() layout {
 	if c.now.commit != nil {
 		had = c.now.commit.Slots
 	}
-	placed := placeAll(c.next.spec, had, c.machines)
+	placed := placeAll(c.next.spec, had, c.machines, c.pins())
 	l.errs = placed.errs
+	l.sets = c.datasets(placed)
+	l.unasked, l.strayVolumes = c.unasked(l.sets), c.strayVolumes()
 	order, cycle := layers(c.next.spec)
 	if cycle != nil {
 		l.errs = append(l.errs, cycle)
@@ -79,7 +86,7 @@ func (c *change) layout() layout {
 	l.order = order
 	for _, name := range slices.Sorted(maps.Keys(c.next.spec.Services)) {
 		for _, choice := range placed.choices[name] {
-			l.add(c.fill(name, choice, had[choice.slot]), c.next.spec.Services[name].Job)
+			l.add(c.fill(l, name, choice, had[choice.slot]), c.next.spec.Services[name].Job)
 		}
 	}
 	for _, slot := range slices.Sorted(maps.Keys(had)) {
@@ -114,16 +121,28 @@ func (l layout) moves() bool {
 }
 
 // fill decides whether a slot's instance stays.
-func (c *change) fill(service string, choice choice, old api.Slot) place {
+func (c *change) fill(l layout, service string, choice choice, old api.Slot) place {
 	p := place{slot: choice.slot, service: service, machine: choice.machine, old: old, revision: c.next.revision(service)}
-	p.keep, p.reason = c.stays(p, choice)
+	p.keep, p.reason = c.stays(l, p, choice)
 	if !p.keep {
 		p.spec = c.next.instance(instanceID(c.operation, c.ns, choice.slot), choice.slot, service, c.nsID)
+		p.spec.Mounts = c.mounts(l, service, choice.slot)
 	}
 	return p
 }
 
-func (c *change) stays(p place, choice choice) (bool, string) {
+// mounts are a slot's, each with the id of its data set.
+func (c *change) mounts(l layout, service, slot string) (all []runtime.Mount) {
+	for _, m := range c.next.spec.Services[service].Mounts {
+		name := datasetName(c.next.spec.Volumes[m.Volume], m.Volume, slot)
+		if at := slices.IndexFunc(l.sets, func(d dataset) bool { return d.name == name }); at >= 0 {
+			all = append(all, runtime.Mount{Volume: l.sets[at].spec.ID, Target: m.Target, ReadOnly: m.ReadOnly})
+		}
+	}
+	return all
+}
+
+func (c *change) stays(l layout, p place, choice choice) (bool, string) {
 	switch {
 	case p.old.Instance == "":
 		return false, choice.reason
@@ -132,11 +151,27 @@ func (c *change) stays(p place, choice choice) (bool, string) {
 	case p.old.Machine != p.machine:
 		return false, "moves from " + p.old.Machine + ": " + choice.reason
 	}
+	if name := c.otherDataset(l, p); name != "" {
+		return false, "its volume " + name + " is another data set now"
+	}
 	state := c.stateOf(p.old)
 	if state == runtime.StateRunning {
 		return true, "unchanged"
 	}
 	return false, "its instance is " + state
+}
+
+// otherDataset names a data set of a slot that is not the one its old instance mounts, or "".
+func (c *change) otherDataset(l layout, p place) string {
+	for _, m := range c.next.spec.Services[p.service].Mounts {
+		name := datasetName(c.next.spec.Volumes[m.Volume], m.Volume, p.slot)
+		for _, d := range l.sets {
+			if d.name == name && d.spec.ID != c.now.commit.Volumes[name].ID {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 func (c *change) stateOf(slot api.Slot) string {
@@ -171,16 +206,24 @@ func (c *change) strays(had map[string]api.Slot) []stray {
 
 // changes is the preview's list.
 func (c *change) changes(l layout) []api.Change {
-	var list []api.Change
+	list, writers := c.volumeChanges(l), c.oldWriters(l)
 	for _, p := range l.places {
-		list = append(list, c.placeChange(p))
+		change := c.placeChange(p)
+		if name := writers[p.old.Instance]; name != "" && !p.keep {
+			change.Reason += "; the old one stops first, since both write the volume " + name
+		}
+		list = append(list, change)
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.jobs)) {
 		job := l.jobs[name]
 		list = append(list, api.Change{Action: "run", Subject: job.slot, Machine: job.machine, To: c.imageOf(name), Reason: "job " + c.next.spec.Services[name].Job.When})
 	}
 	for _, slot := range l.gone {
-		list = append(list, api.Change{Action: "remove", Subject: slot.Name, Machine: slot.Machine, Reason: "no longer asked for"})
+		change := api.Change{Action: "remove", Subject: slot.Name, Machine: slot.Machine, Reason: "no longer asked for"}
+		if name := writers[slot.Instance]; name != "" {
+			change.Reason += "; it stops first, since it and a new one write the volume " + name
+		}
+		list = append(list, change)
 	}
 	for _, s := range l.strays {
 		list = append(list, api.Change{Action: "remove", Subject: s.instance, Machine: s.machine, Reason: "left by an unfinished operation"})

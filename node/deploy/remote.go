@@ -8,6 +8,7 @@ import (
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/coordination"
 	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/storage"
 )
 
 // The verbs of a participant on the bus.
@@ -19,6 +20,8 @@ const (
 	verbAwait   = "deploy.await"
 	verbAct     = "deploy.act"
 	verbApplied = "deploy.applied"
+	verbStored  = "deploy.stored"
+	verbVolume  = "deploy.volume"
 )
 
 // What a machine gets to answer a question, where the caller set no nearer deadline.
@@ -122,6 +125,20 @@ func (r *Remote) Applied(ctx context.Context, namespace string) ([]Consumer, err
 	return consumers, nil
 }
 
+// Stored implements Participant.
+func (r *Remote) Stored(ctx context.Context, namespace string) (stored Stored, err error) {
+	ctx, stop := context.WithTimeout(ctx, observeTimeout)
+	defer stop()
+	err = r.ask(ctx, Fenced{}, verbStored, namespace, &stored, nil)
+	return stored, err
+}
+
+// EnsureVolume implements Participant.
+func (r *Remote) EnsureVolume(ctx context.Context, by Fenced, spec storage.Spec) (v storage.Volume, err error) {
+	err = r.ask(ctx, by, verbVolume, spec, &v, nil)
+	return v, err
+}
+
 // ask calls a verb. After a silence it asks once more: the machine gives a repeated command its first
 // answer, so that a lost answer, as when a store core is lost, does not end a deploy.
 func (r *Remote) ask(ctx context.Context, by Fenced, verb string, question, answer any, progress func(json.RawMessage)) error {
@@ -165,6 +182,10 @@ func Serve(p Participant) map[string]coordination.Verb {
 		}),
 		verbApplied: serve(false, func(ctx context.Context, _ call, namespace string) ([]consumerAnswer, error) {
 			return applied(ctx, p, namespace)
+		}),
+		verbStored: serve(false, func(ctx context.Context, _ call, namespace string) (Stored, error) { return p.Stored(ctx, namespace) }),
+		verbVolume: serve(true, func(ctx context.Context, c call, spec storage.Spec) (storage.Volume, error) {
+			return p.EnsureVolume(ctx, c.by, spec)
 		}),
 	}
 }

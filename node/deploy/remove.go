@@ -20,9 +20,10 @@ func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error 
 	if err := r.inspect(ctx, before); err != nil {
 		return err
 	}
-	if err := r.needCommit(); err != nil && r.unfinished == nil && len(r.strays(nil)) == 0 {
+	r.next = release{spec: api.Spec{Namespace: r.ns}}
+	r.inspectPools(ctx)
+	if err := r.needCommit(); err != nil && r.unfinished == nil && len(r.strays(nil))+len(r.strayVolumes()) == 0 {
 		return err
 	}
-	r.next = release{spec: api.Spec{Namespace: r.ns}}
 	return r.inspectClaims(ctx)
 }

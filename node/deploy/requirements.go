@@ -23,6 +23,7 @@ func (c *change) requirements(l layout) []operation.Requirement {
 	}
 	add("what is asked for can be found", c.problems...)
 	add("a machine for every slot", l.errs...)
+	add("volumes can be what is asked", c.volumeProblems(l)...)
 	add("hostnames are free", c.takenClaims()...)
 	add("published ports are free", c.takenPorts(l)...)
 	add("limits can be enforced", c.unenforceable(l)...)
@@ -140,7 +141,7 @@ func (c *change) silentMachines() []*api.Error {
 // tooLarge refuses what the store would not take as one batch, before anything is started for it.
 func (c *change) tooLarge(l layout) []*api.Error {
 	const fixed = 5 // head, commit, namespace id, route, lease
-	writes := fixed + len(c.claims) + len(l.retired()) + len(l.machines())
+	writes := fixed + len(c.claims) + len(l.retired()) + len(l.machines()) + len(l.sets) + len(l.unasked)
 	for _, p := range l.places {
 		if !p.keep {
 			writes++

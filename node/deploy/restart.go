@@ -32,5 +32,5 @@ func (r *Restart) Inspect(ctx context.Context, before operation.Situation) error
 	r.next.restarts[r.service]++
 	r.jobs = r.next.spec.Services[r.service].Job != nil // a job that is restarted runs again
 	r.complete(ctx)
-	return r.inspectClaims(ctx)
+	return r.inspectNext(ctx)
 }

@@ -35,7 +35,9 @@ func (r release) revision(name string) string {
 		Restart   api.Restart
 		Security  api.Security
 		Restarts  int
-	}{s.Digest, s.Process, r.stamps(s), r.secretEnv(s), s.Tmpfs, s.Resources, s.Restart, s.Security, r.restarts[name]})
+		// What came later is left out while unset, so that an upgrade replaces nothing.
+		Mounts []api.Mount `json:",omitempty"`
+	}{s.Digest, s.Process, r.stamps(s), r.secretEnv(s), s.Tmpfs, s.Resources, s.Restart, s.Security, r.restarts[name], s.Mounts})
 	if err != nil {
 		panic("deploy: a service that cannot be encoded: " + err.Error()) // plain data by construction
 	}

@@ -44,6 +44,7 @@ func TestRevision(t *testing.T) {
 		"file":        {service(func(s *api.Service) { s.Files[0].Target = "/other" }), true},
 		"file mode":   {service(func(s *api.Service) { s.Files[1].Mode = 0o600 }), true},
 		"tmpfs":       {service(func(s *api.Service) { s.Tmpfs = []api.Tmpfs{{Target: "/tmp"}} }), true},
+		"mounts":      {service(func(s *api.Service) { s.Mounts = []api.Mount{{Volume: "data", Target: "/data"}} }), true},
 		"resources":   {service(func(s *api.Service) { s.Resources.MemoryBytes = 1 }), true},
 		"restart":     {service(func(s *api.Service) { s.Restart.Policy = "no" }), true},
 		"security":    {service(func(s *api.Service) { s.Security.ReadOnly = true }), true},
@@ -61,6 +62,7 @@ func TestRevision(t *testing.T) {
 		"depends":      {service(func(s *api.Service) { s.DependsOn = map[string]api.Condition{"x": api.Ready} }), false},
 		"sealed anew":  {func(r *release) { r.secrets["key"] = api.SealedSecret{Sealed: []byte("b"), Fingerprint: "1"} }, false},
 		"other config": {func(r *release) { r.spec.Configs["unused"] = api.Config{Content: []byte("two")} }, false},
+		"volume size":  {func(r *release) { r.spec.Volumes = map[string]api.Volume{"data": {SizeBytes: 1}} }, false},
 		"other secret": {func(r *release) { r.secrets["unused"] = api.SealedSecret{Fingerprint: "2"} }, false},
 		"other service": {func(r *release) {
 			r.spec.Services["db"] = api.Service{Digest: "x"}

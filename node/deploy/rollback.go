@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"maps"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
@@ -17,6 +18,25 @@ type Rollback struct {
 // NewRollback goes back to a commit; 0 is the one before the present.
 func NewRollback(kit Kit, ns string, to int) *Rollback {
 	return &Rollback{change: change{kit: kit, ns: ns, kind: "rollback", jobs: true}, to: to}
+}
+
+// volumesOf asks for the commit's volumes without taking anything from the data: what has grown since stays as large,
+// and what was no longer asked for since, and is kept, gets its name back unless another has it.
+func (r *Rollback) volumesOf(commit api.Commit) {
+	r.next.spec.Volumes = maps.Clone(r.next.spec.Volumes)
+	for _, v := range r.volumes {
+		asked, known := r.next.spec.Volumes[volumeOf(v.Name)]
+		if known && v.State == api.VolumeLive && grows(asked.SizeBytes, v.SizeBytes) {
+			asked.SizeBytes = v.SizeBytes
+			r.next.spec.Volumes[volumeOf(v.Name)] = asked
+		}
+	}
+	r.revive = map[string]string{}
+	for name, had := range commit.Volumes {
+		if v := r.volumeByID(had.ID); v != nil && v.State == api.VolumeKept && r.live(name) == nil {
+			r.revive[name] = v.ID
+		}
+	}
 }
 
 // Inspect implements operation.Operation.
@@ -41,6 +61,7 @@ func (r *Rollback) Inspect(ctx context.Context, before operation.Situation) erro
 	}
 	r.next = releaseOf(commit)
 	r.next.of = target
+	r.volumesOf(commit)
 	r.complete(ctx)
-	return r.inspectClaims(ctx)
+	return r.inspectNext(ctx)
 }

@@ -57,6 +57,7 @@ func (r *Run) once(s api.Service) api.Service {
 	s.Routes, s.Ports, s.Ready, s.DependsOn, s.Placement = nil, nil, nil, nil, api.Placement{
 		Machines: s.Placement.Machines, Regions: s.Placement.Regions, Zones: s.Placement.Zones,
 	}
+	s.Mounts = nil // its data sets belong to the slots, and two never write one at once
 	s.Process.Entrypoint, s.Process.Command = r.request.Command, nil
 	env := map[string]string{}
 	for _, from := range []map[string]string{s.Process.Env, r.request.Env} {
@@ -70,11 +71,11 @@ func (r *Run) once(s api.Service) api.Service {
 
 // Plan implements operation.Operation.
 func (r *Run) Plan() operation.Plan {
-	placed := placeAll(r.next.spec, nil, r.machines)
+	placed := placeAll(r.next.spec, nil, r.machines, nil)
 	l := layout{strays: r.strays(r.slots()), errs: placed.errs}
 	for _, c := range placed.choices[r.request.Service] {
 		c.slot = r.request.Service + "-run"
-		l.places = append(l.places, r.fill(r.request.Service, c, api.Slot{}))
+		l.places = append(l.places, r.fill(l, r.request.Service, c, api.Slot{}))
 	}
 	plan := operation.Plan{
 		Requirements: r.requirements(l), Phases: r.phases(l), Commit: r.commit(),

@@ -38,5 +38,5 @@ func (s *Scale) Inspect(ctx context.Context, before operation.Situation) error {
 	service.Placement.Replicas, service.Placement.Zero = s.replicas, s.replicas == 0
 	s.next.spec.Services[s.service] = service
 	s.complete(ctx)
-	return s.inspectClaims(ctx)
+	return s.inspectNext(ctx)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
 )
@@ -24,6 +25,8 @@ func (c *change) phases(l layout) []operation.Phase {
 	phases := []operation.Phase{
 		{Name: "clear leftovers", Steps: c.clearSteps(l)},
 		{Name: "images", Steps: c.imageSteps(l), Width: width},
+		{Name: "volumes", Steps: c.volumeSteps(l)},
+		{Name: "stop the writers", Steps: c.writerSteps(l), Width: width},
 	}
 	for i, layer := range l.order {
 		phases = append(phases, c.layerPhases(l, layer)...)
@@ -38,7 +41,7 @@ func (c *change) clearSteps(l layout) []operation.Step {
 	for _, s := range l.strays {
 		steps = append(steps, c.act(s.machine, Action{Verb: "retire", Instance: s.instance}, "clear "+s.instance))
 	}
-	return steps
+	return append(steps, c.clearVolumes(l)...)
 }
 
 func (c *change) imageSteps(l layout) []operation.Step {
@@ -78,12 +81,14 @@ func pinned(reference, digest string) string {
 // layerPhases start one layer's instances, wait until they are ready, and run its jobs.
 func (c *change) layerPhases(l layout, layer []string) []operation.Phase {
 	var stop, start, ready []operation.Step
+	stopped := c.oldWriters(l)
 	for _, p := range l.places {
 		if p.keep || !slices.Contains(layer, p.service) {
 			continue
 		}
-		if c.next.spec.Services[p.service].Update.Order == "stop-first" && p.old.Instance != "" && c.isMember(p.old.Machine) {
-			stop = append(stop, c.stopFirst(p))
+		stopFirst := c.next.spec.Services[p.service].Update.Order == "stop-first" && stopped[p.old.Instance] == ""
+		if stopFirst && p.old.Instance != "" && c.isMember(p.old.Machine) {
+			stop = append(stop, c.stopOld(p.old))
 		}
 		start = append(start, c.launch(p))
 		ready = append(ready, c.await(p))
@@ -117,10 +122,10 @@ func (c *change) isMember(machineName string) bool {
 	return slices.ContainsFunc(c.machines, func(m candidate) bool { return m.member.Name == machineName })
 }
 
-func (c *change) stopFirst(p place) operation.Step {
-	step := c.act(p.old.Machine, Action{Verb: "stop", Instance: p.old.Instance}, "stop the old "+p.slot)
-	if c.stateOf(p.old) == runtime.StateRunning { // what did not run is not started by giving up
-		step.Undo = c.act(p.old.Machine, Action{Verb: "start", Instance: p.old.Instance}, "").Do
+func (c *change) stopOld(old api.Slot) operation.Step {
+	step := c.act(old.Machine, Action{Verb: "stop", Instance: old.Instance}, "stop the old "+old.Name)
+	if c.stateOf(old) == runtime.StateRunning { // what did not run is not started by giving up
+		step.Undo = c.act(old.Machine, Action{Verb: "start", Instance: old.Instance}, "").Do
 	}
 	return step
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/ployz/ployz/node/operation/optest"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/runtime/memruntime"
+	"github.com/ployz/ployz/node/storage/mempool"
 	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/memstore"
 )
@@ -30,6 +31,7 @@ type lab struct {
 	runtime *memruntime.Runtime
 	images  *memruntime.Images
 	network *memruntime.Network
+	pool    *mempool.Pool
 	kit     deploy.Kit
 	clock   *optest.Clock
 	local   *deploy.Local
@@ -46,6 +48,7 @@ func newLab(t testing.TB) *lab {
 		store:   memstore.New(memstore.Config{Clock: clock.Now}),
 		runtime: memruntime.New(), images: memruntime.NewImages(), network: memruntime.NewNetwork(), clock: clock,
 	}
+	l.pool = newPool(l.runtime)
 	for _, ref := range []string{"app:v1", "app:v2", "web:v1", "db:v1"} {
 		l.images.Serve(ref, ref, runtime.ImageConfig{})
 	}
@@ -54,7 +57,7 @@ func newLab(t testing.TB) *lab {
 		t.Fatal(err)
 	}
 	l.local = &deploy.Local{
-		Runtime: l.runtime, Images: l.images, Network: l.network, Console: l.runtime, Fences: fences,
+		Runtime: l.runtime, Images: l.images, Network: l.network, Console: l.runtime, Fences: fences, Pool: l.pool,
 		Subnet:  deploy.Subnet{V4: netip.MustParsePrefix("10.101.1.0/24"), V6: netip.MustParsePrefix("fd00:1:2:1::/64")},
 		Machine: l.observe, Serving: l.serving, Steady: time.Nanosecond,
 	}
@@ -64,6 +67,24 @@ func newLab(t testing.TB) *lab {
 	}
 	l.put(t, store.Machine("m1"), machine.Member{ID: "m1", Name: "m1", Recipient: "age1test"})
 	return l
+}
+
+// newPool is a pool whose volumes are in use while an instance of the machine runs with them.
+func newPool(r *memruntime.Runtime) *mempool.Pool {
+	p := mempool.New("")
+	p.Users = func(id string) string {
+		all, err := r.List(context.Background())
+		if err != nil {
+			return err.Error()
+		}
+		for _, o := range all {
+			if o.State == runtime.StateRunning && slices.ContainsFunc(o.Spec.Mounts, func(m runtime.Mount) bool { return m.Volume == id }) {
+				return "instance " + o.ID
+			}
+		}
+		return ""
+	}
+	return p
 }
 
 func (l *lab) put(t testing.TB, key store.Key, value any) {
@@ -157,22 +178,28 @@ var suffix = regexp.MustCompile(`(shop-[a-z]+(?:-[0-9]+)?)-[a-z2-9]{6}`)
 // noise are addresses, which come from instance ids, and numbers of commits and operations.
 var noise = regexp.MustCompile(`10\.101\.1\.\d+|fd00:[0-9a-f:]+|"operation":"[^"]*"|"commit":"?\d+"?|"number":\d+,|"parent":\d+,|"time":"[^"]*"|identity=[0-9a-f]+`)
 
+// volumeNoise are ids of volumes, and times of facts about them.
+var volumeNoise = regexp.MustCompile(`\bv[a-z2-9]{16}\b|"(created|kept)":"[^"]*",?`)
+
 // snapshot is the world without ids: facts that say what is true now, and what is on the machine. Images
 // stay out: pulling one is not undone, it is only a copy of what the registry has.
 func (l *lab) snapshot() string {
 	var lines []string
-	for _, prefix := range []store.Key{"route", "host", "port", "machineport", "nsid", "head"} {
+	for _, prefix := range []store.Key{"route", "host", "port", "machineport", "nsid", "head", store.Volumes("shop")} {
 		list, err := l.store.Facts().List(context.Background(), prefix)
 		if err != nil {
 			return err.Error()
 		}
 		for _, f := range list {
-			lines = append(lines, string(f.Key)+" "+string(f.Value))
+			lines = append(lines, volumeNoise.ReplaceAllString(string(f.Key)+" "+string(f.Value), ""))
 		}
 	}
 	if c, err := deploy.Current(context.Background(), l.store.Facts(), "shop"); err == nil {
 		text, _ := json.Marshal(c) // plain data
-		lines = append(lines, "present "+string(text))
+		lines = append(lines, "present "+volumeNoise.ReplaceAllString(string(text), ""))
+	}
+	for _, line := range l.pool.World() {
+		lines = append(lines, volumeNoise.ReplaceAllString(line, ""))
 	}
 	lines = slices.Concat(lines, l.runtime.World(), l.network.World())
 	for i, line := range lines {

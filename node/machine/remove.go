@@ -140,7 +140,7 @@ func (r *Remove) holdsNothing() *api.Error {
 	if len(r.holds) == 0 || r.request.Lost {
 		return nil
 	}
-	return api.Errorf(api.CodeMachineHolds, "it holds %d instances: %s", len(r.holds), strings.Join(r.holds, ", ")).About(r.gone.Name).
+	return api.Errorf(api.CodeMachineHolds, "it holds %d instances and volumes: %s", len(r.holds), strings.Join(r.holds, ", ")).About(r.gone.Name).
 		WithHint("move them: ployzctl machine drain %s, then deploy their namespaces again; or, if it is gone for good: --lost", r.gone.Name)
 }
 

@@ -52,6 +52,9 @@ func newest(chain []Unfinished) *Unfinished {
 	return &chain[0]
 }
 
+// earlier is a chain without its first.
+func earlier(chain []Unfinished) []Unfinished { return chain[min(1, len(chain)):] }
+
 // mark makes the scope's open fact name this run.
 func (x *run) mark(ctx context.Context) error {
 	key := store.Open(x.req.Operation.Scope())

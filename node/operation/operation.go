@@ -40,6 +40,8 @@ type Situation struct {
 	// Unfinished is the last operation that was interrupted, stranded or uncertain on this scope, or nil. An
 	// operation whose plan clears what it, and any before it, left sets Plan.Resolves.
 	Unfinished *Unfinished
+	// Earlier are those before it whose clearing it owed and did not come to, newest first.
+	Earlier []Unfinished
 }
 
 // Unfinished is an operation that never reached a clean end.

@@ -48,7 +48,7 @@ func (x *run) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := op.Inspect(ctx, Situation{
-		Operation: x.id, Caller: x.req.Caller, Fence: x.lease.Fence(), Unfinished: newest(x.unfinished),
+		Operation: x.id, Caller: x.req.Caller, Fence: x.lease.Fence(), Unfinished: newest(x.unfinished), Earlier: earlier(x.unfinished),
 	}); err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (r *Runner) Preview(ctx context.Context, op Operation, caller string) (api.
 	if err != nil {
 		return api.Plan{}, err
 	}
-	if err := op.Inspect(ctx, Situation{Caller: caller, Unfinished: newest(left)}); err != nil {
+	if err := op.Inspect(ctx, Situation{Caller: caller, Unfinished: newest(left), Earlier: earlier(left)}); err != nil {
 		return api.Plan{}, err
 	}
 	return Show(op, withUnfinished(op.Plan(), op.Scope(), left))

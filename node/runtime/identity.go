@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
 
@@ -65,6 +66,13 @@ func (s Spec) Check() error {
 	for field, value := range map[string]string{"namespace": s.Namespace, "service": s.Service} {
 		if value == "" {
 			return api.Errorf(api.CodeRuntimeInvalid, "the spec has no %s", field).About("instance " + s.ID)
+		}
+	}
+	for _, m := range s.Mounts {
+		for _, place := range []string{m.Source, m.Target} {
+			if !filepath.IsAbs(place) || filepath.Clean(place) != place || place == "/" {
+				return api.Errorf(api.CodeRuntimeInvalid, "the mount of %s at %s: %q is not an absolute path without . and ..", m.Volume, m.Target, place).About("instance " + s.ID)
+			}
 		}
 	}
 	for _, f := range s.Files {

@@ -22,6 +22,7 @@ type Spec struct {
 	Digest    string        `json:"digest"`
 	Process   api.Process   `json:"process"`
 	Tmpfs     []api.Tmpfs   `json:"tmpfs,omitempty"`
+	Mounts    []Mount       `json:"mounts,omitempty"`
 	Ports     []api.Port    `json:"ports,omitempty"`
 	Resources api.Resources `json:"resources"`
 	Restart   api.Restart   `json:"restart"`
@@ -33,6 +34,17 @@ type Spec struct {
 	SecretEnv map[string]SealedValue `json:"secretEnv,omitempty"`
 	// Job makes the unit a oneshot whose exit status is the result; it is never restarted.
 	Job bool `json:"job,omitempty"`
+}
+
+// Mount shows a volume's folder inside the instance. What is written there outlives the instance: Remove leaves it.
+type Mount struct {
+	// Volume is the volume's id.
+	Volume string `json:"volume"`
+	// Source is the folder's path on this machine. It is no more than mounted: whoever prepares the instance has seen to
+	// it that it is the volume's.
+	Source   string `json:"source,omitempty"`
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
 }
 
 // SealedValue is a secret as it may be stored: an age message to this machine's recipient, and

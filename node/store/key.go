@@ -82,6 +82,12 @@ func Config(ns, name string) Key { return join("ns", ns, "config", name) }
 // Configs is the prefix of a namespace's named configurations.
 func Configs(ns string) Key { return join("ns", ns, "config") }
 
+// Volume is one data set of a namespace, by its ID.
+func Volume(ns, id string) Key { return join("ns", ns, "volume", id) }
+
+// Volumes is the prefix of a namespace's data sets.
+func Volumes(ns string) Key { return join("ns", ns, "volume") }
+
 // NamespaceID claims a 32-bit namespace id, in hex, so that no two namespaces share one.
 func NamespaceID(hex string) Key { return join("nsid", hex) }
 

@@ -20,6 +20,7 @@ func TestKeys(t *testing.T) {
 		store.GatewayPort(5432):             "port.5432",
 		store.MachinePort("m1", "udp", 53):  "machineport.m1.udp.53",
 		store.Secret("shop", "db-password"): "ns.shop.secret.db-password",
+		store.Volume("shop", "v1"):          "ns.shop.volume.v1",
 	} {
 		if string(key) != want {
 			t.Errorf("got %s, want %s", key, want)

@@ -17,8 +17,8 @@ func under(prefix string, keys ...Key) []Key {
 }
 
 const (
-	volumesLater = "volumes come with the storage release"
-	noVolumes    = "tmpfs for scratch space, secrets and configs for files; or take the key away until then"
+	noBind       = "a folder of one machine is not on the others"
+	noVolumes    = "a volume for what is written, secrets and configs for files, tmpfs for scratch space"
 	oneNetwork   = "the services of a namespace share one network, and namespaces are kept apart"
 	noNetworks   = "take the key away; what must not meet goes into different namespaces, see x-ployz.exports"
 	theMachines  = "it belongs to the machine, which is shared by all its workloads"
@@ -59,7 +59,13 @@ func topKeys() []Key {
 		yes("networks.default", ""),
 		refused("networks.default.*", oneNetwork, noNetworks),
 		refused("networks.*", oneNetwork, noNetworks),
-		refused("volumes", volumesLater, noVolumes),
+		yes("volumes", "they outlive the instances; a new one is empty: nothing of the image is copied into it"),
+		yes("volumes.*", "its name: letters, digits, - and _ between them, at most 48"),
+		refused("volumes.*.name", "a volume is called as its key, in its namespace", "take name away"),
+		yes("volumes.*.driver", "only local: each machine keeps volumes in its own pool"),
+		refused("volumes.*.driver_opts", "each machine keeps volumes in its own pool", "x-ployz with size, owner, mode or scope"),
+		refused("volumes.*.external", "a volume is its namespace's own, and made by the deploy that first mounts it", "take external away"),
+		refused("volumes.*.labels", "only services have labels", ""),
 		refused("include", "one file is one namespace", "give more files (ployzctl deploy -f A -f B), or use extends"),
 		refused("models", "there is no runner for models", "run it as a service"),
 		refused("jobs", "scheduled jobs are not part of a deploy", "a service with x-ployz.job: before or after"),
@@ -140,18 +146,21 @@ func fileKeys() []Key {
 		yes("configs[].gid", "a number"),
 		yes("configs[].mode", "octal, such as 0440"),
 		yes("tmpfs", "options size= and mode="),
-		yes("volumes", "only of type tmpfs: "+volumesLater),
-		yes("volumes[]", ""),
-		yes("volumes[].type", "only tmpfs"),
+		yes("volumes", "a service that writes one is updated stop-first"),
+		yes("volumes[]", "NAME:TARGET[:ro], or the keys below"),
+		yes("volumes[].type", "volume or tmpfs"),
+		yes("volumes[].source", "a key of the file's volumes"),
 		yes("volumes[].target", ""),
+		yes("volumes[].read_only", "of a volume"),
 		yes("volumes[].tmpfs", ""),
 		yes("volumes[].tmpfs.size", ""),
 		yes("volumes[].tmpfs.mode", "octal, such as 01777"),
-		refused("volumes[].source", volumesLater, noVolumes),
-		refused("volumes[].read_only", "an empty read-only folder is of no use", ""),
-		refused("volumes[].consistency", volumesLater, ""),
-		refused("volumes[].bind", volumesLater, noVolumes),
-		refused("volumes[].volume", volumesLater, noVolumes),
+		yes("volumes[].volume", ""),
+		idle("volumes[].volume.nocopy", "nothing is copied out of the image anyway"),
+		refused("volumes[].volume.subpath", "a volume is mounted as a whole", "a volume for each part"),
+		refused("volumes[].volume.labels", "only services have labels", ""),
+		refused("volumes[].consistency", "it is for other systems than Linux", ""),
+		refused("volumes[].bind", noBind, noVolumes),
 		refused("volumes[].image", "images are not mounted", "put the files into the service's own image"),
 	}
 }
@@ -265,7 +274,7 @@ func refusedServiceKeys() []Key {
 		refused("dns_search", dns, "full names"),
 		refused("domainname", "names end in the cluster's own domain", "hostname"),
 		refused("mac_address", "addresses are given by the cluster", ""),
-		refused("volumes_from", volumesLater, noVolumes),
+		refused("volumes_from", "a service says itself what it mounts", "volumes, with the same names"),
 		refused("gpus", noGPU, "devices, for what has a file in /dev"),
 		refused("device_cgroup_rules", "a rule without a device is of no use", "devices, whose permissions become the rules"),
 		refused("cgroup", ownNamespace, ""),
@@ -297,7 +306,7 @@ func refusedServiceKeys() []Key {
 		refused("blkio_config.device_write_bps", theMachines, "blkio_config.weight"),
 		refused("blkio_config.device_write_iops", theMachines, "blkio_config.weight"),
 		refused("blkio_config.weight_device", theMachines, "blkio_config.weight"),
-		refused("storage_opt", volumesLater, ""),
+		refused("storage_opt", "an instance's own layer has no limit", "a volume with x-ployz.size"),
 		refused("annotations", "an instance's OCI configuration is Ployz's own", "labels"),
 		refused("models", "there is no runner for models", "run it as a service"),
 		refused("provider", "services run from images only", ""),
@@ -311,7 +320,12 @@ func refusedServiceKeys() []Key {
 // ployzKeys are ours, and say what Compose cannot.
 func ployzKeys() []Key {
 	return append([]Key{
-		refused("x-ployz", "it belongs to one service", "put it under services.NAME"),
+		refused("x-ployz", "it belongs to one service or volume", "put it under services.NAME or volumes.NAME"),
+		yes("volumes.*.x-ployz", "what Compose cannot say"),
+		yes("volumes.*.x-ployz.size", "the most it may hold, such as 10g; no limit without it"),
+		yes("volumes.*.x-ployz.owner", "UID or UID:GID of its root folder, by number"),
+		yes("volumes.*.x-ployz.mode", "of its root folder, octal, such as 0750"),
+		yes("volumes.*.x-ployz.scope", "namespace (without it: one, on one machine) or slot (one for each instance of a service, such as data.db-0)"),
 		yes("services.*.x-ployz", "what Compose cannot say"),
 	}, under("services.*.x-ployz.",
 		yes("routes", "requests that reach any gateway"),

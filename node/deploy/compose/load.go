@@ -55,6 +55,7 @@ func Load(ctx context.Context, o Options) (api.Spec, []Note, error) {
 		Services:  map[string]api.Service{},
 		Secrets:   map[string]api.Secret{},
 		Configs:   map[string]api.Config{},
+		Volumes:   map[string]api.Volume{},
 	}}
 	l.forgetDisabled(project)
 	m.all()

@@ -13,7 +13,7 @@ import (
 // Compose says that secrets are readable by all inside: images run as users of their own.
 const defaultFileMode = 0o444
 
-// mounts fills in secrets, configs and memory file systems, and sees that no two want one place.
+// mounts fills in secrets, configs, memory file systems and volumes, and sees that no two want one place.
 func (m *mapper) mounts(at string, c types.ServiceConfig, s *api.Service) {
 	for i, ref := range c.Secrets {
 		here := item(at+".secrets", i)
@@ -36,6 +36,7 @@ func (m *mapper) mounts(at string, c types.ServiceConfig, s *api.Service) {
 		s.Files = append(s.Files, f)
 	}
 	s.Tmpfs = m.tmpfs(at, c)
+	s.Mounts = m.volumeMounts(at, c)
 	m.distinct(at, *s)
 }
 
@@ -83,8 +84,10 @@ func (m *mapper) tmpfs(at string, c types.ServiceConfig) (all []api.Tmpfs) {
 	for i, v := range c.Volumes {
 		here := item(at+".volumes", i)
 		if v.Type != types.VolumeTypeTmpfs {
-			m.refuse(here, v.Type+" "+v.Source+":"+v.Target, volumesLater, noVolumes)
 			continue
+		}
+		if v.ReadOnly {
+			m.refuse(here+".read_only", "true", "an empty read-only folder is of no use", "take read_only away")
 		}
 		t := api.Tmpfs{Target: v.Target}
 		if v.Tmpfs != nil {
@@ -154,5 +157,8 @@ func (m *mapper) distinct(at string, s api.Service) {
 	}
 	for _, t := range s.Tmpfs {
 		claim(at+".tmpfs", t.Target)
+	}
+	for _, v := range s.Mounts {
+		claim(at+".volumes", v.Target)
 	}
 }

@@ -174,7 +174,7 @@ func (m *mapper) object(at string, v any) map[string]any {
 	}
 	o, ok := v.(map[string]any)
 	if !ok {
-		m.bad(at, "is %s where keys are expected", shape(v))
+		m.bad(at, "is %s where keys are expected", shape(v)).WithHint("one KEY: VALUE a line, below it")
 	}
 	return o
 }

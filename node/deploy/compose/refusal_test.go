@@ -26,9 +26,24 @@ func TestRefusals(t *testing.T) {
 		{"misspelt", head + "    enviroment: {A: b}", []string{"compose.yaml:4 services.web.enviroment compose.unknown-key"}},
 		{"misspelt at the top", head + "secrts: {}", []string{"compose.yaml:4 secrts compose.unknown-key"}},
 		{"deep", head + "    deploy:\n      resources:\n        limits:\n          memori: 1g", []string{"compose.yaml:7 services.web.deploy.resources.limits.memori compose.unknown-key"}},
-		{"named volume", head + "    volumes:\n      - db:/var/lib/db\nvolumes:\n  db:", []string{
-			"compose.yaml:5 services.web.volumes[0] compose.unsupported-key", "compose.yaml:6 volumes compose.unsupported-key"}},
-		{"bind", head + "    volumes:\n      - {type: bind, source: /a, target: /b}", []string{"compose.yaml:5 services.web.volumes[0].source compose.unsupported-key"}},
+		{"undeclared volume", head + "    volumes:\n      - db:/var/lib/db\n", []string{"compose.yaml:5 services.web.volumes[0] compose.bad-value"}},
+		{"bind", head + "    volumes:\n      - {type: bind, source: /a, target: /b}\n      - ./a:/c:ro,z\n      - ~/a:/d", []string{
+			"compose.yaml:5 services.web.volumes[0] compose.unsupported-key", "compose.yaml:6 services.web.volumes[1] compose.unsupported-key", "compose.yaml:7 services.web.volumes[2] compose.unsupported-key"}},
+		{"bind options", head + "    volumes:\n      - {type: bind, source: /a, target: /b, bind: {propagation: shared}}", []string{"compose.yaml:5 services.web.volumes[0].bind compose.unsupported-key"}},
+		{"image as a volume", head + "    volumes:\n      - {type: image, source: a, target: /b}", []string{"compose.yaml:5 services.web.volumes[0] compose.unsupported-key"}},
+		{"anonymous volume", head + "    volumes:\n      - /var/lib/db\n", []string{"compose.yaml:5 services.web.volumes[0] compose.unsupported-key"}},
+		{"mount options", head + "    volumes: ['db:/a:ro,z', {type: volume, source: db, target: /b, volume: {subpath: x}}, {type: tmpfs, target: /c, read_only: true}]\nvolumes:\n  db:", []string{
+			"compose.yaml:4 services.web.volumes[0] compose.unsupported-key", "compose.yaml:4 services.web.volumes[1].volume.subpath compose.unsupported-key", "compose.yaml:4 services.web.volumes[2].read_only compose.unsupported-key"}},
+		{"volume targets", head + "    volumes: ['db:/a', 'db:/', 'db:/b']\n    tmpfs: [/b]\nvolumes:\n  db:", []string{"compose.yaml:4 services.web.volumes compose.bad-value"}},
+		{"volume over tmpfs", head + "    volumes: ['db:/b']\n    tmpfs: [/b]\nvolumes:\n  db:", []string{"compose.yaml:4 services.web.volumes compose.bad-value"}},
+		{"foreign volumes", head + "volumes:\n  a:\n    external: true\n    name: b\n  c:\n    driver: nfs\n    driver_opts: {o: x}\n    labels: [a=b]\n  e.f: {}", []string{
+			"compose.yaml:6 volumes.a.external compose.unsupported-key", "compose.yaml:7 volumes.a.name compose.unsupported-key", "compose.yaml:9 volumes.c.driver compose.unsupported-key",
+			"compose.yaml:10 volumes.c.driver_opts compose.unsupported-key", "compose.yaml:11 volumes.c.labels compose.unsupported-key", "compose.yaml:12 volumes.e.f compose.bad-name"}},
+		{"volume values", head + "volumes:\n  a:\n    x-ployz:\n      size: 5\n      owner: postgres\n      mode: '9'\n      scope: cluster\n  c: {x-ployz: {owner: '5:'}}\n  d: {x-ployz: [size]}", []string{
+			"compose.yaml:7 volumes.a.x-ployz.size compose.bad-value", "compose.yaml:8 volumes.a.x-ployz.owner compose.bad-value", "compose.yaml:9 volumes.a.x-ployz.mode compose.bad-value",
+			"compose.yaml:10 volumes.a.x-ployz.scope compose.bad-value", "compose.yaml:11 volumes.c.x-ployz.owner compose.bad-value", "compose.yaml:12 volumes.d.x-ployz compose.bad-value"}},
+		{"volume keys", head + "volumes:\n  b: {x-ployz: {mode: 750, sise: 1g}}", []string{
+			"compose.yaml:5 volumes.b.x-ployz.mode compose.bad-value", "compose.yaml:5 volumes.b.x-ployz.sise compose.unknown-key"}},
 		{"networks", head + "    networks: [front, default]\nnetworks:\n  front:", []string{
 			"compose.yaml:4 services.web.networks compose.unsupported-key", "compose.yaml:6 networks.front compose.unsupported-key"}},
 		{"network alias", head + "    networks: {default: {aliases: [a]}}", []string{"compose.yaml:4 services.web.networks.default.aliases compose.unsupported-key"}},

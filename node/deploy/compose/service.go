@@ -45,6 +45,7 @@ func (m *mapper) all() {
 		m.finish(name)
 	}
 	m.values()
+	m.volumes()
 }
 
 func (m *mapper) service(name string, c types.ServiceConfig) {

@@ -162,6 +162,9 @@ func (l *loader) value(src *source, node *yaml.Node, path string, pat *pattern, 
 		if pat.Path == "services.*.ports[]" {
 			l.ranged(src.at(node), path, node.Value)
 		}
+		if pat.Path == "services.*.volumes[]" {
+			l.shortMount(src.at(node), path, node.Value)
+		}
 	}
 }
 

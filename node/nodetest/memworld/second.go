@@ -18,6 +18,7 @@ import (
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/runtime/memruntime"
+	"github.com/ployz/ployz/node/storage/mempool"
 	"github.com/ployz/ployz/node/store"
 )
 
@@ -45,7 +46,7 @@ func (w *World) AddSecond(dir string) (*Second, error) {
 	}
 	w.mu.Lock()
 	w.others = map[string]deploy.Participant{"m2": &deploy.Local{
-		Runtime: s.Runtime, Images: s.Images, Network: memruntime.NewNetwork(), Console: s.Runtime, Fences: fences,
+		Runtime: s.Runtime, Images: s.Images, Network: memruntime.NewNetwork(), Console: s.Runtime, Fences: fences, Pool: mempool.New(""),
 		Subnet:  deploy.Subnet{V4: netip.MustParsePrefix("10.101.2.0/24"), V6: netip.MustParsePrefix("fd00:1:2:2::/64")},
 		Machine: w.observe, Serving: w.serving,
 	}}

@@ -27,6 +27,7 @@ import (
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/runtime/memruntime"
+	"github.com/ployz/ployz/node/storage/mempool"
 	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/memstore"
 )
@@ -95,7 +96,7 @@ func Start(dir, socket string) (w *World, stop func(), err error) {
 
 func (w *World) makeMember(fences *coordination.Fences) *daemon.Member {
 	local := &deploy.Local{
-		Runtime: w.Runtime, Images: w.Images, Network: w.network, Console: w.Runtime, Fences: fences,
+		Runtime: w.Runtime, Images: w.Images, Network: w.network, Console: w.Runtime, Fences: fences, Pool: mempool.New(""),
 		Subnet:  deploy.Subnet{V4: netip.MustParsePrefix("10.101.1.0/24"), V6: netip.MustParsePrefix("fd00:1:2:1::/64")},
 		Machine: w.observe, Serving: w.serving,
 	}

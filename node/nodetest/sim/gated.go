@@ -8,6 +8,7 @@ import (
 	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/runtime/memruntime"
+	"github.com/ployz/ployz/node/storage"
 )
 
 // gated is a daemon's way into its own participant.
@@ -51,6 +52,16 @@ func (g gated) Act(ctx context.Context, by deploy.Fenced, action deploy.Action) 
 func (g gated) Applied(ctx context.Context, ns string) ([]deploy.Consumer, error) {
 	g.d.gate()
 	return g.inner.Applied(ctx, ns)
+}
+
+func (g gated) Stored(ctx context.Context, ns string) (deploy.Stored, error) {
+	g.d.gate()
+	return g.inner.Stored(ctx, ns)
+}
+
+func (g gated) EnsureVolume(ctx context.Context, by deploy.Fenced, spec storage.Spec) (storage.Volume, error) {
+	g.d.gate()
+	return g.inner.EnsureVolume(ctx, by, spec)
 }
 
 // boundRuntime is what runs on a machine, as one daemon drives it: starting and stopping take their time, and

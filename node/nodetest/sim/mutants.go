@@ -10,6 +10,7 @@ import (
 	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/store"
 	"github.com/ployz/ployz/node/store/memstore"
 )
@@ -163,10 +164,15 @@ func (f forgetful) Act(ctx context.Context, by deploy.Fenced, action deploy.Acti
 	return f.fresh().Act(ctx, by, action)
 }
 
+// EnsureVolume implements deploy.Participant.
+func (f forgetful) EnsureVolume(ctx context.Context, by deploy.Fenced, spec storage.Spec) (storage.Volume, error) {
+	return f.fresh().EnsureVolume(ctx, by, spec)
+}
+
 func (f forgetful) fresh() *deploy.Local {
 	l := f.Local
 	return &deploy.Local{
-		Runtime: l.Runtime, Images: l.Images, Network: l.Network, Console: l.Console, Fences: freshFences(f.dir),
+		Runtime: l.Runtime, Images: l.Images, Network: l.Network, Console: l.Console, Pool: l.Pool, Fences: freshFences(f.dir),
 		Subnet: l.Subnet, Machine: l.Machine, Serving: l.Serving,
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/storage"
 )
 
 // watched is a machine's participant under the eyes of the witness.
@@ -46,6 +47,15 @@ func (p watched) act(by deploy.Fenced, what string, call func() error) error {
 // EnsureImage implements deploy.Participant.
 func (p watched) EnsureImage(ctx context.Context, by deploy.Fenced, reference string, pull runtime.Pull) error {
 	return p.act(by, "fetch", func() error { return p.Participant.EnsureImage(ctx, by, reference, pull) })
+}
+
+// EnsureVolume implements deploy.Participant.
+func (p watched) EnsureVolume(ctx context.Context, by deploy.Fenced, spec storage.Spec) (v storage.Volume, err error) {
+	err = p.act(by, "volume "+spec.Name, func() (e error) {
+		v, e = p.Participant.EnsureVolume(ctx, by, spec)
+		return e
+	})
+	return v, err
 }
 
 // Launch implements deploy.Participant.

@@ -22,6 +22,7 @@ func fixture(t *testing.T) runtimetest.Fixture {
 	next := netip.MustParseAddr("10.101.1.9")
 	return runtimetest.Fixture{
 		Runtime: r, Console: r, Image: runtime.Image{Digest: "sha256:00"},
+		Folder:    func(t *testing.T) string { return t.TempDir() },
 		Addresses: func() runtime.Addresses { next = next.Next(); return runtime.Addresses{V4: next} },
 		Reopen:    func() runtime.Runtime { return r },
 	}

@@ -102,6 +102,51 @@ func TestWhatAnInstanceSees(t *testing.T) {
 	}
 }
 
+// TestMountedVolume: what two instances see of one volume, and what each may do there.
+func TestMountedVolume(t *testing.T) {
+	r, image := machine(t)
+	source := folder(t)
+	if err := os.Chmod(source, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writer, reader := runtimetest.Spec(t, "-w", "serve"), runtimetest.Spec(t, "-r", "serve")
+	writer.Tmpfs = []api.Tmpfs{{Target: "/srv/data/scratch"}}
+	writer.Mounts = []runtime.Mount{{Volume: "v1", Source: source, Target: "/srv/data"}}
+	reader.Mounts = []runtime.Mount{{Volume: "v1", Source: source, Target: "/srv/data", ReadOnly: true}}
+	writer.Security.ReadOnly = true // a volume is written also where the root is not
+	launch(t, r, image, writer)
+	launch(t, r, image, reader)
+	got := ask(t, r, writer.ID, "grow=/srv/data/rows", "grow=/srv/data/rows", "write=/srv/data/scratch/x", "write=/etc/no")
+	if got != "size 1\nsize 2\n/etc/no: error\n" {
+		t.Errorf("the writer: %s", got)
+	}
+	if got := ask(t, r, reader.ID, "cat=/srv/data/rows", "write=/srv/data/rows", "write=/srv/data/new"); got != "xx/srv/data/rows: error\n/srv/data/new: error\n" {
+		t.Errorf("the reader: %s", got)
+	}
+	if got := ask(t, r, writer.ID, "cat=/proc/self/mountinfo"); !strings.Contains(mountLine(got, "/srv/data"), "rw,nosuid,nodev") || strings.Contains(mountLine(got, "/srv/data"), "shared:") {
+		t.Errorf("it is mounted as %q", mountLine(got, "/srv/data"))
+	}
+	if err := r.Stop(t.Context(), writer.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Remove(t.Context(), writer.ID); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(source, "rows")); err != nil || string(text) != "xx" {
+		t.Errorf("once the writer is gone the volume holds %q, %v", text, err)
+	}
+}
+
+// mountLine is the line of a mount table about one place.
+func mountLine(table, point string) string {
+	for line := range strings.Lines(table) {
+		if f := strings.Fields(line); len(f) > 5 && f[4] == point {
+			return line
+		}
+	}
+	return ""
+}
+
 // seal makes this machine's key, and returns what seals to it.
 func seal(t *testing.T, r *Runtime) func(string) []byte {
 	t.Helper()

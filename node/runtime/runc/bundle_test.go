@@ -45,6 +45,10 @@ func full() Input {
 		{Target: "/run/secrets/key", Sealed: []byte("sealed"), Fingerprint: "g"},
 	}
 	in.Spec.Tmpfs = []api.Tmpfs{{Target: "/tmp", SizeBytes: 1 << 20}, {Target: "/cache", Mode: 0o700}}
+	in.Spec.Mounts = []runtime.Mount{
+		{Volume: "v1", Source: "/var/lib/ployz/pool/volumes/shop.data/data", Target: "/tmp/data"},
+		{Volume: "v2", Source: "/var/lib/ployz/pool/volumes/shop.uploads/data", Target: "/uploads", ReadOnly: true},
+	}
 	in.Spec.Resources = api.Resources{CPUs: 1.5, MemoryBytes: 1 << 28, PIDs: 64, IOWeight: 200}
 	in.Spec.Restart = api.Restart{Policy: "on-failure", Delay: api.Duration(time.Second), MaxAttempts: 3}
 	in.Spec.Security = api.Security{
@@ -131,9 +135,13 @@ func TestRefusals(t *testing.T) {
 		"relative mount": func(in *Input) { in.Spec.Files = []runtime.FileContent{{Target: "etc/x"}} },
 		"climbing mount": func(in *Input) { in.Spec.Files = []runtime.FileContent{{Target: "/etc/../x"}} },
 		"same place":     func(in *Input) { in.Spec.Files = []runtime.FileContent{{Target: "/x"}, {Target: "/x"}} },
-		"root":           func(in *Input) { in.Spec.Tmpfs = []api.Tmpfs{{Target: "/"}} },
-		"signal":         func(in *Input) { in.Spec.Process.StopSignal = "SIGNOTHING" },
-		"line break":     func(in *Input) { in.Spec.Service = "a\nExecStart=/bin/sh" },
+		"same as volume": func(in *Input) {
+			in.Spec.Mounts = []runtime.Mount{{Volume: "v1", Source: "/v", Target: "/x"}}
+			in.Spec.Files = []runtime.FileContent{{Target: "/x"}}
+		},
+		"root":       func(in *Input) { in.Spec.Tmpfs = []api.Tmpfs{{Target: "/"}} },
+		"signal":     func(in *Input) { in.Spec.Process.StopSignal = "SIGNOTHING" },
+		"line break": func(in *Input) { in.Spec.Service = "a\nExecStart=/bin/sh" },
 	} {
 		in := plain()
 		bend(&in)

@@ -82,6 +82,24 @@ func (pinned) Detach(_ context.Context, id string) error {
 	return errors.Join(exec.Command("umount", path).Run(), os.Remove(path))
 }
 
+// folder is one that a unit of this machine sees too.
+func folder(t *testing.T) string {
+	t.Helper()
+	if err := os.MkdirAll(testState, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(testState, "volume-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // machine returns a runtime on this real machine, and an image whose /program is the workload.
 func machine(t testing.TB) (*Runtime, runtime.Image) {
 	t.Helper()
@@ -141,7 +159,7 @@ func addresses() runtime.Addresses {
 func TestConformance(t *testing.T) {
 	runtimetest.Run(t, func(t *testing.T) runtimetest.Fixture {
 		r, image := machine(t)
-		return runtimetest.Fixture{Runtime: r, Console: r, Image: image, Addresses: addresses, Reopen: func() runtime.Runtime {
+		return runtimetest.Fixture{Runtime: r, Console: r, Image: image, Addresses: addresses, Folder: folder, Reopen: func() runtime.Runtime {
 			again, _ := machine(t)
 			return again
 		}}

@@ -26,16 +26,9 @@ func systemMounts() []specs.Mount {
 	}
 }
 
-// mounts come in the order in which they may hide one another: system, memory, files.
+// mounts come in the order in which they may hide one another: system, memory and volumes, files.
 func (in Input) mounts() []specs.Mount {
-	all := systemMounts()
-	for _, t := range in.Spec.Tmpfs {
-		options := []string{"nosuid", "nodev", "mode=" + octal(t.Mode, 0o1777)}
-		if t.SizeBytes > 0 {
-			options = append(options, "size="+strconv.FormatInt(t.SizeBytes, 10))
-		}
-		all = append(all, specs.Mount{Destination: t.Target, Type: "tmpfs", Source: "tmpfs", Options: options})
-	}
+	all := append(systemMounts(), in.folders()...)
 	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
 		all = append(all, bind(filepath.Join(in.Dir, "files", name), "/etc/"+name))
 	}
@@ -46,6 +39,32 @@ func (in Input) mounts() []specs.Mount {
 		}
 		all = append(all, bind(source, f.Target))
 	}
+	return all
+}
+
+// folders are memory file systems and volumes.
+func (in Input) folders() (all []specs.Mount) {
+	for _, t := range in.Spec.Tmpfs {
+		options := []string{"nosuid", "nodev", "mode=" + octal(t.Mode, 0o1777)}
+		if t.SizeBytes > 0 {
+			options = append(options, "size="+strconv.FormatInt(t.SizeBytes, 10))
+		}
+		all = append(all, specs.Mount{Destination: t.Target, Type: "tmpfs", Source: "tmpfs", Options: options})
+	}
+	if len(in.Spec.Mounts) == 0 {
+		return all // in the order that bundles had before there were volumes
+	}
+	for _, m := range in.Spec.Mounts {
+		options := []string{"bind", "rprivate", "nosuid", "nodev", "rw"}
+		if m.ReadOnly {
+			options[len(options)-1] = "ro"
+		}
+		all = append(all, specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: options})
+	}
+	// One inside another comes after it, or it would be hidden.
+	slices.SortStableFunc(all, func(a, b specs.Mount) int {
+		return strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/")
+	})
 	return all
 }
 
@@ -134,6 +153,9 @@ func (in Input) checkTargets() error {
 	var seen []string
 	for _, t := range in.Spec.Tmpfs {
 		seen = append(seen, t.Target)
+	}
+	for _, m := range in.Spec.Mounts {
+		seen = append(seen, m.Target)
 	}
 	for _, f := range in.Spec.Files {
 		seen = append(seen, f.Target)

@@ -25,6 +25,9 @@ func (r *Runtime) unit(in Input) (units.Unit, error) {
 		Restart: restartPolicy(in), RestartDelay: time.Duration(spec.Restart.Delay), MaxAttempts: spec.Restart.MaxAttempts,
 		Window: time.Duration(spec.Restart.Window), StopSignal: signal, StopGrace: time.Duration(spec.Process.StopGrace), Limits: directives,
 	}
+	for _, m := range spec.Mounts {
+		w.Folders = append(w.Folders, m.Source)
+	}
 	runc := func(args ...string) []string { return append([]string{r.Program, "--root", r.runcRoot()}, args...) }
 	for _, c := range []struct {
 		into *string

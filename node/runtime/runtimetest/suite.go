@@ -21,6 +21,8 @@ type Fixture struct {
 	Console runtime.Console
 	// Image has the program at /program as its entrypoint.
 	Image runtime.Image
+	// Folder makes a folder of the machine that an instance can mount.
+	Folder func(t *testing.T) string
 	// Addresses returns free addresses, others at each call.
 	Addresses func() runtime.Addresses
 	// Reopen returns what a restarted daemon would use on the same machine.
@@ -54,6 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		"Stats":                 testStats,
 		"SealedTwiceIsTheSame":  testSealedTwice,
 		"NothingStartedAtFirst": testPrepareStartsNothing,
+		"Mounts":                testMounts,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

@@ -1,0 +1,88 @@
+package api
+
+import "time"
+
+// Volume is what a namespace asks for under one name: a data set that its instances mount, or one for each slot.
+type Volume struct {
+	// SizeBytes is the most that a data set may hold; 0 is no limit.
+	SizeBytes int64 `json:"sizeBytes,omitempty"`
+	// Owner of a data set's root folder; nil leaves it to the workload.
+	Owner *Owner `json:"owner,omitempty"`
+	// Mode are the permission bits of a data set's root folder, 01000 and 02000 among them; 0 leaves it to the workload.
+	Mode uint32 `json:"mode,omitempty"`
+	// Scope is ScopeNamespace ("" means it too): one data set for all who mount it, on one machine; or ScopeSlot: one
+	// for each slot, called "<volume>.<slot>", such as "data.db-0".
+	Scope string `json:"scope,omitempty"`
+}
+
+// The scopes of a volume.
+const (
+	ScopeNamespace = "namespace"
+	ScopeSlot      = "slot"
+)
+
+// PerSlot says that each slot has a data set of its own.
+func (v Volume) PerSlot() bool { return v.Scope == ScopeSlot }
+
+// Owner is a user and a group by number, as inside the workload.
+type Owner struct {
+	UID int `json:"uid"`
+	GID int `json:"gid"`
+}
+
+// Mount places a volume of the spec into a service's instances.
+type Mount struct {
+	// Volume is its name in Spec.Volumes.
+	Volume string `json:"volume"`
+	Target string `json:"target"`
+	// ReadOnly instances do not count as writers: an update may start them beside the old.
+	ReadOnly bool `json:"readOnly,omitempty"`
+}
+
+// VolumeFact is the intent about one data set: that it is, where, and who made it so. What is so now, such as how much
+// it holds, is asked of the machine.
+type VolumeFact struct {
+	// ID is the data set's own, unlike any other in the cluster; every copy of it keeps it.
+	ID        string `json:"id"`
+	Namespace string `json:"namespace"`
+	// Name is the data set's: "data", or "data.db-0" of scope slot.
+	Name string `json:"name"`
+	// Machine is the name of the machine that has it, as slots have it; Backend the file system there.
+	Machine   string `json:"machine"`
+	Backend   string `json:"backend,omitempty"`
+	SizeBytes int64  `json:"sizeBytes,omitempty"`
+	Owner     *Owner `json:"owner,omitempty"`
+	Mode      uint32 `json:"mode,omitempty"`
+	Scope     string `json:"scope,omitempty"`
+	// State is VolumeLive or VolumeKept.
+	State string `json:"state"`
+	// Origin is the snapshot that it began as; nil for one that began empty.
+	Origin  *VolumeOrigin `json:"origin,omitempty"`
+	Created time.Time     `json:"created"`
+	// Kept is since when it has no name; zero while live.
+	Kept time.Time `json:"kept,omitzero"`
+	// Operation is the last one that wrote the fact.
+	Operation string `json:"operation"`
+}
+
+// The states of a volume as intended. One live data set has a name; kept ones wait to be restored or pruned.
+const (
+	VolumeLive = "live"
+	VolumeKept = "kept"
+)
+
+// VolumeOrigin is where a clone comes from.
+type VolumeOrigin struct {
+	Volume   string `json:"volume"`
+	Snapshot string `json:"snapshot"`
+	GUID     string `json:"guid"`
+}
+
+// CommitVolume is a data set that was live with a commit, and the snapshot taken at the quiesced moment before it.
+type CommitVolume struct {
+	ID      string `json:"id"`
+	Machine string `json:"machine"`
+	// Snapshot and GUID are empty where none was taken.
+	Snapshot string `json:"snapshot,omitempty"`
+	GUID     string `json:"guid,omitempty"`
+}

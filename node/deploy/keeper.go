@@ -1,0 +1,117 @@
+package deploy
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/storage"
+)
+
+// releaseDeadline is how long a stopped instance's last mount may take to go.
+const releaseDeadline = 10 * time.Second
+
+func noPool() *api.Error {
+	return api.Errorf(api.CodeVolumePoolUnavailable, "the machine has no pool for volumes").WithHint("what is missing: ployzctl doctor")
+}
+
+// Stored implements Participant.
+func (l *Local) Stored(ctx context.Context, namespace string) (Stored, error) {
+	if l.Pool == nil {
+		return Stored{None: noPool()}, nil
+	}
+	usage, err := l.Pool.Usage(ctx)
+	var all []storage.Volume
+	if err == nil {
+		all, err = l.Pool.List(ctx)
+	}
+	if err != nil {
+		return Stored{None: api.AsError(err)}, nil
+	}
+	all = slices.DeleteFunc(all, func(v storage.Volume) bool { return v.Namespace != namespace })
+	return Stored{Usage: usage, Volumes: all}, nil
+}
+
+// EnsureVolume implements Participant.
+func (l *Local) EnsureVolume(ctx context.Context, by Fenced, spec storage.Spec) (storage.Volume, error) {
+	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
+		return storage.Volume{}, err
+	}
+	if l.Pool == nil {
+		return storage.Volume{}, noPool()
+	}
+	return l.Pool.Ensure(ctx, spec)
+}
+
+func (l *Local) actOnVolume(ctx context.Context, action Action) error {
+	var do func() error
+	switch action.Verb {
+	case "retire-volume":
+		do = func() error { return l.Pool.Retire(ctx, action.Volume) }
+	case "restore-volume":
+		do = func() error { return l.Pool.Restore(ctx, action.Volume) }
+	case "destroy-volume":
+		do = func() error { return l.destroyMade(ctx, action) }
+	default:
+		return api.Errorf(api.CodeBadRequest, "no action %q", action.Verb)
+	}
+	if l.Pool == nil {
+		return noPool()
+	}
+	return released(ctx, do)
+}
+
+// destroyMade destroys a volume that an operation made and did not commit. That it did is in the id: whatever a
+// coordinator believes, no other volume goes this way.
+func (l *Local) destroyMade(ctx context.Context, action Action) error {
+	v, err := l.Pool.Inspect(ctx, action.Volume)
+	if api.CodeOf(err) == api.CodeVolumeNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if volumeID(action.Maker, v.Namespace, v.Name) != v.ID {
+		return api.Errorf(api.CodeBadRequest, "the volume %s (%s) was not made by the operation %s", v.FullName(), v.ID, action.Maker).About(v.FullName())
+	}
+	if v.State == storage.StateLive {
+		if err := l.Pool.Retire(ctx, v.ID); err != nil {
+			return err
+		}
+	}
+	return l.Pool.Destroy(ctx, v.ID)
+}
+
+// released does something to a volume once nobody uses it any more.
+func released(ctx context.Context, do func() error) error {
+	ctx, stop := context.WithTimeout(ctx, releaseDeadline)
+	defer stop()
+	for {
+		err := do()
+		if api.CodeOf(err) != api.CodeVolumeInUse || pause(ctx) != nil {
+			return err
+		}
+	}
+}
+
+// withSources says where on this machine the volumes are that an instance mounts. Errors: volume.not-found,
+// volume.not-live, volume.pool-unavailable.
+func (l *Local) withSources(ctx context.Context, spec runtime.Spec) (runtime.Spec, error) {
+	spec.Mounts = slices.Clone(spec.Mounts)
+	for i, m := range spec.Mounts {
+		if l.Pool == nil {
+			return spec, noPool()
+		}
+		v, err := l.Pool.Inspect(ctx, m.Volume)
+		if err == nil {
+			err = storage.CheckState(v.Spec, v.State, storage.StateLive)
+		}
+		if err != nil {
+			return spec, err
+		}
+		spec.Mounts[i].Source = v.Path
+	}
+	return spec, nil
+}

@@ -1,0 +1,200 @@
+package deploy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/storage"
+	"github.com/ployz/ployz/node/store"
+)
+
+// volumeChanges is what the preview says about volumes.
+func (c *change) volumeChanges(l layout) []api.Change {
+	var list []api.Change
+	for _, d := range l.sets {
+		list = append(list, c.setChange(d))
+	}
+	for _, v := range l.unasked {
+		reason := "no longer asked for: it is kept, and restored with: ployzctl volume restore " + v.ID
+		if m := c.candidate(v.Machine); m == nil || m.silent != nil {
+			reason += "; " + v.Machine + " does not answer and does it with the next operation"
+		}
+		list = append(list, api.Change{Action: "retire", Subject: "volume " + v.Name, Machine: v.Machine, From: sizeLimit(v.SizeBytes), Reason: reason})
+	}
+	for _, s := range l.strayVolumes {
+		action, reason := "retire", "no commit knows it: it is kept"
+		if s.maker != "" {
+			action, reason = "remove", "left by an unfinished operation"
+		}
+		list = append(list, api.Change{Action: action, Subject: "volume " + s.volume.Name + " (" + s.volume.ID + ")", Machine: s.machine, Reason: reason})
+	}
+	return list
+}
+
+func (c *change) setChange(d dataset) api.Change {
+	change := api.Change{Action: d.action(), Subject: "volume " + d.name, Machine: d.machine, To: sizeLimit(d.spec.SizeBytes)}
+	if d.was != nil {
+		change.From = sizeLimit(d.was.SizeBytes)
+	}
+	switch change.Action {
+	case "create":
+		change.Reason = "new and empty"
+		if kept := c.lastKept(d.name); kept != nil {
+			change.Reason += "; a kept one of that name is restored with: ployzctl volume restore " + kept.ID
+		}
+	case "restore":
+		change.Reason = fmt.Sprintf("commit %d had it, and it is kept", c.next.of)
+		if d.was.State == api.VolumeLive {
+			change.Reason = "it lost its name to an operation that did not come to its end"
+		}
+	case "grow", "shrink":
+		if d.seen != nil {
+			change.Reason = "it holds " + sizeText(d.seen.UsedBytes)
+		}
+	case "update":
+		change.Reason = "its owner or mode"
+	default:
+		change.Reason = "unchanged"
+	}
+	return change
+}
+
+// lastKept is the kept data set that had a name last, or nil.
+func (c *change) lastKept(name string) *volumeFact {
+	var last *volumeFact
+	for i, v := range c.volumes {
+		if v.State == api.VolumeKept && v.Name == name && (last == nil || v.Kept.After(last.Kept)) {
+			last = &c.volumes[i]
+		}
+	}
+	return last
+}
+
+func sizeLimit(bytes int64) string {
+	if bytes == 0 {
+		return "no limit"
+	}
+	return sizeText(bytes)
+}
+
+// volumeProblems are why the data sets cannot be what is asked of them.
+func (c *change) volumeProblems(l layout) []*api.Error {
+	var errs []*api.Error
+	for _, d := range l.sets {
+		if err := c.volumeProblem(d, l.needs(d)); err != nil {
+			e := *api.AsError(err)
+			e.Subject = "volumes." + d.volume
+			errs = append(errs, &e)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.next.spec.Volumes)) {
+		asked := c.next.spec.Volumes[name]
+		for _, v := range c.volumes {
+			if is := (api.Volume{Scope: v.Scope}); v.State == api.VolumeLive && volumeOf(v.Name) == name && is.PerSlot() != asked.PerSlot() {
+				errs = append(errs, scopeChanged(c.ns, name, v))
+				break
+			}
+		}
+	}
+	return errs
+}
+
+func scopeChanged(ns, name string, v volumeFact) *api.Error {
+	is, asked := api.ScopeNamespace, api.ScopeSlot
+	if v.Scope == api.ScopeSlot {
+		is, asked = asked, is
+	}
+	return api.Errorf(api.CodeVolumeScope, "its scope is %s, and scope %s is asked for: %s would stay behind", is, asked, v.Name).
+		About("volumes."+name).WithHint("give the new one another name and copy what it needs, or take this one away first: ployzctl volume rm %s/%s", ns, v.Name)
+}
+
+// volumeProblem looks at one data set that is there already; where a new one may come was a part of placement.
+func (c *change) volumeProblem(d dataset, needed bool) error {
+	if d.was == nil || !needed {
+		return nil
+	}
+	m := c.candidate(d.machine)
+	switch {
+	case m == nil:
+		return api.Errorf(api.CodeMachineSilent, "%s has it and is no member of the cluster", d.machine).WithHint("list them: ployzctl machine ls")
+	case m.silent != nil:
+		return api.Errorf(api.CodeMachineSilent, "%s has it and does not answer: %w", d.machine, m.silent).Again().
+			WithHint("is it up and reachable? ployzctl machine show %s", d.machine)
+	case m.stored.None != nil:
+		return m.stored.None
+	case d.seen == nil:
+		return storage.NotFound("the pool of "+d.machine, d.spec.ID)
+	case d.seen.State == storage.StateIncoming:
+		return storage.CheckState(d.seen.Spec, d.seen.State, storage.StateLive)
+	}
+	if err := storage.CheckShrink(d.spec, d.seen.UsedBytes); err != nil {
+		return err
+	}
+	if grow := d.spec; grows(d.was.SizeBytes, d.spec.SizeBytes) && grow.SizeBytes > 0 {
+		grow.SizeBytes -= d.seen.UsedBytes
+		return storage.CheckSpace(m.stored.Usage, grow)
+	}
+	return nil
+}
+
+// putVolumes writes the facts of the data sets that become something else.
+func (c *change) putVolumes(b *puts, op string, l layout) {
+	for _, d := range l.sets {
+		if d.action() == "keep" {
+			continue
+		}
+		fact, expect := api.VolumeFact{Created: c.kit.Now().UTC(), Backend: c.backendOf(d.machine)}, store.Revision(0)
+		if d.was != nil {
+			fact, expect = d.was.VolumeFact, d.was.revision
+		}
+		fact.ID, fact.Namespace, fact.Name, fact.Machine = d.spec.ID, c.ns, d.name, d.machine
+		asked := c.next.spec.Volumes[d.volume]
+		fact.SizeBytes, fact.Owner, fact.Mode, fact.Scope = asked.SizeBytes, asked.Owner, asked.Mode, asked.Scope
+		fact.State, fact.Operation = api.VolumeLive, op
+		fact.Kept = api.VolumeFact{}.Kept
+		b.value(store.Volume(c.ns, fact.ID), fact, store.Expect(expect))
+	}
+	for _, v := range l.unasked {
+		fact := v.VolumeFact
+		fact.State, fact.Kept, fact.Operation = api.VolumeKept, c.kit.Now().UTC(), op
+		b.value(store.Volume(c.ns, fact.ID), fact, store.Expect(v.revision))
+	}
+}
+
+func (c *change) backendOf(machineName string) string {
+	if m := c.candidate(machineName); m != nil {
+		return m.stored.Usage.Backend
+	}
+	return ""
+}
+
+// commitVolumes are the data sets that are live with the commit, by name.
+func (l layout) commitVolumes() map[string]api.CommitVolume {
+	if len(l.sets) == 0 {
+		return nil
+	}
+	all := map[string]api.CommitVolume{}
+	for _, d := range l.sets {
+		all[d.name] = api.CommitVolume{ID: d.spec.ID, Machine: d.machine}
+	}
+	return all
+}
+
+// volumeContent is what the plan's digest covers: the same in a preview and in its run, which have other ids.
+func (l layout) volumeContent() map[string]string {
+	all := map[string]string{}
+	for _, d := range l.sets {
+		id := "new"
+		if d.was != nil {
+			id = d.spec.ID
+		}
+		all[d.name] = d.action() + " " + id + " on " + d.machine + " " + strconv.FormatInt(d.spec.SizeBytes, 10)
+	}
+	for _, v := range l.unasked {
+		all[v.Name] = "retire " + v.ID
+	}
+	return all
+}

@@ -1,0 +1,120 @@
+package deploy
+
+import (
+	"context"
+	"slices"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/storage"
+)
+
+// volumeSteps make, restore and resize the data sets, on their machines.
+func (c *change) volumeSteps(l layout) []operation.Step {
+	var steps []operation.Step
+	for _, d := range l.sets {
+		if !l.needs(d) {
+			continue
+		}
+		if d.action() == "restore" {
+			step := c.act(d.machine, Action{Verb: "restore-volume", Volume: d.spec.ID}, "restore volume "+d.name)
+			step.Undo = c.act(d.machine, Action{Verb: "retire-volume", Volume: d.spec.ID}, "").Do
+			steps = append(steps, step)
+		}
+		steps = append(steps, c.volumeStep(d))
+	}
+	return steps
+}
+
+// needs reports whether a data set's machine has anything to do for it: also one that stays as it is has to be mounted
+// there before an instance starts.
+func (l layout) needs(d dataset) bool {
+	if d.action() != "keep" {
+		return true
+	}
+	return slices.ContainsFunc(l.starting(), func(p place) bool {
+		return slices.ContainsFunc(p.spec.Mounts, func(m runtime.Mount) bool { return m.Volume == d.spec.ID })
+	})
+}
+
+// starting are all instances that the change makes, jobs among them.
+func (l layout) starting() []place {
+	all := slices.Concat(l.places, l.jobList("before"), l.jobList("after"))
+	return slices.DeleteFunc(all, func(p place) bool { return p.keep })
+}
+
+func (c *change) volumeStep(d dataset) operation.Step {
+	step := operation.Step{
+		Name: "volume " + d.name, Participant: d.machine, Clear: "ployzctl operation resolve " + c.operation,
+		Do: func(ctx context.Context, act *operation.Act) error {
+			return c.ensureVolume(ctx, act, d.machine, d.spec)
+		},
+	}
+	switch {
+	case d.was == nil:
+		step.Undo = c.act(d.machine, Action{Verb: "destroy-volume", Volume: d.spec.ID, Maker: c.operation}, "").Do
+	case d.changes():
+		step.Undo = func(ctx context.Context, act *operation.Act) error {
+			err := c.ensureVolume(ctx, act, d.machine, d.formerly())
+			if api.CodeOf(err) == api.CodeVolumeShrink { // it was filled beyond that meanwhile, and more is no harm
+				act.Note("the volume " + d.name + " keeps the size it was given: it holds more than the former one allows")
+				return nil
+			}
+			return err
+		}
+	}
+	return step
+}
+
+func (c *change) ensureVolume(ctx context.Context, act *operation.Act, machineName string, spec storage.Spec) error {
+	m, err := c.kit.Participants.Participant(ctx, machineName)
+	if err != nil {
+		return err
+	}
+	_, err = m.EnsureVolume(ctx, fenced(act), spec)
+	return err
+}
+
+// clearVolumes take the names of what operations left behind that did not come to their end. It is only kept, not
+// destroyed: as long as this operation has not committed, one of those might still.
+func (c *change) clearVolumes(l layout) []operation.Step {
+	var steps []operation.Step
+	for _, s := range l.strayVolumes {
+		if s.volume.State == storage.StateLive {
+			step := c.act(s.machine, Action{Verb: "retire-volume", Volume: s.volume.ID}, "clear volume "+s.volume.ID)
+			step.Undo = c.act(s.machine, Action{Verb: "restore-volume", Volume: s.volume.ID}, "").Do
+			steps = append(steps, step)
+		}
+	}
+	return steps
+}
+
+// dropVolumes follow the commit, after which no other operation can commit what it made before: that is destroyed. What
+// is no longer asked for loses its name and is kept.
+func (c *change) dropVolumes(l layout) []operation.Step {
+	var steps []operation.Step
+	for _, v := range l.unasked {
+		if m := c.candidate(v.Machine); m != nil && m.silent == nil {
+			steps = append(steps, c.act(v.Machine, Action{Verb: "retire-volume", Volume: v.ID}, "retire volume "+v.Name))
+		}
+	}
+	for _, s := range l.strayVolumes {
+		if s.maker != "" {
+			steps = append(steps, c.act(s.machine, Action{Verb: "destroy-volume", Volume: s.volume.ID, Maker: s.maker}, "destroy volume "+s.volume.ID))
+		}
+	}
+	return steps
+}
+
+// writerSteps stop the old instances that write what a new one will write.
+func (c *change) writerSteps(l layout) []operation.Step {
+	writers := c.oldWriters(l)
+	var steps []operation.Step
+	for _, old := range l.retired() {
+		if writers[old.Instance] != "" {
+			steps = append(steps, c.stopOld(old))
+		}
+	}
+	return steps
+}

@@ -1,0 +1,228 @@
+package mempool
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/storage"
+)
+
+// Backend is the name of this backend.
+const Backend = "memory"
+
+// SizeBytes is what a pool says that it can hold.
+const SizeBytes = 1 << 40
+
+// Pool implements storage.Pool in memory. Safe for concurrent use.
+type Pool struct {
+	root string
+	// Users, when set, says who has a live or kept volume mounted; "" is nobody. It must be set before the first call.
+	Users func(id string) string
+
+	mu      sync.Mutex
+	volumes map[string]*volume // guarded by mu
+	used    map[string]int64   // guarded by mu
+	made    int                // guarded by mu; counts snapshots
+}
+
+type volume struct {
+	storage.Mark
+	state     storage.State
+	snapshots []*storage.Snapshot
+}
+
+var _ storage.Pool = (*Pool)(nil)
+
+// New returns a pool without volumes. root is a folder for their files, or "" for none.
+func New(root string) *Pool {
+	return &Pool{root: root, volumes: map[string]*volume{}, used: map[string]int64{}}
+}
+
+// SetUsed says how much a volume holds, in a pool without a root.
+func (p *Pool) SetUsed(id string, bytes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.used[id] = bytes
+}
+
+// World is every volume and snapshot as text, sorted.
+func (p *Pool) World() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var lines []string
+	for _, v := range p.volumes {
+		lines = append(lines, fmt.Sprintf("volume %s %s %s size=%d owner=%v mode=%v", v.FullName(), v.ID, v.state, v.SizeBytes, v.Owner, v.Mode))
+		for _, s := range v.snapshots {
+			lines = append(lines, fmt.Sprintf("snapshot %s %s %s %v", v.FullName(), v.ID, s.Name, s.Holds))
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// Capabilities implements storage.Pool.
+func (p *Pool) Capabilities() storage.Capabilities { return storage.Capabilities{Backend: Backend} }
+
+// Usage implements storage.Pool.
+func (p *Pool) Usage(context.Context) (storage.Usage, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.usageLocked(), nil
+}
+
+func (p *Pool) usageLocked() storage.Usage {
+	u := storage.Usage{Backend: Backend, Pool: "memory", SizeBytes: SizeBytes, FreeBytes: SizeBytes}
+	for _, v := range p.volumes {
+		u.PromisedBytes += v.SizeBytes
+		u.FreeBytes -= p.usedLocked(v)
+	}
+	return u
+}
+
+func (p *Pool) findLocked(id string) (*volume, error) {
+	if v := p.volumes[id]; v != nil {
+		return v, nil
+	}
+	return nil, storage.NotFound("memory", id)
+}
+
+// liveLocked is the volume that has a name, or nil.
+func (p *Pool) liveLocked(s storage.Spec) *volume {
+	for _, v := range p.volumes {
+		if v.state == storage.StateLive && v.FullName() == s.FullName() {
+			return v
+		}
+	}
+	return nil
+}
+
+func (p *Pool) observeLocked(v *volume) storage.Volume {
+	o := storage.Volume{Spec: v.Spec, State: v.state, Origin: v.Origin, Created: v.Created, UsedBytes: p.usedLocked(v), OwnBytes: p.usedLocked(v)}
+	if v.state == storage.StateLive {
+		o.Path = p.livePath(v.Spec)
+	}
+	return o
+}
+
+// Ensure implements storage.Volumes.
+func (p *Pool) Ensure(_ context.Context, spec storage.Spec) (storage.Volume, error) {
+	if err := spec.Check(); err != nil {
+		return storage.Volume{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := storage.CheckSpace(p.usageLocked(), spec); err != nil {
+		return storage.Volume{}, err
+	}
+	v := p.volumes[spec.ID]
+	if v == nil {
+		return p.makeLocked(spec)
+	}
+	if err := storage.CheckState(v.Spec, v.state, storage.StateLive); err != nil {
+		return storage.Volume{}, err
+	}
+	if v.FullName() != spec.FullName() {
+		return storage.Volume{}, storage.NameTaken(v.Spec)
+	}
+	if err := storage.CheckShrink(spec, p.usedLocked(v)); err != nil {
+		return storage.Volume{}, err
+	}
+	v.Spec = spec
+	return p.observeLocked(v), p.own(spec)
+}
+
+func (p *Pool) makeLocked(spec storage.Spec) (storage.Volume, error) {
+	if other := p.liveLocked(spec); other != nil {
+		return storage.Volume{}, storage.NameTaken(other.Spec)
+	}
+	v := &volume{Mark: storage.Mark{Spec: spec, Created: time.Now().UTC()}, state: storage.StateLive}
+	if err := p.makeFolder(p.folder(v)); err != nil {
+		return storage.Volume{}, err
+	}
+	p.volumes[spec.ID] = v
+	return p.observeLocked(v), p.own(spec)
+}
+
+// Inspect implements storage.Volumes.
+func (p *Pool) Inspect(_ context.Context, id string) (storage.Volume, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, err := p.findLocked(id)
+	if err != nil {
+		return storage.Volume{}, err
+	}
+	return p.observeLocked(v), nil
+}
+
+// List implements storage.Volumes.
+func (p *Pool) List(context.Context) ([]storage.Volume, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []storage.Volume
+	for _, id := range slices.Sorted(maps.Keys(p.volumes)) {
+		all = append(all, p.observeLocked(p.volumes[id]))
+	}
+	return all, nil
+}
+
+// Destroy implements storage.Volumes.
+func (p *Pool) Destroy(_ context.Context, id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := p.volumes[id]
+	if v == nil {
+		return nil
+	}
+	if v.state == storage.StateLive {
+		return storage.CheckState(v.Spec, v.state, storage.StateKept)
+	}
+	if p.Users != nil {
+		if by := p.Users(id); by != "" {
+			return storage.InUse(v.Spec, by)
+		}
+	}
+	for _, s := range v.snapshots {
+		if len(s.Holds) > 0 {
+			return storage.SnapshotNeeded(*s)
+		}
+	}
+	delete(p.volumes, id)
+	return p.removeFolders(v)
+}
+
+// The rest of the contract is streams, which there are none of in memory.
+
+func noStreams(id string) error {
+	return api.Errorf(api.CodeVolumeStreamForeign, "a pool in memory has no streams").About(id).WithHint("use a pool on a disk")
+}
+
+// Estimate implements storage.Streams.
+func (p *Pool) Estimate(ctx context.Context, from storage.From) (int64, error) {
+	if _, err := p.Inspect(ctx, from.Volume); err != nil {
+		return 0, err
+	}
+	return 0, noStreams(from.Volume)
+}
+
+// Send implements storage.Streams.
+func (p *Pool) Send(ctx context.Context, from storage.From, _ io.Writer) error {
+	_, err := p.Estimate(ctx, from)
+	return err
+}
+
+// Receive implements storage.Streams.
+func (p *Pool) Receive(_ context.Context, as storage.Spec, _ io.Reader) (storage.Snapshot, error) {
+	return storage.Snapshot{}, noStreams(as.ID)
+}
+
+// Partial implements storage.Streams.
+func (p *Pool) Partial(context.Context, string) (string, error) { return "", nil }
+
+// Abandon implements storage.Streams.
+func (p *Pool) Abandon(context.Context, string) error { return nil }

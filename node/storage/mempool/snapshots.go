@@ -1,0 +1,172 @@
+package mempool
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/storage"
+)
+
+func (v *volume) snapshot(name string) *storage.Snapshot {
+	for _, s := range v.snapshots {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// snapshotLocked finds a volume's snapshot. Errors: volume.not-found, volume.snapshot-not-found.
+func (p *Pool) snapshotLocked(id, name string) (*volume, *storage.Snapshot, error) {
+	v, err := p.findLocked(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := v.snapshot(name)
+	if s == nil {
+		return v, nil, storage.SnapshotNotFound(id, name)
+	}
+	return v, s, nil
+}
+
+// Snapshot implements storage.Snapshots.
+func (p *Pool) Snapshot(_ context.Context, name string, ids ...string) ([]storage.Snapshot, error) {
+	if err := storage.CheckName("snapshot", name); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var have []string
+	for _, id := range ids {
+		v, err := p.findLocked(id)
+		if err != nil {
+			return nil, err
+		}
+		if v.snapshot(name) != nil {
+			have = append(have, id)
+		}
+	}
+	if len(have) > 0 && len(have) < len(ids) {
+		return nil, storage.SnapshotTaken(name, have)
+	}
+	all := make([]storage.Snapshot, len(ids))
+	for i, id := range ids {
+		v := p.volumes[id]
+		if len(have) == 0 {
+			if err := p.copyFolder(p.folder(v), p.snapshotFolder(id, name)); err != nil {
+				return nil, err
+			}
+			p.made++
+			v.snapshots = append(v.snapshots, &storage.Snapshot{Volume: id, Name: name, GUID: fmt.Sprintf("guid-%d", p.made), Created: time.Now().UTC()})
+		}
+		all[i] = *v.snapshot(name)
+	}
+	return all, nil
+}
+
+// ListSnapshots implements storage.Snapshots.
+func (p *Pool) ListSnapshots(_ context.Context, id string) ([]storage.Snapshot, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, err := p.findLocked(id)
+	if err != nil {
+		return nil, err
+	}
+	var all []storage.Snapshot
+	for _, s := range v.snapshots {
+		one := *s
+		one.Holds = slices.Clone(s.Holds)
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// Hold implements storage.Snapshots.
+func (p *Pool) Hold(_ context.Context, id, snapshot, tag string) error {
+	if err := storage.CheckName("hold", tag); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, s, err := p.snapshotLocked(id, snapshot)
+	if err == nil && !slices.Contains(s.Holds, tag) {
+		s.Holds = slices.Sorted(slices.Values(append(slices.Clone(s.Holds), tag)))
+	}
+	return err
+}
+
+// Release implements storage.Snapshots.
+func (p *Pool) Release(_ context.Context, id, snapshot, tag string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, s, err := p.snapshotLocked(id, snapshot)
+	if err == nil {
+		s.Holds = slices.DeleteFunc(slices.Clone(s.Holds), func(t string) bool { return t == tag })
+	}
+	return err
+}
+
+// Forget implements storage.Snapshots.
+func (p *Pool) Forget(_ context.Context, id, snapshot string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, s, err := p.snapshotLocked(id, snapshot)
+	switch {
+	case api.CodeOf(err) == api.CodeVolumeSnapshotNotFound:
+		return nil
+	case err != nil:
+		return err
+	case len(s.Holds) > 0:
+		return storage.SnapshotNeeded(*s)
+	}
+	v.snapshots = slices.DeleteFunc(v.snapshots, func(other *storage.Snapshot) bool { return other == s })
+	return nil
+}
+
+// Clone implements storage.Snapshots.
+func (p *Pool) Clone(_ context.Context, id, snapshot string, spec storage.Spec, kept bool) (storage.Volume, error) {
+	if err := spec.Check(); err != nil {
+		return storage.Volume{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, s, err := p.snapshotLocked(id, snapshot)
+	if err != nil {
+		return storage.Volume{}, err
+	}
+	origin := &storage.Origin{Volume: id, Snapshot: snapshot, GUID: s.GUID}
+	if there := p.volumes[spec.ID]; there != nil {
+		if there.Origin != nil && *there.Origin == *origin {
+			return p.observeLocked(there), nil
+		}
+		return storage.Volume{}, storage.NameTaken(there.Spec)
+	}
+	if p.root != "" {
+		if err := storage.CheckShrink(spec, size(p.snapshotFolder(id, snapshot))); err != nil {
+			return storage.Volume{}, err
+		}
+	}
+	v := &volume{Mark: storage.Mark{Spec: spec, Origin: origin, Created: time.Now().UTC()}, state: storage.StateKept}
+	if !kept {
+		if other := p.liveLocked(spec); other != nil {
+			return storage.Volume{}, storage.NameTaken(other.Spec)
+		}
+		v.state = storage.StateLive
+	}
+	if err := p.copyFolder(p.snapshotFolder(id, snapshot), p.folder(v)); err != nil {
+		return storage.Volume{}, err
+	}
+	p.volumes[spec.ID] = v
+	return p.observeLocked(v), nil
+}
+
+// Promote implements storage.Snapshots: in memory a clone never depended on its origin.
+func (p *Pool) Promote(_ context.Context, id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, err := p.findLocked(id)
+	return err
+}

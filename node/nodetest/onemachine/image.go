@@ -1,6 +1,7 @@
 package onemachine
 
 import (
+	"archive/tar"
 	"os"
 	"path/filepath"
 
@@ -16,6 +17,9 @@ func (m *Machine) Image(reference string, files map[string]string) *ocitest.Imag
 	}
 	img := ocitest.New(reference, map[string]string{"agent": string(agent)}, "/agent")
 	img.Config.Cmd = []string{"serve"}
+	console := ocitest.File("dev/console", 0o600, "") // as images of distributions have
+	console.Typeflag, console.Devmajor, console.Devminor = tar.TypeChar, 5, 1
+	img.Layers = append(img.Layers, ocitest.Layer{Entries: []ocitest.Entry{ocitest.Dir("dev", 0o755), console}})
 	if len(files) > 0 {
 		img.Layers = append(img.Layers, ocitest.Files(files))
 	}

@@ -136,7 +136,7 @@ show machine drain m1
 show deploy -f examples/shop/compose.yaml
 show machine remove m1
 show machine ls
-echo 'The database came without its data, since volumes belong to a later version: its schema is made anew.'
+echo 'The database came without its data, since data moves with a later version: its schema is made anew.'
 show run shop/app -- /shop-app migrate
 echo "\$ curl -H 'Host: shop.test' http://m2/api/summary"
 shop --fail http://m2/api/summary

@@ -47,7 +47,8 @@ const (
 	calmUsageEvery    = 15 * time.Second
 )
 
-func init() {
+// tellSeldom has servers that start from now on do so. Where the library's measure is another than is known here, it is left alone.
+func tellSeldom() {
 	if usageEvery == libraryUsageEvery {
 		usageEvery = calmUsageEvery
 	}

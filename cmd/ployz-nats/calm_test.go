@@ -29,6 +29,7 @@ func TestCalmClockGoesOn(t *testing.T) {
 }
 
 func TestUsageIsToldSeldom(t *testing.T) {
+	tellSeldom()
 	if usageEvery != calmUsageEvery {
 		t.Errorf("the servers of a group tell each other every %v how much they hold", usageEvery)
 	}

@@ -53,6 +53,8 @@ func serve(f settings) error {
 // start also gives an edge its relay. The server may recover for a while before it takes even
 // this process's own client, so that one is let in on the side.
 func start(f *settings) (*server.Server, error) {
+	electSoon()
+	tellSeldom()
 	var err error
 	if f.role == "edge" {
 		if f.inner, err = newInner(natsconf.AccountStore); err != nil {

@@ -77,9 +77,6 @@ func (c *change) inspect(ctx context.Context, before operation.Situation) error 
 	if c.now, err = readCurrent(ctx, c.kit.Facts, c.ns); err != nil {
 		return err
 	}
-	if c.volumes, err = readVolumes(ctx, c.kit.Facts, c.ns); err != nil {
-		return err
-	}
 	if err := c.inspectMachines(ctx); err != nil {
 		return err
 	}
@@ -160,9 +157,11 @@ func (c *change) inspectNamespaceID(ctx context.Context) error {
 	}
 }
 
-// inspectNext looks at what the next release needs: the pools of the machines, and its claims.
+// inspectNext looks at what the next release needs: volumes and claims.
 func (c *change) inspectNext(ctx context.Context) error {
-	c.inspectPools(ctx)
+	if err := c.inspectVolumes(ctx); err != nil {
+		return err
+	}
 	return c.inspectClaims(ctx)
 }
 

@@ -67,8 +67,8 @@ type Action struct {
 	Verb      string
 	Instance  string
 	Namespace string
-	Volume    string
-	Maker     string
+	Volume    string `json:",omitempty"`
+	Maker     string `json:",omitempty"`
 	// Ports are those to publish, by instance.
 	Ports map[string][]api.Port
 }
@@ -98,6 +98,8 @@ type Observation struct {
 	MemoryBytes int64
 	// Listening are the machine's own listeners, as "tcp/8080" with who holds them.
 	Listening map[string]string
+	// Keeps says that the machine has a pool for volumes.
+	Keeps bool
 }
 
 // Consumer is a gateway's or resolver's own statement about one namespace.

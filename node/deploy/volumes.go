@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -39,6 +40,9 @@ type volumeFact struct {
 	api.VolumeFact
 	revision store.Revision
 }
+
+// snapshotName is a commit's among those of a volume.
+func snapshotName(commit int) string { return "c" + strconv.Itoa(commit) }
 
 // strayVolume is a live volume of the namespace that no fact, or only another state of one, accounts for.
 type strayVolume struct {

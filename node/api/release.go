@@ -59,6 +59,9 @@ type CommitSummary struct {
 	Time      time.Time         `json:"time"`
 	Current   bool              `json:"current,omitempty"`
 	Images    map[string]string `json:"images"`
+	// Volumes are the data sets that were live with it, by name, with the snapshot that a rollback with its data gives
+	// back; "" where none was taken.
+	Volumes map[string]string `json:"volumes,omitempty"`
 }
 
 // Difference is one line of `diff`: a key of the spec and its two values.

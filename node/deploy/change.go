@@ -13,6 +13,7 @@ import (
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
+	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/store"
 )
 
@@ -53,8 +54,10 @@ type change struct {
 	// jobs says that one-shot jobs are part of this change.
 	jobs bool
 
-	mu    sync.Mutex // guards addrs, which steps of one phase fill at once
+	mu    sync.Mutex // guards addrs and moments, which steps of one phase fill at once
 	addrs map[string]runtime.Addresses
+	// moments are the snapshots taken before the commit, by data set id; guarded by mu.
+	moments map[string]storage.Snapshot
 }
 
 type claimed struct {
@@ -70,14 +73,11 @@ func (c *change) inspect(ctx context.Context, before operation.Situation) error 
 	}
 	c.operation, c.caller, c.fence = before.Operation, before.Caller, before.Fence
 	c.unfinished, c.earlier = before.Unfinished, before.Earlier
-	c.addrs = map[string]runtime.Addresses{}
+	c.addrs, c.moments = map[string]runtime.Addresses{}, map[string]storage.Snapshot{}
 	c.absent = map[string]map[string]bool{}
 	c.pushed, c.unnamed = map[string]time.Time{}, map[string]map[string]bool{}
 	var err error
 	if c.now, err = readCurrent(ctx, c.kit.Facts, c.ns); err != nil {
-		return err
-	}
-	if c.volumes, err = readVolumes(ctx, c.kit.Facts, c.ns); err != nil {
 		return err
 	}
 	if err := c.inspectMachines(ctx); err != nil {
@@ -160,9 +160,11 @@ func (c *change) inspectNamespaceID(ctx context.Context) error {
 	}
 }
 
-// inspectNext looks at what the next release needs: the pools of the machines, and its claims.
+// inspectNext looks at what the next release needs: volumes and claims.
 func (c *change) inspectNext(ctx context.Context) error {
-	c.inspectPools(ctx)
+	if err := c.inspectVolumes(ctx); err != nil {
+		return err
+	}
 	return c.inspectClaims(ctx)
 }
 

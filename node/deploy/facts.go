@@ -115,8 +115,15 @@ func summary(c api.Commit) api.CommitSummary {
 	for name, service := range c.Spec.Services {
 		images[name] = service.Image
 	}
+	var volumes map[string]string
+	for name, v := range c.Volumes {
+		if volumes == nil {
+			volumes = map[string]string{}
+		}
+		volumes[name] = v.Snapshot
+	}
 	return api.CommitSummary{
-		Number: c.Number, Of: c.Of, Kind: c.Kind, Operation: c.Operation, Caller: c.Caller, Time: c.Time, Images: images,
+		Number: c.Number, Of: c.Of, Kind: c.Kind, Operation: c.Operation, Caller: c.Caller, Time: c.Time, Images: images, Volumes: volumes,
 	}
 }
 

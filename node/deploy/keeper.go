@@ -52,6 +52,8 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.Pool.Retire(ctx, action.Volume) }
 	case "restore-volume":
 		do = func() error { return l.Pool.Restore(ctx, action.Volume) }
+	case "forget-snapshots":
+		do = func() error { return l.forgetSnapshots(ctx, action.Snapshot, action.Volumes) }
 	case "destroy-volume":
 		do = func() error { return l.destroyMade(ctx, action) }
 	default:
@@ -81,7 +83,59 @@ func (l *Local) destroyMade(ctx context.Context, action Action) error {
 			return err
 		}
 	}
+	if err := l.forgetAll(ctx, v.ID); err != nil {
+		return err
+	}
 	return l.Pool.Destroy(ctx, v.ID)
+}
+
+// commitHold is the tag that keeps what a commit names from being forgotten.
+const commitHold = "commit"
+
+// SnapshotVolumes implements Participant.
+func (l *Local) SnapshotVolumes(ctx context.Context, by Fenced, name string, ids []string) ([]storage.Snapshot, error) {
+	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
+		return nil, err
+	}
+	if l.Pool == nil {
+		return nil, noPool()
+	}
+	// One of that name is of a commit that never was: it shows another moment.
+	if err := l.forgetSnapshots(ctx, name, ids); err != nil {
+		return nil, err
+	}
+	taken, err := l.Pool.Snapshot(ctx, name, ids...)
+	for i := range taken {
+		if err == nil {
+			err = l.Pool.Hold(ctx, taken[i].Volume, name, commitHold)
+		}
+	}
+	return taken, err
+}
+
+// forgetSnapshots takes a commit's snapshots away; where there is none, nothing happens.
+func (l *Local) forgetSnapshots(ctx context.Context, name string, ids []string) error {
+	for _, id := range ids {
+		err := l.Pool.Release(ctx, id, name, commitHold)
+		if err == nil {
+			err = l.Pool.Forget(ctx, id, name)
+		}
+		if code := api.CodeOf(err); err != nil && code != api.CodeVolumeNotFound && code != api.CodeVolumeSnapshotNotFound {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetAll takes a volume's commit snapshots away.
+func (l *Local) forgetAll(ctx context.Context, id string) error {
+	all, err := l.Pool.ListSnapshots(ctx, id)
+	for _, s := range all {
+		if err == nil {
+			err = l.forgetSnapshots(ctx, s.Name, []string{id})
+		}
+	}
+	return err
 }
 
 // released does something to a volume once nobody uses it any more.

@@ -44,6 +44,7 @@ func (l *Local) Observe(ctx context.Context) (Observation, error) {
 	if err != nil {
 		return Observation{}, err
 	}
+	seen.Keeps = l.Pool != nil
 	seen.Instances, err = l.Runtime.List(ctx)
 	return seen, err
 }

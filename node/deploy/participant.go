@@ -48,6 +48,9 @@ type Keeper interface {
 	// EnsureVolume makes a live volume, or gives the one with that id the size, owner and mode of the spec.
 	// Errors: volume.*.
 	EnsureVolume(ctx context.Context, by Fenced, spec storage.Spec) (storage.Volume, error)
+	// SnapshotVolumes takes a snapshot of each of the volumes under one name, anew where an operation that did not come
+	// to its end took one, and holds it. Errors: volume.*.
+	SnapshotVolumes(ctx context.Context, by Fenced, name string, ids []string) ([]storage.Snapshot, error)
 }
 
 // Stored is a pool's answer; never kept.
@@ -67,8 +70,11 @@ type Action struct {
 	Verb      string
 	Instance  string
 	Namespace string
-	Volume    string
-	Maker     string
+	Volume    string `json:",omitempty"`
+	Maker     string `json:",omitempty"`
+	// Volumes and Snapshot are for "forget-snapshots", which takes back what SnapshotVolumes took.
+	Volumes  []string `json:",omitempty"`
+	Snapshot string   `json:",omitempty"`
 	// Ports are those to publish, by instance.
 	Ports map[string][]api.Port
 }
@@ -98,6 +104,8 @@ type Observation struct {
 	MemoryBytes int64
 	// Listening are the machine's own listeners, as "tcp/8080" with who holds them.
 	Listening map[string]string
+	// Keeps says that the machine has a pool for volumes.
+	Keeps bool
 }
 
 // Consumer is a gateway's or resolver's own statement about one namespace.

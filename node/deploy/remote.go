@@ -22,6 +22,7 @@ const (
 	verbApplied = "deploy.applied"
 	verbStored  = "deploy.stored"
 	verbVolume  = "deploy.volume"
+	verbMoment  = "deploy.snapshot"
 )
 
 // What a machine gets to answer a question, where the caller set no nearer deadline.
@@ -61,6 +62,10 @@ type (
 	consumerAnswer struct {
 		Consumer
 		Err *api.Error
+	}
+	momentOrder struct {
+		Name    string   `json:"name"`
+		Volumes []string `json:"volumes"`
 	}
 	nothing struct{}
 )
@@ -139,6 +144,12 @@ func (r *Remote) EnsureVolume(ctx context.Context, by Fenced, spec storage.Spec)
 	return v, err
 }
 
+// SnapshotVolumes implements Participant.
+func (r *Remote) SnapshotVolumes(ctx context.Context, by Fenced, name string, ids []string) (taken []storage.Snapshot, err error) {
+	err = r.ask(ctx, by, verbMoment, momentOrder{name, ids}, &taken, nil)
+	return taken, err
+}
+
 // ask calls a verb. After a silence it asks once more: the machine gives a repeated command its first
 // answer, so that a lost answer, as when a store core is lost, does not end a deploy.
 func (r *Remote) ask(ctx context.Context, by Fenced, verb string, question, answer any, progress func(json.RawMessage)) error {
@@ -184,6 +195,9 @@ func Serve(p Participant) map[string]coordination.Verb {
 			return applied(ctx, p, namespace)
 		}),
 		verbStored: serve(false, func(ctx context.Context, _ call, namespace string) (Stored, error) { return p.Stored(ctx, namespace) }),
+		verbMoment: serve(true, func(ctx context.Context, c call, o momentOrder) ([]storage.Snapshot, error) {
+			return p.SnapshotVolumes(ctx, c.by, o.Name, o.Volumes)
+		}),
 		verbVolume: serve(true, func(ctx context.Context, c call, spec storage.Spec) (storage.Volume, error) {
 			return p.EnsureVolume(ctx, c.by, spec)
 		}),

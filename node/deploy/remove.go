@@ -21,7 +21,9 @@ func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error 
 		return err
 	}
 	r.next = release{spec: api.Spec{Namespace: r.ns}}
-	r.inspectPools(ctx)
+	if err := r.inspectVolumes(ctx); err != nil {
+		return err
+	}
 	if err := r.needCommit(); err != nil && r.unfinished == nil && len(r.strays(nil))+len(r.strayVolumes()) == 0 {
 		return err
 	}

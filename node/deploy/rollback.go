@@ -61,7 +61,10 @@ func (r *Rollback) Inspect(ctx context.Context, before operation.Situation) erro
 	}
 	r.next = releaseOf(commit)
 	r.next.of = target
+	if err := r.inspectVolumes(ctx); err != nil {
+		return err
+	}
 	r.volumesOf(commit)
 	r.complete(ctx)
-	return r.inspectNext(ctx)
+	return r.inspectClaims(ctx)
 }

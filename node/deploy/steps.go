@@ -27,6 +27,7 @@ func (c *change) phases(l layout) []operation.Phase {
 		{Name: "images", Steps: c.imageSteps(l), Width: width},
 		{Name: "volumes", Steps: c.volumeSteps(l)},
 		{Name: "stop the writers", Steps: c.writerSteps(l), Width: width},
+		{Name: "snapshot", Steps: c.snapshotSteps(l), Width: width},
 	}
 	for i, layer := range l.order {
 		phases = append(phases, c.layerPhases(l, layer)...)

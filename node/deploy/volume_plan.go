@@ -172,13 +172,16 @@ func (c *change) backendOf(machineName string) string {
 }
 
 // commitVolumes are the data sets that are live with the commit, by name.
-func (l layout) commitVolumes() map[string]api.CommitVolume {
+func (c *change) commitVolumes(l layout) map[string]api.CommitVolume {
 	if len(l.sets) == 0 {
 		return nil
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	all := map[string]api.CommitVolume{}
 	for _, d := range l.sets {
-		all[d.name] = api.CommitVolume{ID: d.spec.ID, Machine: d.machine}
+		s := c.moments[d.spec.ID]
+		all[d.name] = api.CommitVolume{ID: d.spec.ID, Machine: d.machine, Snapshot: s.Name, GUID: s.GUID}
 	}
 	return all
 }

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/ployz/ployz/node/api"
@@ -105,6 +106,45 @@ func (c *change) dropVolumes(l layout) []operation.Step {
 		}
 	}
 	return steps
+}
+
+// snapshotSteps take, of every live data set of a machine, the snapshot that the commit names: what a rollback to it
+// with its data gives back. Those who will be replaced have stopped by then, and nothing new has started; who goes on
+// running goes on writing, and its snapshot is as after a power cut.
+func (c *change) snapshotSteps(l layout) []operation.Step {
+	on := map[string][]string{}
+	for _, d := range l.sets {
+		if m := c.candidate(d.machine); m != nil && m.silent == nil && (d.was == nil || d.seen != nil) {
+			on[d.machine] = append(on[d.machine], d.spec.ID)
+		}
+	}
+	name := snapshotName(c.number())
+	var steps []operation.Step
+	for _, machineName := range slices.Sorted(maps.Keys(on)) {
+		ids := on[machineName]
+		steps = append(steps, operation.Step{
+			Name: "snapshot " + name, Participant: machineName, Clear: "ployzctl operation resolve " + c.operation,
+			Do: func(ctx context.Context, act *operation.Act) error {
+				return c.snapshot(ctx, act, machineName, name, ids)
+			},
+			Undo: c.act(machineName, Action{Verb: "forget-snapshots", Volumes: ids, Snapshot: name}, "").Do,
+		})
+	}
+	return steps
+}
+
+func (c *change) snapshot(ctx context.Context, act *operation.Act, machineName, name string, ids []string) error {
+	m, err := c.kit.Participants.Participant(ctx, machineName)
+	if err != nil {
+		return err
+	}
+	taken, err := m.SnapshotVolumes(ctx, fenced(act), name, ids)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range taken {
+		c.moments[s.Volume] = s
+	}
+	return err
 }
 
 // writerSteps stop the old instances that write what a new one will write.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -39,6 +40,9 @@ type volumeFact struct {
 	api.VolumeFact
 	revision store.Revision
 }
+
+// snapshotName is a commit's among those of a volume.
+func snapshotName(commit int) string { return "c" + strconv.Itoa(commit) }
 
 // strayVolume is a live volume of the namespace that no fact, or only another state of one, accounts for.
 type strayVolume struct {
@@ -94,15 +98,29 @@ func readVolumes(ctx context.Context, facts store.Facts, ns string) ([]volumeFac
 	return all, nil
 }
 
-// inspectPools asks the machines what they keep of the namespace, if a volume may be in question.
-func (c *change) inspectPools(ctx context.Context) {
-	if len(c.volumes)+len(c.next.spec.Volumes) == 0 && c.unfinished == nil {
-		return
+// inspectVolumes reads the facts of the namespace's data sets and asks the machines what they keep, if a volume may be
+// in question.
+func (c *change) inspectVolumes(ctx context.Context) (err error) {
+	had := c.now.commit != nil && len(c.now.commit.Volumes) > 0
+	left := c.unfinished != nil && slices.ContainsFunc(c.machines, func(m candidate) bool { return m.seen.Keeps })
+	if !had && !left && len(c.next.spec.Volumes) == 0 && len(c.next.spec.Services) > 0 {
+		return nil
 	}
+	if c.volumes, err = readVolumes(ctx, c.kit.Facts, c.ns); err == nil {
+		c.inspectPools(ctx)
+	}
+	return err
+}
+
+func (c *change) inspectPools(ctx context.Context) {
 	var all sync.WaitGroup
 	for i := range c.machines {
 		m := &c.machines[i]
 		if m.silent != nil {
+			continue
+		}
+		if !m.seen.Keeps {
+			m.stored.None = noPool()
 			continue
 		}
 		all.Go(func() {

@@ -141,7 +141,9 @@ func TestVolumesOfAnUpdate(t *testing.T) {
 	if now := l.volume(t, "data"); now.ID != was.ID || now.SizeBytes != 20*gib || !now.Created.Equal(was.Created) || now.Operation == was.Operation {
 		t.Errorf("it was %+v and is %+v", was, now)
 	}
-	expectLines(t, about(l.pool.World(), "shop/uploads"), about(l.pool.World(), " kept ")...)
+	if kept := about(l.pool.World(), " kept "); len(kept) != 1 || !strings.HasPrefix(kept[0], "volume shop/uploads ") {
+		t.Errorf("the pool keeps %v", kept)
+	}
 	// What is kept gets its name back with the commit that had it, and keeps its size where that has grown.
 	back := l.preview(t, deploy.NewRollback(l.kit, "shop", 1))
 	expectLines(t, volumeLines(back),
@@ -324,6 +326,9 @@ func TestVolumeRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 			l.pool.Users = nil
+			if err := l.pool.Release(t.Context(), id, "c1", "commit"); err != nil {
+				t.Fatal(err)
+			}
 			if err := l.pool.Destroy(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
@@ -423,6 +428,62 @@ func TestDestroyOnlyWhatWasMade(t *testing.T) {
 	}
 	if is, err := l.pool.Inspect(t.Context(), id); err != nil || is.State != storage.StateLive {
 		t.Errorf("the volume is %+v, %v", is, err)
+	}
+}
+
+// TestSnapshotAtCommit: a commit names the data as it was once the old writers had stopped and before the new started,
+// and history shows it.
+func TestSnapshotAtCommit(t *testing.T) {
+	l := newLab(t)
+	statefulRuns(t, l)
+	old := l.instance(t, "app-0")
+	moment := false
+	l.runtime.SetFault(func(p memruntime.Point) error {
+		o, err := l.runtime.Inspect(context.Background(), old)
+		if p.Call != "Prepare" || p.After || o.Spec.Service != "app" || !strings.Contains(p.Subject, "shop-app-") || err != nil {
+			return nil
+		}
+		taken, err := l.pool.ListSnapshots(context.Background(), l.volume(t, "cache.app-0").ID)
+		moment = err == nil && len(taken) == 2 && taken[1].Name == "c2" && slices.Equal(taken[1].Holds, []string{"commit"})
+		if o.State == runtime.StateRunning {
+			t.Error("the old writer runs while the new one is prepared")
+		}
+		return err
+	})
+	l.mustRun(t, deploy.NewDeploy(l.kit, stateful("v2"), nil))
+	if !moment {
+		t.Error("when the new writer was prepared there was no snapshot yet")
+	}
+	commit := l.current(t, "shop")
+	for name, v := range commit.Volumes {
+		taken, err := l.pool.ListSnapshots(t.Context(), v.ID)
+		if err != nil || len(taken) != 2 || v.Snapshot != "c2" || v.GUID != taken[1].GUID {
+			t.Errorf("%s: the commit says %+v, and there are %+v, %v", name, v, taken, err)
+		}
+	}
+	history, err := deploy.History(t.Context(), l.store.Facts(), "shop")
+	if err != nil || history[0].Volumes["data"] != "c2" || history[1].Volumes["data"] != "c1" {
+		t.Errorf("history says %+v, %v", history, err)
+	}
+	expectLines(t, about(phases(l.preview(t, deploy.NewDeploy(l.kit, stateful("v1"), nil))), "snapshot"), "snapshot: snapshot c3 on m1")
+}
+
+// TestSnapshotOfAnother: what an operation that was never committed has taken under the commit's name shows another
+// moment, and is taken anew.
+func TestSnapshotOfAnother(t *testing.T) {
+	l := newLab(t)
+	statefulRuns(t, l)
+	id := l.volume(t, "data").ID
+	stale, err := l.pool.Snapshot(t.Context(), "c2", id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.pool.Hold(t.Context(), id, "c2", "commit"); err != nil {
+		t.Fatal(err)
+	}
+	l.mustRun(t, deploy.NewDeploy(l.kit, stateful("v2"), nil))
+	if got := l.current(t, "shop").Volumes["data"].GUID; got == "" || got == stale[0].GUID {
+		t.Errorf("the commit names %s", got)
 	}
 }
 

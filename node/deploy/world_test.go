@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -179,7 +180,33 @@ var suffix = regexp.MustCompile(`(shop-[a-z]+(?:-[0-9]+)?)-[a-z2-9]{6}`)
 var noise = regexp.MustCompile(`10\.101\.1\.\d+|fd00:[0-9a-f:]+|"operation":"[^"]*"|"commit":"?\d+"?|"number":\d+,|"parent":\d+,|"time":"[^"]*"|identity=[0-9a-f]+`)
 
 // volumeNoise are ids of volumes, and times of facts about them.
-var volumeNoise = regexp.MustCompile(`\bv[a-z2-9]{16}\b|"(created|kept)":"[^"]*",?`)
+var volumeNoise = regexp.MustCompile(`\bv[a-z2-9]{16}\b|"(created|kept|guid)":"[^"]*",?|"snapshot":"c\d+",?`)
+
+// commitSnapshot is a commit's snapshot as a pool's world tells it.
+var commitSnapshot = regexp.MustCompile(`^(snapshot \S+ \S+) c(\d+) `)
+
+// ofPresent leaves the snapshots of earlier commits out: how many there were differs between worlds that are the same now.
+func (l *lab) ofPresent(world []string) []string {
+	var head struct{ Commit int }
+	if fact, err := l.store.Facts().Get(context.Background(), store.Head("shop")); err == nil {
+		_ = json.Unmarshal(fact.Value, &head) // the head is the kernel's own
+	}
+	var lines []string
+	for _, line := range world {
+		m := commitSnapshot.FindStringSubmatch(line)
+		if m == nil {
+			lines = append(lines, line)
+			continue
+		}
+		switch n, _ := strconv.Atoi(m[2]); { // digits by the pattern
+		case n == head.Commit:
+			lines = append(lines, m[1]+" of the present")
+		case n > head.Commit:
+			lines = append(lines, m[1]+" of a commit that never was")
+		}
+	}
+	return lines
+}
 
 // snapshot is the world without ids: facts that say what is true now, and what is on the machine. Images
 // stay out: pulling one is not undone, it is only a copy of what the registry has.
@@ -198,7 +225,7 @@ func (l *lab) snapshot() string {
 		text, _ := json.Marshal(c) // plain data
 		lines = append(lines, "present "+volumeNoise.ReplaceAllString(string(text), ""))
 	}
-	for _, line := range l.pool.World() {
+	for _, line := range l.ofPresent(l.pool.World()) {
 		lines = append(lines, volumeNoise.ReplaceAllString(line, ""))
 	}
 	lines = slices.Concat(lines, l.runtime.World(), l.network.World())

@@ -64,6 +64,11 @@ func (g gated) EnsureVolume(ctx context.Context, by deploy.Fenced, spec storage.
 	return g.inner.EnsureVolume(ctx, by, spec)
 }
 
+func (g gated) SnapshotVolumes(ctx context.Context, by deploy.Fenced, name string, ids []string) ([]storage.Snapshot, error) {
+	g.d.gate()
+	return g.inner.SnapshotVolumes(ctx, by, name, ids)
+}
+
 // boundRuntime is what runs on a machine, as one daemon drives it: starting and stopping take their time, and
 // end when the daemon does.
 type boundRuntime struct {

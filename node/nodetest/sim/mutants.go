@@ -169,6 +169,11 @@ func (f forgetful) EnsureVolume(ctx context.Context, by deploy.Fenced, spec stor
 	return f.fresh().EnsureVolume(ctx, by, spec)
 }
 
+// SnapshotVolumes implements deploy.Participant.
+func (f forgetful) SnapshotVolumes(ctx context.Context, by deploy.Fenced, name string, ids []string) ([]storage.Snapshot, error) {
+	return f.fresh().SnapshotVolumes(ctx, by, name, ids)
+}
+
 func (f forgetful) fresh() *deploy.Local {
 	l := f.Local
 	return &deploy.Local{

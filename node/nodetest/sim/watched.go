@@ -58,6 +58,15 @@ func (p watched) EnsureVolume(ctx context.Context, by deploy.Fenced, spec storag
 	return v, err
 }
 
+// SnapshotVolumes implements deploy.Participant.
+func (p watched) SnapshotVolumes(ctx context.Context, by deploy.Fenced, name string, ids []string) (taken []storage.Snapshot, err error) {
+	err = p.act(by, "snapshot "+name, func() (e error) {
+		taken, e = p.Participant.SnapshotVolumes(ctx, by, name, ids)
+		return e
+	})
+	return taken, err
+}
+
 // Launch implements deploy.Participant.
 func (p watched) Launch(ctx context.Context, by deploy.Fenced, spec runtime.Spec) (addrs runtime.Addresses, err error) {
 	p.x.mu.Lock()

@@ -325,7 +325,7 @@ func (d *Daemon) checkPool(ctx context.Context) api.Check {
 	if len(damaged) > 0 {
 		c := check("pool", seen, damaged[0])
 		if len(damaged) > 1 {
-			c.Error = api.Errorf(api.CodeVolumePoolFailed, "%d volumes have damaged marks", len(damaged)).About("pool").WithHint("ployzctl volume ls")
+			c.Error = api.Errorf(api.CodeVolumePoolFailed, "%d volumes cannot be looked at", len(damaged)).About("pool").WithHint("ployzctl volume ls")
 			c.Error.Details = damaged
 		}
 		return c

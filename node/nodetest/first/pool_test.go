@@ -46,7 +46,7 @@ func refusedPools(m *onemachine.Machine, t *testing.T) {
 			t.Errorf("--pool %s: %+v", asked, r)
 		}
 	}
-	if r := m.Ctl("init", "--pool", "loop", "--pool-size", "90000G"); r.Status != 3 || !strings.Contains(r.Err, "MiB are free") {
+	if r := m.Ctl("init", "--pool", "loop", "--pool-size", "90000G"); r.Status != 3 || !strings.Contains(r.Err, "are free in /var/lib/ployz") {
 		t.Errorf("a pool that is too large: %+v", r)
 	}
 	m.Script("m1", "test ! -e /var/lib/ployz/pool.img -a ! -e /var/lib/ployz/pool.json")

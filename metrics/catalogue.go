@@ -60,7 +60,7 @@ var catalogue = []Family{
 	{daemon, "ployz_pool_size_bytes", Gauge, "What the pool can hold in all.", []string{"backend"}},
 	{daemon, "ployz_pool_free_bytes", Gauge, "What volumes could still write.", []string{"backend"}},
 	{daemon, "ployz_pool_promised_bytes", Gauge, "The sum of the sizes of all volumes, which may be more than the pool has.", []string{"backend"}},
-	{daemon, "ployz_volumes", Gauge, "Volumes on this machine, by state: live, kept (removed, swapped out or received), incoming (half made), damaged (of any state; its mark cannot be read).", []string{"state"}},
+	{daemon, "ployz_volumes", Gauge, "Volumes on this machine, by state: live, kept (removed, swapped out or received), incoming (half made), damaged (of any state; it cannot be looked at).", []string{"state"}},
 	{daemon, "ployz_store_answers", Gauge, "1 when the machine's own mirror of the store answered, else 0; the next three need it.", nil},
 	{daemon, "ployz_store_fresh", Gauge, "1 when the mirror is known to be current, else 0.", nil},
 	{daemon, "ployz_store_age_seconds", Gauge, "Time since the mirror last heard from its origin.", nil},

@@ -24,7 +24,7 @@ func (a *app) volumeCommand() *cobra.Command {
 type poolFlags struct{ pool, size string }
 
 func (p *poolFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&p.pool, "pool", "", "where the machine keeps volumes: loop (a file of its own), btrfs:`FOLDER`, zfs:DATASET or none (default: as in its /etc/ployz/config.toml, else loop if btrfs-progs is there)")
+	cmd.Flags().StringVar(&p.pool, "pool", "", "where the machine keeps volumes, as `POOL`: loop (a file of its own), btrfs:FOLDER, zfs:DATASET or none (default: as in its /etc/ployz/config.toml, else loop if btrfs-progs is there)")
 	cmd.Flags().StringVar(&p.size, "pool-size", "", "the `SIZE` of the file of a loop pool, such as 20G (default: half of what is free)")
 }
 

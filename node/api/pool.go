@@ -39,7 +39,7 @@ type VolumeEntry struct {
 	// Origin is the snapshot that a clone began as.
 	Origin  *SnapshotRef `json:"origin,omitempty"`
 	Created time.Time    `json:"created,omitzero"`
-	// Error is why its mark cannot be read.
+	// Error is why it cannot be looked at, as when its mark is damaged.
 	Error *Error `json:"error,omitempty"`
 }
 

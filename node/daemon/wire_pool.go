@@ -142,12 +142,20 @@ func (h *host) fileSize() (int64, error) {
 	}
 	switch {
 	case size < btrfs.MinFileBytes:
-		return 0, unfit("pool", "a pool of %d MiB: the least is %d MiB, and %d MiB are free in %s", size>>20, btrfs.MinFileBytes>>20, free>>20, h.daemon.State).
+		return 0, unfit("pool", "a pool of %s: the least is %s, and %s are free in %s", sizeText(size), sizeText(btrfs.MinFileBytes), sizeText(free), h.daemon.State).
 			WithHint("free some space")
 	case size > free:
-		return 0, unfit("pool", "a pool of %d MiB: %d MiB are free in %s", size>>20, free>>20, h.daemon.State).WithHint("ask for less: --pool-size")
+		return 0, unfit("pool", "a pool of %s: %s are free in %s", sizeText(size), sizeText(free), h.daemon.State).WithHint("ask for less: --pool-size")
 	}
 	return size &^ (1<<20 - 1), nil
+}
+
+// sizeText is a size in words: whole MiB where it is less than a GiB.
+func sizeText(bytes int64) string {
+	if bytes < 1<<30 {
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	}
+	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 }
 
 func freeBytes(dir string) (int64, error) {
@@ -196,7 +204,7 @@ func (h *host) Pool(ctx context.Context) (api.Change, error) {
 	case err != nil:
 		change.To = "none" // refused, see Look
 	case s.Kind == storage.SourceLoop:
-		change.To = fmt.Sprintf("loop: %s of %d MiB", s.File(h.daemon.State), s.SizeBytes>>20)
+		change.To = fmt.Sprintf("loop: %s of %s", s.File(h.daemon.State), sizeText(s.SizeBytes))
 	default:
 		change.To = s.String()
 	}
@@ -315,7 +323,7 @@ func (d *Daemon) checkPool(ctx context.Context) api.Check {
 	case api.StateDown:
 		return check("pool", s.State, s.Error)
 	}
-	seen := fmt.Sprintf("%s at %s: %d MiB free of %d MiB, %d MiB promised to %d volumes", s.Backend, s.Pool, s.FreeBytes>>20, s.SizeBytes>>20, s.PromisedBytes>>20, len(volumes))
+	seen := fmt.Sprintf("%s at %s: %s free of %s, %s promised to %d volumes", s.Backend, s.Pool, sizeText(s.FreeBytes), sizeText(s.SizeBytes), sizeText(s.PromisedBytes), len(volumes))
 	var damaged []*api.Error
 	for _, v := range volumes {
 		if v.Problem != nil {
@@ -325,7 +333,7 @@ func (d *Daemon) checkPool(ctx context.Context) api.Check {
 	if len(damaged) > 0 {
 		c := check("pool", seen, damaged[0])
 		if len(damaged) > 1 {
-			c.Error = api.Errorf(api.CodeVolumePoolFailed, "%d volumes have damaged marks", len(damaged)).About("pool").WithHint("ployzctl volume ls")
+			c.Error = api.Errorf(api.CodeVolumePoolFailed, "%d volumes cannot be looked at", len(damaged)).About("pool").WithHint("ployzctl volume ls")
 			c.Error.Details = damaged
 		}
 		return c
@@ -333,7 +341,7 @@ func (d *Daemon) checkPool(ctx context.Context) api.Check {
 	if source, err := storage.LoadSource(d.State); err == nil && source.Kind == storage.SourceLoop {
 		if short, err := btrfs.Shortage(source.File(d.State)); err == nil && short > 0 {
 			return api.Check{Name: "pool", Result: api.CheckWarning, Seen: seen, Error: unfit(source.File(d.State),
-				"the disk under it has %d MiB less than it may still ask for; volumes would fail before they are full", short>>20).
+				"the disk under it has %s less than it may still ask for; volumes would fail before they are full", sizeText(short)).
 				WithHint("free some space in %s, as with: ployzctl image prune", d.State)}
 		}
 	}

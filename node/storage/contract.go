@@ -30,8 +30,8 @@ type Volumes interface {
 	Ensure(ctx context.Context, spec Spec) (Volume, error)
 	// Inspect observes one volume in any state.
 	Inspect(ctx context.Context, id string) (Volume, error)
-	// List observes every volume that carries our mark, by ID. One whose mark is damaged has a Problem, and
-	// stands in nobody's way.
+	// List observes every volume that carries our mark, by ID. One that cannot be looked at, or whose mark is
+	// damaged, has a Problem, and stands in nobody's way.
 	List(ctx context.Context) ([]Volume, error)
 	// Destroy destroys a kept or incoming volume with its snapshots, for good; one that is gone is no
 	// error. Errors: volume.not-kept, volume.in-use (it is mounted somewhere), volume.snapshot-needed

@@ -54,8 +54,8 @@ type Volume struct {
 	// Origin is the snapshot that a clone began as; nil for others.
 	Origin  *Origin
 	Created time.Time
-	// Problem is why the volume's mark cannot be read: then the Spec is what the place where it lies is called,
-	// and every call about it answers this. nil for a sound one.
+	// Problem is why the volume cannot be looked at; nil for a sound one. Where that is its mark, the Spec is what
+	// the place where it lies is called, and every call about it answers this.
 	Problem error
 }
 

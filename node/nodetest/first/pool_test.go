@@ -7,11 +7,14 @@ import (
 	"github.com/ployz/ployz/cmd/ployzctl/dev"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/nodetest/onemachine"
+	"github.com/ployz/ployz/node/nodetest/testenv"
 )
 
-// TestPool gives a machine a pool in a file, and takes the power and the file from it.
+// TestPool gives a machine a pool in a file, and takes the power and the file from it. Its disk is an image, which loses
+// with the power what was not synced.
 func TestPool(t *testing.T) {
-	m := onemachine.Start(t)
+	testenv.Require(t, testenv.Loop)
+	m := onemachine.StartWith(t, dev.Options{Machines: 1, DiskImages: true})
 	refusedPools(m.In(t), t)
 	r := m.Ctl("init", "--pool", "loop", "--pool-size", "300M")
 	if r.Status != 0 || !strings.Contains(r.Err, "volumes: loop: /var/lib/ployz/pool.img of 300 MiB") {
@@ -43,7 +46,7 @@ func refusedPools(m *onemachine.Machine, t *testing.T) {
 			t.Errorf("--pool %s: %+v", asked, r)
 		}
 	}
-	if r := m.Ctl("init", "--pool", "loop", "--pool-size", "90000G"); r.Status != 3 || !strings.Contains(r.Err, "MiB are free") {
+	if r := m.Ctl("init", "--pool", "loop", "--pool-size", "90000G"); r.Status != 3 || !strings.Contains(r.Err, "are free in /var/lib/ployz") {
 		t.Errorf("a pool that is too large: %+v", r)
 	}
 	m.Script("m1", "test ! -e /var/lib/ployz/pool.img -a ! -e /var/lib/ployz/pool.json")
@@ -106,6 +109,10 @@ func showsVolume(t *testing.T, m *onemachine.Machine) {
 func poolOutlivesPowerCut(t *testing.T, m *onemachine.Machine) {
 	m.Run("m1", "systemctl", "mask", "--now", "ployzd.service", "ployzd.socket")
 	m.Run("m1", "sync")
+	// A writer goes on until the power goes: what it was told is on the disk must be there.
+	m.Script("m1", `systemd-run --quiet --unit=writer sh -c 'cd /var/lib/ployz/pool/volumes/shop.data/data; i=0; while :; do
+		i=$((i+1)); echo $i >counter.new; sync counter.new; mv counter.new counter; sync .; echo $i >/var/tmp/acknowledged; done'`)
+	m.Eventually("the writer", func() bool { return m.Try("m1", "grep", "-q", "..", "/var/tmp/acknowledged").Status == 0 })
 	if err := dev.PowerCut(m.Name, "m1"); err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +122,7 @@ func poolOutlivesPowerCut(t *testing.T, m *onemachine.Machine) {
 	m.Eventually("the volume to be there without ployzd", func() bool {
 		return m.Try("m1", "cat", "/var/lib/ployz/pool/volumes/shop.data/data/file").Out == "kept\n"
 	})
+	m.Script("m1", `test "$(cat /var/lib/ployz/pool/volumes/shop.data/data/counter)" -ge "$(cat /var/tmp/acknowledged)"`)
 	if r := m.Try("m1", "systemctl", "is-active", "ployzd.service"); r.Status == 0 {
 		t.Fatal("ployzd runs although it is masked")
 	}

@@ -119,6 +119,29 @@ func TestCutShort(t *testing.T) {
 	t.Run("the mark is damaged", func(t *testing.T) { damagedMark(t, p, made) })
 }
 
+// TestVolumeWithoutItsQuota: what cannot be measured is its own problem too.
+func TestVolumeWithoutItsQuota(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.Btrfs)
+	root := mounted(t)
+	p := create(t, root)
+	v, err := p.Ensure(t.Context(), storagetest.Spec("data"))
+	storagetest.Must(t, err)
+	_, err = p.Ensure(t.Context(), storagetest.Spec("other"))
+	storagetest.Must(t, err)
+	// Another file system on top of it has no quotas.
+	storagetest.Must(t, unix.Mount(mounted(t), v.Path, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { storagetest.Must(t, unix.Unmount(v.Path, 0)) })
+	all, err := p.List(t.Context())
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	for _, got := range all {
+		if (got.Problem != nil) != (got.ID == v.ID) || got.Problem != nil && got.Path != v.Path {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
 // damagedMark: one volume whose mark is lost is its own problem, and nobody else's.
 func damagedMark(t *testing.T, p *btrfs.Pool, made func(*testing.T, storage.Spec) storage.Volume) {
 	live, kept, sound := made(t, storagetest.Spec("live")), made(t, storagetest.Spec("kept")), made(t, storagetest.Spec("sound"))

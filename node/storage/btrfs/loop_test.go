@@ -43,9 +43,11 @@ func TestFileIsMountedOnce(t *testing.T) {
 	for range 2 { // the second finds all in place
 		storagetest.Must(t, btrfs.Mount(file, folder))
 	}
-	if got := devicesOf(t, file); len(got) != 1 {
-		t.Errorf("the file is on %v", got)
+	got := devicesOf(t, file)
+	if len(got) != 1 {
+		t.Fatalf("the file is on %v", got)
 	}
+	wantDirect(t, got[0], file)
 	create(t, folder)
 	storagetest.Must(t, btrfs.Unmount(file, folder))
 	if got := devicesOf(t, file); len(got) != 0 {
@@ -57,6 +59,21 @@ func TestFileIsMountedOnce(t *testing.T) {
 	storagetest.Must(t, btrfs.Mount(file, folder))
 	if _, err := btrfs.Open(folder); err != nil {
 		t.Error(err)
+	}
+}
+
+// wantDirect wants direct I/O of a loop device where the file's own file system can do it.
+func wantDirect(t *testing.T, device, file string) {
+	t.Helper()
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		return // it cannot
+	}
+	unix.Close(fd)
+	for name, want := range map[string]string{"loop/dio": "1", "loop/autoclear": "1", "queue/logical_block_size": "4096"} {
+		if text, err := os.ReadFile(filepath.Join("/sys/block", device, name)); err != nil || strings.TrimSpace(string(text)) != want {
+			t.Errorf("%s of %s is %q, %v", name, device, text, err)
+		}
 	}
 }
 

@@ -147,8 +147,14 @@ func (p *Pool) List(ctx context.Context) ([]storage.Volume, error) {
 	var volumes []storage.Volume
 	for _, f := range all {
 		v, err := p.observe(ctx, f)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if err != nil {
-			return nil, err
+			if _, gone := os.Lstat(f.dir); gone != nil {
+				continue // it went, or changed places, meanwhile
+			}
+			v.Problem = err
 		}
 		volumes = append(volumes, v)
 	}

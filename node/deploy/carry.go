@@ -14,6 +14,9 @@ const (
 	verbOfferVolume    = "volume.offer"
 	verbWithdrawVolume = "volume.withdraw"
 	verbFetchVolume    = "volume.fetch"
+	verbSnapshotFor    = "volume.snapshot"
+	verbEstimateFor    = "volume.estimate"
+	verbForgetFor      = "volume.forget"
 )
 
 // Carrier is a machine's part in carrying volumes on behalf of an operation; it obeys no older fence than the newest
@@ -28,6 +31,12 @@ type Carrier interface {
 	// coordinator takes the scope over. Repeat it after a volume.transfer-cut. From another machine an error comes
 	// without what was carried before it.
 	FetchVolume(ctx context.Context, by Fenced, f storage.Fetch, progress func(storage.Progress)) (storage.Carried, error)
+	// SnapshotVolumes takes a snapshot of each, held for the operation.
+	SnapshotVolumes(ctx context.Context, by Fenced, name string, volumes ...string) ([]storage.Snapshot, error)
+	// EstimateVolume is the size of a stream. It changes nothing.
+	EstimateVolume(ctx context.Context, from storage.From) (int64, error)
+	// ForgetSnapshots ends the operation's holds on a volume, and its snapshots but for the one to keep.
+	ForgetSnapshots(ctx context.Context, by Fenced, volume, keep string) error
 }
 
 // LocalCarrier is the part of the machine that this process runs on.
@@ -62,6 +71,27 @@ func (l LocalCarrier) FetchVolume(ctx context.Context, by Fenced, f storage.Fetc
 	}
 	f.Operation = by.Operation
 	return l.Carrier.Fetch(ctx, f, progress)
+}
+
+// SnapshotVolumes implements Carrier.
+func (l LocalCarrier) SnapshotVolumes(ctx context.Context, by Fenced, name string, volumes ...string) ([]storage.Snapshot, error) {
+	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
+		return nil, err
+	}
+	return l.Carrier.SnapshotFor(ctx, by.Operation, name, volumes...)
+}
+
+// EstimateVolume implements Carrier.
+func (l LocalCarrier) EstimateVolume(ctx context.Context, from storage.From) (int64, error) {
+	return l.Carrier.EstimateFor(ctx, from)
+}
+
+// ForgetSnapshots implements Carrier.
+func (l LocalCarrier) ForgetSnapshots(ctx context.Context, by Fenced, volume, keep string) error {
+	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
+		return err
+	}
+	return l.Carrier.ForgetFor(ctx, by.Operation, volume, keep)
 }
 
 // RemoteCarrier is another machine's part, over the bus; ServeCarrier answers for it there. Besides what a Carrier
@@ -102,6 +132,35 @@ func (r RemoteCarrier) FetchVolume(ctx context.Context, by Fenced, f storage.Fet
 	return got, err
 }
 
+// What travels where a call has more than one argument.
+type (
+	snapshotOrder struct {
+		Name    string   `json:"name"`
+		Volumes []string `json:"volumes"`
+	}
+	forgetOrder struct {
+		Volume string `json:"volume"`
+		Keep   string `json:"keep,omitempty"`
+	}
+)
+
+// SnapshotVolumes implements Carrier.
+func (r RemoteCarrier) SnapshotVolumes(ctx context.Context, by Fenced, name string, volumes ...string) (taken []storage.Snapshot, err error) {
+	err = r.remote().ask(ctx, by, verbSnapshotFor, snapshotOrder{name, volumes}, &taken, nil)
+	return taken, err
+}
+
+// EstimateVolume implements Carrier.
+func (r RemoteCarrier) EstimateVolume(ctx context.Context, from storage.From) (bytes int64, err error) {
+	err = r.remote().ask(ctx, Fenced{}, verbEstimateFor, from, &bytes, nil)
+	return bytes, err
+}
+
+// ForgetSnapshots implements Carrier.
+func (r RemoteCarrier) ForgetSnapshots(ctx context.Context, by Fenced, volume, keep string) error {
+	return r.remote().ask(ctx, by, verbForgetFor, forgetOrder{volume, keep}, nil, nil)
+}
+
 func (r RemoteCarrier) remote() *Remote { return &Remote{Machine: r.Machine, Caller: r.Caller} }
 
 // ServeCarrier is how a machine answers the commands of RemoteCarrier.
@@ -114,6 +173,15 @@ func ServeCarrier(c Carrier) map[string]coordination.Verb {
 		}),
 		verbWithdrawVolume: serve(false, func(ctx context.Context, by call, volume string) (nothing, error) {
 			return nothing{}, c.WithdrawVolume(ctx, by.by, volume)
+		}),
+		verbSnapshotFor: serve(true, func(ctx context.Context, by call, o snapshotOrder) ([]storage.Snapshot, error) {
+			return c.SnapshotVolumes(ctx, by.by, o.Name, o.Volumes...)
+		}),
+		verbEstimateFor: serve(false, func(ctx context.Context, _ call, from storage.From) (int64, error) {
+			return c.EstimateVolume(ctx, from)
+		}),
+		verbForgetFor: serve(true, func(ctx context.Context, by call, o forgetOrder) (nothing, error) {
+			return nothing{}, c.ForgetSnapshots(ctx, by.by, o.Volume, o.Keep)
 		}),
 		verbFetchVolume: serve(true, func(ctx context.Context, by call, f storage.Fetch) (storage.Carried, error) {
 			return c.FetchVolume(ctx, by.by, f, func(p storage.Progress) {

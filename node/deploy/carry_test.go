@@ -46,6 +46,21 @@ func (p *porter) Fetch(ctx context.Context, f storage.Fetch, progress func(stora
 	return storage.Carried{Volume: f.As.ID, Snapshot: f.Snapshot, GUID: "g", Bytes: 3, Took: time.Second}, p.fails
 }
 
+func (p *porter) SnapshotFor(_ context.Context, operation, name string, volumes ...string) ([]storage.Snapshot, error) {
+	p.asked = append(p.asked, fmt.Sprintf("%s: snapshot %s of %v", operation, name, volumes))
+	return []storage.Snapshot{{Volume: volumes[0], Name: name, GUID: "g"}}, p.fails
+}
+
+func (p *porter) EstimateFor(_ context.Context, from storage.From) (int64, error) {
+	p.asked = append(p.asked, fmt.Sprintf("estimate %s@%s from %s", from.Volume, from.Snapshot, from.Base))
+	return 7, p.fails
+}
+
+func (p *porter) ForgetFor(_ context.Context, operation, volume, keep string) error {
+	p.asked = append(p.asked, fmt.Sprintf("%s: forget %s but %s", operation, volume, keep))
+	return p.fails
+}
+
 // carriers are one machine by itself and over the bus.
 func carriers(t *testing.T) map[string]func() (deploy.Carrier, *porter) {
 	t.Helper()
@@ -128,17 +143,31 @@ func TestCarriers(t *testing.T) {
 			if want := []string{
 				"op1: offer v1@s1 to m3", "op1: offer v1@s1 to m3", "op1: fetch v1@s1 from m1", "op1: fetch v1@s1 from m1", "op1: withdraw v1",
 			}; !slices.Equal(p.asked, want) {
-				t.Errorf("it was asked %q", p.asked)
+				t.Fatalf("it was asked %q", p.asked)
+			}
+			taken, err := c.SnapshotVolumes(ctx, by, "s2", "v1", "v2")
+			if err != nil || len(taken) != 1 || taken[0].GUID != "g" {
+				t.Errorf("%+v, %v", taken, err)
+			}
+			if bytes, err := c.EstimateVolume(ctx, storage.From{Volume: "v1", Snapshot: "s2", Base: "s1"}); bytes != 7 || err != nil {
+				t.Errorf("%d, %v", bytes, err)
+			}
+			if err := c.ForgetSnapshots(ctx, by, "v1", "s2"); err != nil {
+				t.Error(err)
+			}
+			if want := []string{"op1: snapshot s2 of [v1 v2]", "estimate v1@s2 from s1", "op1: forget v1 but s2"}; !slices.Equal(p.asked[5:], want) {
+				t.Errorf("it was asked %q", p.asked[5:])
 			}
 			stale := deploy.Fenced{Operation: "op0", Step: "send", Scope: "ns/shop", Fence: 4}
 			_, err = c.FetchVolume(ctx, stale, fetch, nil)
-			for _, err := range []error{err, c.OfferVolume(ctx, stale, offer), c.WithdrawVolume(ctx, stale, "v1")} {
+			_, err2 := c.SnapshotVolumes(ctx, stale, "s3", "v1")
+			for _, err := range []error{err, err2, c.ForgetSnapshots(ctx, stale, "v1", ""), c.OfferVolume(ctx, stale, offer), c.WithdrawVolume(ctx, stale, "v1")} {
 				if api.CodeOf(err) != api.CodeLeaseLost {
 					t.Errorf("an older coordinator: %v", err)
 				}
 			}
-			if len(p.asked) != 5 {
-				t.Errorf("an older coordinator was obeyed: %q", p.asked[5:])
+			if len(p.asked) != 8 {
+				t.Errorf("an older coordinator was obeyed: %q", p.asked[8:])
 			}
 		})
 	}

@@ -15,6 +15,7 @@ import (
 
 // road is a machine's carrier over which each fetch goes as the next error says.
 type road struct {
+	deploy.Carrier // for what a carriage does not do: nobody
 	*porter
 	ends []error
 }

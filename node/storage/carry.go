@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -28,6 +29,26 @@ type Carrier interface {
 	// (another stream of it arrives). Meanwhile: volume.transfer-cut (the other machine, or the link to it),
 	// volume.stream-damaged, volume.no-space, and the other pool's own.
 	Fetch(ctx context.Context, f Fetch, progress func(Progress)) (Carried, error)
+	// SnapshotFor takes a snapshot of each volume as Snapshots.Snapshot does, and holds them for the operation.
+	SnapshotFor(ctx context.Context, operation, name string, volumes ...string) ([]Snapshot, error)
+	// EstimateFor is the size of the stream from one snapshot to another, as Streams.Estimate has it.
+	EstimateFor(ctx context.Context, from From) (int64, error)
+	// ForgetFor ends what the operation holds of a volume, and forgets the snapshots that SnapshotFor took for
+	// it, here or where they came from, but for the one to keep ("" is none). A volume that is not here is no
+	// error. Errors: volume.snapshot-needed (somebody else holds one; the others are gone).
+	ForgetFor(ctx context.Context, operation, volume, keep string) error
+}
+
+// OperationSnapshot names a snapshot that an operation takes for itself: its nth.
+func OperationSnapshot(operation string, n int) string {
+	return fmt.Sprintf("%s%d", ofOperation(operation), n)
+}
+
+func ofOperation(operation string) string { return "op-" + operation + "-" }
+
+// IsOperationSnapshot reports whether a snapshot is one that the operation took for itself.
+func IsOperationSnapshot(operation, name string) bool {
+	return strings.HasPrefix(name, ofOperation(operation))
 }
 
 // Offer names what a machine may fetch from this one.
@@ -74,9 +95,11 @@ type Carried struct {
 	GUID     string `json:"guid,omitempty"`
 	// Streams are those that were sent now, in their order; none where everything was there.
 	Streams []CarriedStream `json:"streams,omitempty"`
-	// Bytes is the sum of them, Took the time from the first byte to the last agreement.
-	Bytes int64         `json:"bytes"`
-	Took  time.Duration `json:"took"`
+	// Bytes is the sum of them, Took the time from the go-ahead to the last agreement, and Flowing the part of it in
+	// which bytes passed: the rest does not grow with them.
+	Bytes   int64         `json:"bytes"`
+	Took    time.Duration `json:"took"`
+	Flowing time.Duration `json:"flowing"`
 }
 
 // CarriedStream is one snapshot's way.
@@ -87,6 +110,7 @@ type CarriedStream struct {
 	BaseGUID string        `json:"baseGuid,omitempty"`
 	Bytes    int64         `json:"bytes"`
 	Took     time.Duration `json:"took"`
+	Flowing  time.Duration `json:"flowing"`
 	// Resumed says that it went on with one that broke, and Bytes are only the rest.
 	Resumed bool `json:"resumed,omitempty"`
 }

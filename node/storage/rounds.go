@@ -21,7 +21,7 @@ import (
 
 // Round is one that has been.
 type Round struct {
-	// Bytes went over the wire in Took.
+	// Bytes went over the wire in Took, which does not count what would have passed without a byte.
 	Bytes int64         `json:"bytes"`
 	Took  time.Duration `json:"took"`
 	// Span is the time in which what it carried was written: from the snapshot before to its own; 0 for the

@@ -58,7 +58,29 @@ type receipt struct {
 	GUID string `json:"guid"`
 }
 
-// carried is the evidence of a stream that both sides agreed on.
-func (s stream) carried(bytes int64, took time.Duration) storage.CarriedStream {
-	return storage.CarriedStream{Snapshot: s.Snapshot, GUID: s.GUID, BaseGUID: s.BaseGUID, Bytes: bytes, Took: took, Resumed: s.Resumed}
+// flow is what passed of a stream.
+type flow struct {
+	bytes       int64
+	first, last time.Time // of the bytes
+}
+
+// pass counts bytes, the first of which were begun with at a moment.
+func (f *flow) pass(bytes int, begun time.Time) {
+	if f.bytes == 0 {
+		f.first = begun
+	}
+	f.bytes += int64(bytes)
+	f.last = time.Now()
+}
+
+// agree adds a stream to the evidence, once both sides have it.
+func agree(c *storage.Carried, s stream, f flow, took time.Duration) {
+	done := storage.CarriedStream{
+		Snapshot: s.Snapshot, GUID: s.GUID, BaseGUID: s.BaseGUID, Bytes: f.bytes, Took: took, Flowing: f.last.Sub(f.first), Resumed: s.Resumed,
+	}
+	c.Streams = append(c.Streams, done)
+	c.Snapshot, c.GUID = s.Snapshot, s.GUID
+	c.Bytes += done.Bytes
+	c.Took += done.Took
+	c.Flowing += done.Flowing
 }

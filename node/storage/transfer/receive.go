@@ -69,13 +69,11 @@ func (r *receiver) run(ctx context.Context) error {
 	if err := r.line.say(kindGo, struct{}{}); err != nil {
 		return err
 	}
-	begun := time.Now()
 	r.meter = newMeter(p.bytes(), r.Progress, time.Now)
 	for _, st := range p.Streams {
 		if err := r.receive(ctx, st, p.bytes()); err != nil {
 			return err
 		}
-		r.carried.Took = time.Since(begun)
 	}
 	r.carried.Snapshot, r.carried.GUID = p.Snapshot, p.GUID
 	r.meter.finish()
@@ -151,7 +149,7 @@ func (r *receiver) receive(ctx context.Context, st stream, expected int64) error
 	begun := time.Now()
 	q, filled := newQueue(), make(chan struct{})
 	var (
-		arrived int64
+		arrived flow
 		failed  error
 	)
 	r.filling = filled
@@ -174,9 +172,7 @@ func (r *receiver) receive(ctx context.Context, st stream, expected int64) error
 	if err := r.line.say(kindReceipt, receipt{GUID: got.GUID}); err != nil {
 		return err
 	}
-	r.carried.Streams = append(r.carried.Streams, st.carried(arrived, time.Since(begun)))
-	r.carried.Bytes += arrived
-	r.carried.Snapshot, r.carried.GUID = st.Snapshot, st.GUID
+	agree(&r.carried, st, arrived, time.Since(begun))
 	return nil
 }
 
@@ -200,7 +196,7 @@ func (r *receiver) ended(ctx context.Context, st stream, q *queue, err error, ex
 
 // fill reads the frames of one stream into the queue, and goes on reading when nobody wants them any more, so that the
 // sender can be told.
-func (r *receiver) fill(q *queue) (arrived int64, err error) {
+func (r *receiver) fill(q *queue) (arrived flow, err error) {
 	defer func() { q.end(err) }()
 	for {
 		k, length, err := r.line.next()
@@ -212,13 +208,14 @@ func (r *receiver) fill(q *queue) (arrived int64, err error) {
 			if err := r.line.message(length, &e); err != nil {
 				return arrived, err
 			}
-			if e.Bytes != arrived {
-				return arrived, storage.StreamDamaged(fmt.Errorf("%d bytes arrived of %d", arrived, e.Bytes))
+			if e.Bytes != arrived.bytes {
+				return arrived, storage.StreamDamaged(fmt.Errorf("%d bytes arrived of %d", arrived.bytes, e.Bytes))
 			}
 			return arrived, nil
 		case k != kindBytes:
 			return arrived, r.line.unexpected(k)
 		}
+		begun := time.Now()
 		chunk := q.room(length)
 		if err := r.line.body(chunk); err != nil {
 			return arrived, err
@@ -227,6 +224,6 @@ func (r *receiver) fill(q *queue) (arrived int64, err error) {
 			r.meter.add(length)
 			r.arrived.Add(int64(length))
 		}
-		arrived += int64(length)
+		arrived.pass(length, begun)
 	}
 }

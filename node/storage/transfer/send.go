@@ -76,7 +76,6 @@ func (s *sender) run(ctx context.Context) error {
 	if err := s.line.hear(kindGo, &struct{}{}); err != nil {
 		return err
 	}
-	begun := time.Now()
 	s.meter = newMeter(p.bytes(), s.Progress, time.Now)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -90,7 +89,6 @@ func (s *sender) run(ctx context.Context) error {
 		if err := s.send(ctx, st, from); err != nil {
 			return err
 		}
-		s.carried.Took = time.Since(begun)
 	}
 	s.carried.Snapshot, s.carried.GUID = p.Snapshot, p.GUID
 	s.meter.finish()
@@ -174,7 +172,7 @@ func (s *sender) send(ctx context.Context, st stream, from storage.From) error {
 	if err != nil {
 		return err
 	}
-	if err := s.line.say(kindEnd, end{Bytes: out.sent}); err != nil {
+	if err := s.line.say(kindEnd, end{Bytes: out.sent.bytes}); err != nil {
 		return err
 	}
 	select {
@@ -185,9 +183,7 @@ func (s *sender) send(ctx context.Context, st stream, from storage.From) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	s.carried.Streams = append(s.carried.Streams, st.carried(out.sent, time.Since(begun)))
-	s.carried.Bytes += out.sent
-	s.carried.Snapshot, s.carried.GUID = st.Snapshot, st.GUID
+	agree(&s.carried, st, out.sent, time.Since(begun))
 	return nil
 }
 
@@ -198,7 +194,7 @@ type chunker struct {
 	s     *sender
 	frame []byte
 	used  int // of the frame
-	sent  int64
+	sent  flow
 	err   error
 }
 
@@ -259,6 +255,7 @@ func (c *chunker) flush() error {
 	if c.err != nil || bytes == 0 {
 		return c.err
 	}
+	begun := time.Now()
 	if c.s.limit != nil {
 		if c.err = c.s.limit.WaitN(c.ctx, bytes); c.err != nil {
 			return c.err
@@ -268,7 +265,7 @@ func (c *chunker) flush() error {
 		return c.err
 	}
 	c.used = headBytes
-	c.sent += int64(bytes)
+	c.sent.pass(bytes, begun)
 	c.s.meter.add(bytes)
 	return nil
 }

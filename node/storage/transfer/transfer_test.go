@@ -169,7 +169,6 @@ func (p pools) guids(t testing.TB, pool storage.Pool, id string) (guids []string
 func TestTransfer(t *testing.T) {
 	p := twoPools(t)
 	for name, test := range map[string]func(*testing.T, pools){
-		"Migration":       testMigration,
 		"Resumed":         testResumed,
 		"EveryRound":      testEveryRound,
 		"History":         testHistory,

@@ -32,7 +32,8 @@
 //
 //   - A machine becomes a voter: InstallRouteSecret and the configuration, with routes to every voter
 //     and itself, and PrepareJoin, on that machine; the other cores are reloaded with its route; its core is
-//     started; AwaitVoter; Scale to the new number; every edge is reloaded with its leaf address.
+//     started; AwaitVoter; Scale to the copies that there shall be (who takes another's seat gets the other's
+//     when that one goes); every edge is reloaded with its leaf address.
 //     To take it back: RemoveVoter, and what follows there.
 //   - A voter leaves, alive or dead: CheckRemoval (pure, of Settled), RemoveVoter; the other cores and
 //     every edge are reloaded without it; its core is stopped; RetireCore.
@@ -70,7 +71,7 @@
 //   - A core that lost its majority goes on giving signs of life to mirrors, so the leader is asked. ployz-nats
 //     asks once for all readers of a machine, and answers them from memory (natsconf.MirrorState): when each
 //     asked by itself, that was most of what both servers did at rest.
-//   - A follower believes in a dead leader for up to nine seconds, and a leader knows nothing of followers that
+//   - A follower believes in a dead leader for up to six seconds, and a leader knows nothing of followers that
 //     it never heard. So Topology asks every voter by itself, and believes only a leader that answers.
 //   - While a stream goes from one copy to two, or back, the write in flight may get no answer: it is
 //     uncertain, as any, and its retry is recognised.

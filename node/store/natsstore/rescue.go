@@ -151,7 +151,7 @@ func notRescuable(v Voter, format, hint string) error {
 }
 
 // lowerQuorum asks the survivors, each of which decides for itself, and waits for a leader. An
-// election takes up to nine seconds.
+// election takes up to six seconds.
 func (s *Store) lowerQuorum(ctx context.Context, survivors int) error {
 	lowered := time.Time{}
 	return s.awaitTopology(ctx, "the survivors", func(t Topology) string {

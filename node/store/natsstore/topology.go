@@ -150,7 +150,7 @@ func assemble(visits []visit[coreReport]) (Topology, bool) {
 	t.Voters = members(meta.groupReport, visits[best].server.Name, names)
 	t.Streams = copies(visits, names)
 	if names[PeerID(t.Leader)] == "" || online(t.Voters) < t.Quorum {
-		t.Leader = "" // followers believe in a dead leader for up to nine seconds, and it in dead followers for ten
+		t.Leader = "" // followers believe in a dead leader for up to six seconds, and it in dead followers for ten
 	}
 	return t, true
 }

@@ -150,7 +150,7 @@ func (f *feed) change(m *nats.Msg, meta *nats.MsgMetadata) (_ store.Change, mine
 	return c, true
 }
 
-// activeWithin is how old the origin's last sign may be: it gives one every second.
+// activeWithin is how old the origin's last sign may be: it gives one every two seconds.
 const activeWithin = 5 * time.Second
 
 // Freshness implements store.View. It asks the edge's process, and by it the core's leader. Three kinds of lying

@@ -102,8 +102,10 @@ func readVolumes(ctx context.Context, facts store.Facts, ns string) ([]volumeFac
 // in question.
 func (c *change) inspectVolumes(ctx context.Context) (err error) {
 	had := c.now.commit != nil && len(c.now.commit.Volumes) > 0
-	left := c.unfinished != nil && slices.ContainsFunc(c.machines, func(m candidate) bool { return m.seen.Keeps })
-	if !had && !left && len(c.next.spec.Volumes) == 0 && len(c.next.spec.Services) > 0 {
+	// Without a commit, or after an operation that did not come to its end, only the pools know what is left.
+	left := c.now.commit == nil || c.unfinished != nil
+	keeps := slices.ContainsFunc(c.machines, func(m candidate) bool { return m.seen.Keeps })
+	if !had && len(c.next.spec.Volumes) == 0 && !(left && keeps) {
 		return nil
 	}
 	if c.volumes, err = readVolumes(ctx, c.kit.Facts, c.ns); err == nil {

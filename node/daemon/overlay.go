@@ -52,9 +52,8 @@ type PeerSurface struct {
 // Serve answers on l until ctx ends, and closes it.
 func (p *PeerSurface) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
-		Handler:           p.handler(),
+		Handler:           p.handler(ctx),
 		ConnContext:       withMachine,
-		BaseContext:       func(net.Listener) context.Context { return ctx }, // ends what has left HTTP, too
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(p.Log.Handler(), slog.LevelWarn),
@@ -69,8 +68,8 @@ func (p *PeerSurface) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// handler binds the local surface's own answers to this machine's part.
-func (p *PeerSurface) handler() http.Handler {
+// handler binds the local surface's own answers to this machine's part. What leaves HTTP ends with ctx.
+func (p *PeerSurface) handler(ctx context.Context) http.Handler {
 	alone := &API{Log: p.Log, Member: func() *Member {
 		m := p.Member()
 		if m == nil {
@@ -87,7 +86,7 @@ func (p *PeerSurface) handler() http.Handler {
 		writeJSON(w, list, err)
 	}))
 	mux.Handle("GET /v1/packages/{digest}", p.passed(p.Machine, p.sendPackage))
-	mux.Handle("POST "+volumePath, p.passed(p.Machine, p.sendVolume))
+	mux.Handle("POST "+volumePath, p.passed(p.Machine, p.sendVolume(ctx)))
 	mux.Handle("GET /v1/images", p.passed(p.Operator, alone.member(listImages)))
 	mux.Handle("GET /v1/instances", p.passed(p.Operator, alone.member(instancesHere)))
 	mux.Handle("GET /v1/logs", p.passed(p.Operator, alone.stream(logs)))

@@ -28,30 +28,36 @@ type PeerVolumes interface {
 	Answer(ctx context.Context, machine, operation, volume string, conn io.ReadWriteCloser) (storage.Carried, error)
 }
 
-// sendVolume answers POST /v1/volumes/{id}/transfer for peers: the connection leaves HTTP.
-func (p *PeerSurface) sendVolume(w http.ResponseWriter, r *http.Request) {
-	from, _ := r.Context().Value(machineKey{}).(machine.Member)
-	volume, operation := r.PathValue("id"), r.URL.Query().Get("operation")
-	if p.Volumes == nil {
-		writeError(w, api.Errorf(api.CodeVolumePoolUnavailable, "this machine has no pool for volumes").WithHint("ployzctl doctor"))
-		return
+// sendVolume answers POST /v1/volumes/{id}/transfer for peers: the connection leaves HTTP, and ends with serving.
+func (p *PeerSurface) sendVolume(serving context.Context) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		from, _ := r.Context().Value(machineKey{}).(machine.Member)
+		volume, operation := r.PathValue("id"), r.URL.Query().Get("operation")
+		if p.Volumes == nil {
+			writeError(w, api.Errorf(api.CodeVolumePoolUnavailable, "this machine has no pool for volumes").WithHint("ployzctl doctor"))
+			return
+		}
+		if err := p.Volumes.Check(from.ID, operation, volume); err != nil {
+			writeError(w, err)
+			return
+		}
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			writeError(w, api.Errorf(api.CodeInternal, "taking the connection over: %w", err))
+			return
+		}
+		if _, err := io.WriteString(conn, switchingTo(volumeProtocol)); err != nil {
+			conn.Close()
+			return // the peer is gone
+		}
+		p.answerVolume(serving, from, operation, volume, hijacked{conn, buffered.Reader})
 	}
-	if err := p.Volumes.Check(from.ID, operation, volume); err != nil {
-		writeError(w, err)
-		return
-	}
-	conn, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		writeError(w, api.Errorf(api.CodeInternal, "taking the connection over: %w", err))
-		return
-	}
-	if _, err := io.WriteString(conn, switchingTo(volumeProtocol)); err != nil {
-		conn.Close()
-		return // the peer is gone
-	}
-	log := p.Log.With("volume", volume, "operation", operation, "machine", from.Name)
+}
+
+func (p *PeerSurface) answerVolume(ctx context.Context, to machine.Member, operation, volume string, conn io.ReadWriteCloser) {
+	log := p.Log.With("volume", volume, "operation", operation, "machine", to.Name)
 	log.Info("a volume is fetched")
-	sent, err := p.Volumes.Answer(r.Context(), from.ID, operation, volume, hijacked{conn, buffered.Reader})
+	sent, err := p.Volumes.Answer(ctx, to.ID, operation, volume, conn)
 	if err != nil {
 		log.Warn("a volume was not fetched", "bytes", sent.Bytes, "why", err.Error())
 		return

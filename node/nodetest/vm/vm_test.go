@@ -18,6 +18,7 @@ var suites = []struct{ pkg, run, features, must string }{
 	{"node/mesh/wireguard", "TestKernel", "root,wireguard", "TestKernelConformance"},
 	{"node/storage/zfs", ".", "root,zfs", "TestConformance"},
 	{"node/storage/btrfs", ".", "root,btrfs,loop", "TestConformance"},
+	{"node/storage/transfer", "TestZFS", "root,zfs", "TestZFS"},
 }
 
 // testsOf builds a package's tests for the machine.

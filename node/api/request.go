@@ -34,6 +34,9 @@ const (
 	KindStoreReform     = "store.reform"     // ReformRequest
 	KindStoreRestore    = "store.restore"    // RestoreRequest
 	KindStoreVoters     = "store.voters"     // VotersRequest
+
+	KindVolumeRemove  = "volume.rm"      // VolumeRequest
+	KindVolumeRestore = "volume.restore" // VolumeRestoreRequest
 )
 
 // OperationRequest is the body of POST /v1/plans and POST /v1/operations.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy"
@@ -51,7 +52,7 @@ func (k Kinds) find(name string) (Kind, error) {
 
 // DeployKinds are the operations on namespaces.
 func DeployKinds(kit deploy.Kit) Kinds {
-	return Kinds{
+	kinds := Kinds{
 		api.KindDeploy: KindOf(func(r api.DeployRequest) operation.Operation {
 			return deploy.NewDeploy(kit, r.Spec, auths(r.Auths))
 		}, redactDeploy),
@@ -81,6 +82,20 @@ func DeployKinds(kit deploy.Kit) Kinds {
 		}, redactValue),
 		api.KindConfigRemove: KindOf(func(r api.ValueRemoveRequest) operation.Operation {
 			return deploy.NewRemoveConfig(kit, r.Namespace, r.Name)
+		}, nil),
+	}
+	maps.Copy(kinds, volumeKinds(kit))
+	return kinds
+}
+
+// volumeKinds are the operations on volumes by themselves.
+func volumeKinds(kit deploy.Kit) Kinds {
+	return Kinds{
+		api.KindVolumeRemove: KindOf(func(r api.VolumeRequest) operation.Operation {
+			return deploy.NewRemoveVolume(kit, r.Namespace, r.Name)
+		}, nil),
+		api.KindVolumeRestore: KindOf(func(r api.VolumeRestoreRequest) operation.Operation {
+			return deploy.NewRestoreVolume(kit, r.Namespace, r.ID)
 		}, nil),
 	}
 }

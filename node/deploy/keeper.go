@@ -10,7 +10,7 @@ import (
 	"github.com/ployz/ployz/node/storage"
 )
 
-// releaseDeadline is how long a stopped instance's last mount may take to go.
+// releaseDeadline is what Local.Release means where it is 0.
 const releaseDeadline = 10 * time.Second
 
 func noPool() *api.Error {
@@ -62,7 +62,7 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 	if l.Pool == nil {
 		return noPool()
 	}
-	return released(ctx, do)
+	return l.released(ctx, do)
 }
 
 // destroyMade destroys a volume that an operation made and did not commit. That it did is in the id: whatever a
@@ -139,8 +139,12 @@ func (l *Local) forgetAll(ctx context.Context, id string) error {
 }
 
 // released does something to a volume once nobody uses it any more.
-func released(ctx context.Context, do func() error) error {
-	ctx, stop := context.WithTimeout(ctx, releaseDeadline)
+func (l *Local) released(ctx context.Context, do func() error) error {
+	patience := l.Release
+	if patience == 0 {
+		patience = releaseDeadline
+	}
+	ctx, stop := context.WithTimeout(ctx, patience)
 	defer stop()
 	for {
 		err := do()

@@ -31,6 +31,8 @@ type Local struct {
 	// Steady is how long an instance without a probe must have been running to count as ready;
 	// 0 means 300 ms.
 	Steady time.Duration
+	// Release is how long the last mount of a stopped instance may take to go from a volume; 0 means 10 s.
+	Release time.Duration
 
 	// addressing is held from the choice of an instance's addresses until they are on disk.
 	addressing sync.Mutex

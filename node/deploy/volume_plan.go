@@ -119,15 +119,11 @@ func (c *change) volumeProblem(d dataset, needed bool) error {
 	if d.was == nil || !needed {
 		return nil
 	}
+	if err := c.unreachable(d.machine); err != nil {
+		return err
+	}
 	m := c.candidate(d.machine)
 	switch {
-	case m == nil:
-		return api.Errorf(api.CodeMachineSilent, "%s has it and is no member of the cluster", d.machine).WithHint("list them: ployzctl machine ls")
-	case m.silent != nil:
-		return api.Errorf(api.CodeMachineSilent, "%s has it and does not answer: %w", d.machine, m.silent).Again().
-			WithHint("is it up and reachable? ployzctl machine show %s", d.machine)
-	case m.stored.None != nil:
-		return m.stored.None
 	case d.seen == nil:
 		return storage.NotFound("the pool of "+d.machine, d.spec.ID)
 	case d.seen.State == storage.StateIncoming:
@@ -141,6 +137,19 @@ func (c *change) volumeProblem(d dataset, needed bool) error {
 		return storage.CheckSpace(m.stored.Usage, grow)
 	}
 	return nil
+}
+
+// unreachable is why the pool of a machine that has a data set cannot be asked for anything, or nil.
+func (c *change) unreachable(machineName string) *api.Error {
+	m := c.candidate(machineName)
+	switch {
+	case m == nil:
+		return api.Errorf(api.CodeMachineSilent, "%s has it and is no member of the cluster", machineName).WithHint("list them: ployzctl machine ls")
+	case m.silent != nil:
+		return api.Errorf(api.CodeMachineSilent, "%s has it and does not answer: %w", machineName, m.silent).Again().
+			WithHint("is it up and reachable? ployzctl machine show %s", machineName)
+	}
+	return m.stored.None
 }
 
 // putVolumes writes the facts of the data sets that become something else.

@@ -40,6 +40,8 @@ var requests = map[string]any{
 	api.KindMachineUpdate:   api.MachineUpdateRequest{},
 	api.KindMachineRemove:   api.MachineRemoveRequest{},
 	api.KindStoreVoters:     api.VotersRequest{},
+	api.KindVolumeRemove:    api.VolumeRequest{},
+	api.KindVolumeRestore:   api.VolumeRestoreRequest{},
 }
 
 const place = "#/components/schemas/"

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -159,12 +161,27 @@ func (a *app) showHistory(commits []api.CommitSummary) error {
 		if c.Of != 0 {
 			what += fmt.Sprintf(" to %d", c.Of)
 		}
-		rows = append(rows, []string{number, what, ago(c.Time), orDash(c.Caller), c.Operation, orDash(images(c.Images))})
+		rows = append(rows, []string{number, what, ago(c.Time), orDash(c.Caller), c.Operation, orDash(images(c.Images)), orDash(moments(c.Volumes))})
 	}
 	if a.quiet {
 		return nil
 	}
-	return a.table("COMMIT KIND WHEN BY OPERATION IMAGES", rows)
+	return a.table("COMMIT KIND WHEN BY OPERATION IMAGES DATA", rows)
+}
+
+// moments are the snapshots that a commit names, each with its volumes: "c7 (data, uploads)".
+func moments(volumes map[string]string) string {
+	of := map[string][]string{}
+	for _, name := range slices.Sorted(maps.Keys(volumes)) {
+		of[volumes[name]] = append(of[volumes[name]], name)
+	}
+	var all []string
+	for _, snapshot := range slices.Sorted(maps.Keys(of)) {
+		if snapshot != "" {
+			all = append(all, snapshot+" ("+strings.Join(of[snapshot], ", ")+")")
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 func (a *app) diffCommand() *cobra.Command {

@@ -165,9 +165,14 @@ func (p *placement) one(slot, service string, s api.Service, had api.Slot) (choi
 	return choice{slot, p.machines[best].member.Name, reason}, nil
 }
 
-// drained lets a slot stay on a draining machine when no other takes it: draining moves what may move.
+// drained lets a slot stay on a draining machine when no other takes it, and come to one that has its volume: draining
+// moves what may move.
 func (p *placement) drained(slot, service string, s api.Service, had api.Slot, reasons []string) (choice, *api.Error) {
+	volume, pinned := p.pinnedBy(slot, s)
 	at := p.find(had.Machine)
+	if pinned {
+		at = p.find(p.there[volume])
+	}
 	if at < 0 || p.machines[at].member.Role != machine.Draining {
 		return choice{}, p.nowhereFor(slot, s, reasons)
 	}
@@ -177,7 +182,11 @@ func (p *placement) drained(slot, service string, s api.Service, had api.Slot, r
 		return choice{}, p.nowhereFor(slot, s, reasons)
 	}
 	p.take(at, slot, service, s)
-	return choice{slot, had.Machine, "stays on a draining machine: no other may take it" + rejections(reasons)}, nil
+	why := "stays on a draining machine: no other may take it"
+	if had.Machine != undrained.member.Name {
+		why = "on a draining machine, since its volume " + volume + " is there"
+	}
+	return choice{slot, undrained.member.Name, why + rejections(reasons)}, nil
 }
 
 func nowhere(subject string, reasons []string) *api.Error {

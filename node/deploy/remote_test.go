@@ -21,6 +21,7 @@ import (
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/runtime/memruntime"
+	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/store"
 )
 
@@ -106,6 +107,7 @@ func script(t *testing.T, l *lab, p deploy.Participant) []string {
 		s.add("launch", addrs, err)
 	}
 	s.add("await", nil, p.Await(ctx, spec, nil))
+	s.scriptVolumes(ctx, p, by, spec)
 	s.scriptJobs(ctx, p, spec)
 	s.scriptActions(ctx, p, l, spec)
 	return s
@@ -120,6 +122,40 @@ func program(spec runtime.Spec) memruntime.Program {
 		return memruntime.Program{Lines: []string{"still at it"}}
 	}
 	return memruntime.Program{Ends: spec.Job}
+}
+
+func (s *transcript) scriptVolumes(ctx context.Context, p deploy.Participant, by func(string) deploy.Fenced, spec runtime.Spec) {
+	mounts := spec
+	mounts.ID, mounts.Mounts = "shop-db-0", []runtime.Mount{{Volume: "v1", Target: "/data"}}
+	_, err := p.Launch(ctx, by("launch before its volume"), mounts)
+	s.add("launch before its volume", nil, err)
+	v, err := p.EnsureVolume(ctx, by("volume"), storage.Spec{ID: "v1", Namespace: "shop", Name: "data", SizeBytes: 8 << 20, Owner: &storage.Owner{UID: 5}})
+	v.Created = time.Time{}
+	s.add("volume", v, err)
+	_, err = p.EnsureVolume(ctx, by("another of the name"), storage.Spec{ID: "v2", Namespace: "shop", Name: "data"})
+	s.add("another of the name", nil, err)
+	_, err = p.EnsureVolume(ctx, deploy.Fenced{Operation: "op0", Step: "volume", Scope: "ns/shop", Fence: 1}, v.Spec)
+	s.add("volume, too late", nil, err)
+	taken, err := p.SnapshotVolumes(ctx, by("snapshot"), "c1", []string{"v1"})
+	for i := range taken {
+		taken[i].Created = time.Time{}
+	}
+	s.add("snapshot", taken, err)
+	_, err = p.SnapshotVolumes(ctx, by("snapshot of nothing"), "c1", []string{"v9"})
+	s.add("snapshot of nothing", nil, err)
+	_, err = p.Launch(ctx, by("launch with its volume"), mounts)
+	s.add("launch with its volume", nil, err)
+	for _, a := range []deploy.Action{
+		{Verb: "retire-volume", Volume: "v1"}, {Verb: "restore-volume", Volume: "v1"}, {Verb: "restore-volume", Volume: "v9"},
+		{Verb: "destroy-volume", Volume: "v1", Maker: "op1"}, {Verb: "forget-snapshots", Volumes: []string{"v1", "v9"}, Snapshot: "c1"},
+	} {
+		s.add(a.Verb, nil, p.Act(ctx, by(a.Verb+" "+a.Volume), a))
+	}
+	stored, err := p.Stored(ctx, "shop")
+	for i := range stored.Volumes {
+		stored.Volumes[i].Created = time.Time{}
+	}
+	s.add("stored", stored, err)
 }
 
 func (s *transcript) scriptJobs(ctx context.Context, p deploy.Participant, spec runtime.Spec) {

@@ -58,6 +58,9 @@ func (c *change) setChange(d dataset) api.Change {
 		change.Reason = "its owner or mode"
 	default:
 		change.Reason = "unchanged"
+		if c.next.of != 0 {
+			change.Reason = "its data stays as it is now"
+		}
 	}
 	return change
 }

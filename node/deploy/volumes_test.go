@@ -144,6 +144,8 @@ func TestVolumesOfAnUpdate(t *testing.T) {
 	if kept := about(l.pool.World(), " kept "); len(kept) != 1 || !strings.HasPrefix(kept[0], "volume shop/uploads ") {
 		t.Errorf("the pool keeps %v", kept)
 	}
+	same := l.preview(t, deploy.NewRollback(l.kit, "shop", 2))
+	expectLines(t, about(volumeLines(same), "volume data"), "keep volume data: its data stays as it is now")
 	// What is kept gets its name back with the commit that had it, and keeps its size where that has grown.
 	back := l.preview(t, deploy.NewRollback(l.kit, "shop", 1))
 	expectLines(t, volumeLines(back),

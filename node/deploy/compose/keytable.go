@@ -230,7 +230,7 @@ func deployKeys() []Key {
 		yes("labels", "added to the service's labels"),
 		yes("endpoint_mode", "only dnsrr: a name stands for the instances' own addresses"),
 		yes("update_config", ""),
-		yes("update_config.order", "without it start-first: the new serves before the old stops"),
+		yes("update_config.order", "without it start-first: the new serves before the old stops; stop-first where a volume is written"),
 		yes("update_config.parallelism", "only with start-first, where it makes no difference: new instances start beside the old"),
 		yes("update_config.failure_action", "only rollback, which is what happens: a failed deploy leaves the old serving"),
 		refused("update_config.delay", swarm, "x-ployz.update.drain, for connections that are still open"),
@@ -360,7 +360,7 @@ func ployzKeys() []Key {
 		yes("placement.regions", ""),
 		yes("placement.zones", ""),
 		yes("update", ""),
-		yes("update.order", "start-first (without it) or stop-first"),
+		yes("update.order", "start-first (without it) or stop-first (without it where a volume is written)"),
 		yes("update.drain", "how long open connections of the old may go on; 10s without it"),
 		yes("secret_env", "VARIABLE: secret, for programs that read secrets from the environment"),
 	)...)

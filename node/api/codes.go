@@ -132,6 +132,7 @@ const (
 	CodeVolumeNotConverging    Code = "volume.not-converging"
 	CodeVolumeScope            Code = "volume.scope-changed"
 	CodeVolumeSpread           Code = "volume.several-machines"
+	CodeVolumeLineage          Code = "volume.lineage"
 )
 
 // Codes of supervised services (node/services).
@@ -421,6 +422,7 @@ func Codes() []CodeDoc {
 		{CodeVolumeNotConverging, "the volume is written faster than it is sent, or a stop would take longer than it may"},
 		{CodeVolumeScope, "a volume is one for the namespace or one for each slot, and that cannot change while it is live"},
 		{CodeVolumeSpread, "a volume of scope namespace is on one machine, and instances on several were to mount it"},
+		{CodeVolumeLineage, "the data that a commit left cannot be given back: its snapshot is gone, was never taken, or is on another machine"},
 
 		{CodeSupervisorDown, "the service supervisor (systemd) does not answer"},
 		{CodeServiceAbsent, "no unit of that name"},

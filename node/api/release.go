@@ -59,8 +59,8 @@ type CommitSummary struct {
 	Time      time.Time         `json:"time"`
 	Current   bool              `json:"current,omitempty"`
 	Images    map[string]string `json:"images"`
-	// Volumes are the data sets that were live with it, by name, with the snapshot that a rollback with its data gives
-	// back; "" where none was taken.
+	// Volumes are the data sets that were live with it, by name, with the snapshot that was taken just before it: the
+	// data as the commit before it left it, which a rollback to that one with data gives back; "" where none was taken.
 	Volumes map[string]string `json:"volumes,omitempty"`
 }
 

@@ -79,6 +79,9 @@ type ServiceRequest struct {
 type RollbackRequest struct {
 	Namespace string `json:"namespace"`
 	To        int    `json:"to,omitempty"`
+	// WithData also gives each volume of that commit the data that it had when the commit was left: a clone of the
+	// snapshot that the next commit took of it. The present data is kept.
+	WithData bool `json:"withData,omitempty"`
 }
 
 // ScaleRequest sets a service's number of instances; 0 stops it and keeps it.

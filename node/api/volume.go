@@ -85,4 +85,15 @@ type CommitVolume struct {
 	// Snapshot and GUID are empty where none was taken.
 	Snapshot string `json:"snapshot,omitempty"`
 	GUID     string `json:"guid,omitempty"`
+	// Of is the data set that the snapshot is of, where that is not this one but the one that had the name until then:
+	// a rollback with data let this one take its place. Its snapshot is the data as the commit before this one left it.
+	Of string `json:"of,omitempty"`
+}
+
+// SnapshotOf is the id of the data set that the snapshot is of.
+func (v CommitVolume) SnapshotOf() string {
+	if v.Of != "" {
+		return v.Of
+	}
+	return v.ID
 }

@@ -57,6 +57,9 @@ func DeployKinds(kit deploy.Kit) Kinds {
 			return deploy.NewDeploy(kit, r.Spec, auths(r.Auths))
 		}, redactDeploy),
 		api.KindRollback: KindOf(func(r api.RollbackRequest) operation.Operation {
+			if r.WithData {
+				return deploy.NewRollbackWithData(kit, r.Namespace, r.To)
+			}
 			return deploy.NewRollback(kit, r.Namespace, r.To)
 		}, nil),
 		api.KindScale: KindOf(func(r api.ScaleRequest) operation.Operation {

@@ -97,9 +97,15 @@ func Cases() map[string]optest.Case {
 		"deploy/first with volumes": on(nothing, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, stateful("v1"), nil) }),
 		"deploy/volumes change":     on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, otherVolumes(), nil) }),
 		"rollback/volumes":          on(volumesChanged, func(l *lab) operation.Operation { return deploy.NewRollback(l.kit, "shop", 1) }),
-		"scale/volumes":             on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewScale(l.kit, "shop", "app", 1) }),
-		"clear/volumes":             on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewClear(l.kit, "shop") }),
-		"rm/volumes":                on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewRemove(l.kit, "shop") }),
+		"rollback/with data":        breakWithData(statefulTwice, 1),
+		"rollback/with data, again": breakWithData(goneBack, 2),
+		"rollback/with data, after rm": breakWithData(func(t *testing.T, l *lab) {
+			statefulTwice(t, l)
+			l.mustRun(t, deploy.NewRemove(l.kit, "shop"))
+		}, 1),
+		"scale/volumes": on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewScale(l.kit, "shop", "app", 1) }),
+		"clear/volumes": on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewClear(l.kit, "shop") }),
+		"rm/volumes":    on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewRemove(l.kit, "shop") }),
 		"restart/volumes": withoutRevisions(on(statefulRuns, func(l *lab) operation.Operation {
 			return deploy.NewRestart(l.kit, "shop", "db")
 		})),

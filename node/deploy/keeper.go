@@ -54,6 +54,10 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.Pool.Restore(ctx, action.Volume) }
 	case "forget-snapshots":
 		do = func() error { return l.forgetSnapshots(ctx, action.Snapshot, action.Volumes) }
+	case "swap-volume":
+		do = func() error { return l.Pool.Swap(ctx, action.Out, action.Volume) }
+	case "swap-back-volume":
+		do = func() error { return l.swapBack(ctx, action.Out, action.Volume) }
 	case "destroy-volume":
 		do = func() error { return l.destroyMade(ctx, action) }
 	default:

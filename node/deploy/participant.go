@@ -51,6 +51,11 @@ type Keeper interface {
 	// SnapshotVolumes takes a snapshot of each of the volumes under one name, anew where an operation that did not come
 	// to its end took one, and holds it. Errors: volume.*.
 	SnapshotVolumes(ctx context.Context, by Fenced, name string, ids []string) ([]storage.Snapshot, error)
+	// VolumeSnapshots observes the snapshots of volumes; one that is not there has none. Errors: volume.*.
+	VolumeSnapshots(ctx context.Context, ids []string) ([]storage.Snapshot, error)
+	// CloneVolume makes a volume that begins as a snapshot, or finds that it is there. Errors: volume.*;
+	// volume.snapshot-not-found also where the one of that name has another GUID.
+	CloneVolume(ctx context.Context, by Fenced, order CloneOrder) (storage.Volume, error)
 }
 
 // Stored is a pool's answer; never kept.
@@ -66,12 +71,14 @@ type Action struct {
 	// Verb is "stop", "start", "retire" (stop, unlink, remove) of an instance, "publish" (make
 	// Ports all that the namespace publishes on the machine), "fence" (do nothing but listen
 	// to no older fence any more), or of a volume "retire-volume" (take its name, keep it), "restore-volume" (give the
-	// name back) and "destroy-volume" (for good, and only if the operation Maker made it).
+	// name back), "swap-volume" (let it take the name of the live volume Out, which is kept), "swap-back-volume" (make
+	// Out live again, however far that came) and "destroy-volume" (for good, and only if the operation Maker made it).
 	Verb      string
 	Instance  string
 	Namespace string
 	Volume    string `json:",omitempty"`
 	Maker     string `json:",omitempty"`
+	Out       string `json:",omitempty"`
 	// Volumes and Snapshot are for "forget-snapshots", which takes back what SnapshotVolumes took.
 	Volumes  []string `json:",omitempty"`
 	Snapshot string   `json:",omitempty"`

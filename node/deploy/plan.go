@@ -210,7 +210,7 @@ func (c *change) changes(l layout) []api.Change {
 	for _, p := range l.places {
 		change := c.placeChange(p)
 		if name := writers[p.old.Instance]; name != "" && !p.keep {
-			change.Reason += "; the old one stops first, since both write the volume " + name
+			change.Reason += "; the old one stops first, since " + l.stopsFor(name)
 		}
 		list = append(list, change)
 	}
@@ -222,6 +222,9 @@ func (c *change) changes(l layout) []api.Change {
 		change := api.Change{Action: "remove", Subject: slot.Name, Machine: slot.Machine, Reason: "no longer asked for"}
 		if name := writers[slot.Instance]; name != "" {
 			change.Reason += "; it stops first, since it and a new one write the volume " + name
+			if l.swapped()[name] {
+				change.Reason = "no longer asked for; it stops first, since " + l.stopsFor(name)
+			}
 		}
 		list = append(list, change)
 	}
@@ -229,6 +232,14 @@ func (c *change) changes(l layout) []api.Change {
 		list = append(list, api.Change{Action: "remove", Subject: s.instance, Machine: s.machine, Reason: "left by an unfinished operation"})
 	}
 	return append(list, c.routeChanges()...)
+}
+
+// stopsFor is why an old instance stops before its successor starts.
+func (l layout) stopsFor(name string) string {
+	if l.swapped()[name] {
+		return "the volume " + name + " is swapped"
+	}
+	return "both write the volume " + name
 }
 
 func (c *change) placeChange(p place) api.Change {

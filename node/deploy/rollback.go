@@ -12,12 +12,29 @@ import (
 // as they were then.
 type Rollback struct {
 	change
-	to int
+	to       int
+	withData bool
 }
 
 // NewRollback goes back to a commit; 0 is the one before the present.
 func NewRollback(kit Kit, ns string, to int) *Rollback {
 	return &Rollback{change: change{kit: kit, ns: ns, kind: "rollback", jobs: true}, to: to}
+}
+
+// NewRollbackWithData also gives the volumes of the commit the data that they had when it was left; 0 is the commit
+// before the present.
+func NewRollbackWithData(kit Kit, ns string, to int) *Rollback {
+	r := NewRollback(kit, ns, to)
+	r.withData = true
+	return r
+}
+
+// inspectData finds the data that comes back, or, where it stays, what was written since.
+func (r *Rollback) inspectData(ctx context.Context, commit api.Commit) error {
+	if r.withData {
+		return r.findPasts(ctx, commit)
+	}
+	return r.findWritten(ctx, commit)
 }
 
 // volumesOf asks for the commit's volumes without taking anything from the data: what has grown since stays as large,
@@ -65,6 +82,9 @@ func (r *Rollback) Inspect(ctx context.Context, before operation.Situation) erro
 		return err
 	}
 	r.volumesOf(commit)
+	if err := r.inspectData(ctx, commit); err != nil {
+		return err
+	}
 	r.complete(ctx)
 	return r.inspectClaims(ctx)
 }

@@ -40,6 +40,11 @@ func (c *change) setChange(d dataset) api.Change {
 		change.From = sizeLimit(d.was.SizeBytes)
 	}
 	switch change.Action {
+	case "swap", "clone":
+		change.Reason = c.backReason(d)
+		if d.out != nil {
+			change.From = sizeLimit(d.out.SizeBytes)
+		}
 	case "create":
 		change.Reason = "new and empty"
 		if kept := c.lastKept(d.name); kept != nil {
@@ -62,6 +67,7 @@ func (c *change) setChange(d dataset) api.Change {
 			change.Reason = "its data stays as it is now"
 		}
 	}
+	change.Reason += c.written[d.name]
 	return change
 }
 
@@ -85,7 +91,7 @@ func sizeLimit(bytes int64) string {
 
 // volumeProblems are why the data sets cannot be what is asked of them.
 func (c *change) volumeProblems(l layout) []*api.Error {
-	var errs []*api.Error
+	errs := c.pastProblems()
 	for _, d := range l.sets {
 		if err := c.volumeProblem(d, l.needs(d)); err != nil {
 			e := *api.AsError(err)
@@ -158,7 +164,7 @@ func (c *change) putVolumes(b *puts, op string, l layout) {
 		if d.action() == "keep" {
 			continue
 		}
-		fact, expect := api.VolumeFact{Created: c.kit.Now().UTC(), Backend: c.backendOf(d.machine)}, store.Revision(0)
+		fact, expect := api.VolumeFact{Created: c.kit.Now().UTC(), Backend: c.backendOf(d.machine), Origin: d.originOf()}, store.Revision(0)
 		if d.was != nil {
 			fact, expect = d.was.VolumeFact, d.was.revision
 		}
@@ -168,12 +174,20 @@ func (c *change) putVolumes(b *puts, op string, l layout) {
 		fact.State, fact.Operation = api.VolumeLive, op
 		fact.Kept = api.VolumeFact{}.Kept
 		b.value(store.Volume(c.ns, fact.ID), fact, store.Expect(expect))
+		if d.out != nil {
+			c.putKept(b, op, *d.out)
+		}
 	}
 	for _, v := range l.unasked {
-		fact := v.VolumeFact
-		fact.State, fact.Kept, fact.Operation = api.VolumeKept, c.kit.Now().UTC(), op
-		b.value(store.Volume(c.ns, fact.ID), fact, store.Expect(v.revision))
+		c.putKept(b, op, v)
 	}
+}
+
+// putKept writes that a data set has lost its name.
+func (c *change) putKept(b *puts, op string, v volumeFact) {
+	fact := v.VolumeFact
+	fact.State, fact.Kept, fact.Operation = api.VolumeKept, c.kit.Now().UTC(), op
+	b.value(store.Volume(c.ns, fact.ID), fact, store.Expect(v.revision))
 }
 
 func (c *change) backendOf(machineName string) string {
@@ -192,8 +206,13 @@ func (c *change) commitVolumes(l layout) map[string]api.CommitVolume {
 	defer c.mu.Unlock()
 	all := map[string]api.CommitVolume{}
 	for _, d := range l.sets {
-		s := c.moments[d.spec.ID]
-		all[d.name] = api.CommitVolume{ID: d.spec.ID, Machine: d.machine, Snapshot: s.Name, GUID: s.GUID}
+		of, _ := d.toSnapshot()
+		s := c.moments[of]
+		v := api.CommitVolume{ID: d.spec.ID, Machine: d.machine, Snapshot: s.Name, GUID: s.GUID}
+		if s.Name != "" && of != v.ID {
+			v.Of = of
+		}
+		all[d.name] = v
 	}
 	return all
 }
@@ -206,7 +225,7 @@ func (l layout) volumeContent() map[string]string {
 		if d.was != nil {
 			id = d.spec.ID
 		}
-		all[d.name] = d.action() + " " + id + " on " + d.machine + " " + strconv.FormatInt(d.spec.SizeBytes, 10)
+		all[d.name] = d.action() + " " + id + " on " + d.machine + " " + strconv.FormatInt(d.spec.SizeBytes, 10) + d.backContent()
 	}
 	for _, v := range l.unasked {
 		all[v.Name] = "retire " + v.ID

@@ -15,6 +15,10 @@ import (
 func (c *change) volumeSteps(l layout) []operation.Step {
 	var steps []operation.Step
 	for _, d := range l.sets {
+		if d.back != nil {
+			steps = append(steps, c.presentSteps(d)...)
+			continue
+		}
 		if !l.needs(d) {
 			continue
 		}
@@ -108,14 +112,15 @@ func (c *change) dropVolumes(l layout) []operation.Step {
 	return steps
 }
 
-// snapshotSteps take, of every live data set of a machine, the snapshot that the commit names: what a rollback to it
-// with its data gives back. Those who will be replaced have stopped by then, and nothing new has started; who goes on
+// snapshotSteps take, of every live data set of a machine, the snapshot that the commit names: the data as the commit
+// before it leaves it, and what a rollback to that one with data gives back. Those who will be replaced have stopped by then, and nothing new has started; who goes on
 // running goes on writing, and its snapshot is as after a power cut.
 func (c *change) snapshotSteps(l layout) []operation.Step {
 	on := map[string][]string{}
 	for _, d := range l.sets {
-		if m := c.candidate(d.machine); m != nil && m.silent == nil && (d.was == nil || d.seen != nil) {
-			on[d.machine] = append(on[d.machine], d.spec.ID)
+		id, there := d.toSnapshot()
+		if m := c.candidate(d.machine); there && m != nil && m.silent == nil {
+			on[d.machine] = append(on[d.machine], id)
 		}
 	}
 	name := snapshotName(c.number())

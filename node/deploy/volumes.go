@@ -34,6 +34,11 @@ type dataset struct {
 	was *volumeFact
 	// seen is what the machine's pool says of it; nil where it says nothing.
 	seen *storage.Volume
+	// back is the data of an earlier commit that it has; nil for the present data. out is the live one that gives way to
+	// it, and outSeen what the pool says of that; both nil where nobody has the name.
+	back    *past
+	out     *volumeFact
+	outSeen *storage.Volume
 }
 
 type volumeFact struct {
@@ -171,6 +176,11 @@ func (c *change) pins() map[string]string {
 	for name, id := range c.revive {
 		pins[name] = c.volumeByID(id).Machine
 	}
+	for name, p := range c.back {
+		if p.err == nil {
+			pins[name] = p.of.Machine
+		}
+	}
 	for _, v := range c.volumes {
 		if v.State == api.VolumeLive {
 			pins[v.Name] = v.Machine
@@ -194,6 +204,11 @@ func (c *change) datasets(placed placement) []dataset {
 	for _, v := range c.volumes {
 		if _, mounted := sets[v.Name]; !mounted && v.State == api.VolumeLive && c.declared(v) {
 			sets[v.Name] = c.dataset(v.Name, v.Machine)
+		}
+	}
+	for name, p := range c.back {
+		if _, mounted := sets[name]; !mounted && p.err == nil && c.declared(p.of) {
+			sets[name] = c.dataset(name, p.of.Machine)
 		}
 	}
 	var list []dataset
@@ -231,11 +246,10 @@ func (c *change) dataset(name, machineName string) dataset {
 	if d.was != nil {
 		d.spec.ID, d.machine = d.was.ID, d.was.Machine
 	}
-	if m := c.candidate(d.machine); m != nil {
-		if at := slices.IndexFunc(m.stored.Volumes, func(v storage.Volume) bool { return v.ID == d.spec.ID }); at >= 0 {
-			d.seen = &m.stored.Volumes[at]
-		}
+	if p, comes := c.back[name]; comes && p.err == nil {
+		c.giveBack(&d, p)
 	}
+	d.seen = c.inPool(d.machine, d.spec.ID)
 	return d
 }
 
@@ -282,6 +296,10 @@ func grows(from, to int64) bool { return from != 0 && (to == 0 || to > from) }
 // action is what becomes of the data set, in the preview's words.
 func (d dataset) action() string {
 	switch {
+	case d.out != nil:
+		return "swap"
+	case d.back != nil:
+		return "clone"
 	case d.was == nil:
 		return "create"
 	case d.was.State == api.VolumeKept || d.seen != nil && d.seen.State == storage.StateKept:
@@ -362,7 +380,7 @@ func writes(spec api.Spec, service, slot string) map[string]bool {
 }
 
 // oldWriters are the instances that have to stop before anything starts, by id, each with a data set that it and a new
-// one write: two never write one at once.
+// one write: two never write one at once. Who mounts a data set that is swapped stops as well, also if it only reads.
 func (c *change) oldWriters(l layout) map[string]string {
 	starting := map[string]bool{}
 	for _, p := range slices.Concat(l.places, l.jobList("before")) {
@@ -370,8 +388,13 @@ func (c *change) oldWriters(l layout) map[string]string {
 			maps.Copy(starting, writes(c.next.spec, p.service, p.slot))
 		}
 	}
-	old := map[string]string{}
+	old, swapped := map[string]string{}, l.swapped()
 	for _, slot := range l.retired() {
+		for _, name := range mounted(c.presentSpec(), slot.Service, slot.Name) {
+			if swapped[name] && c.isMember(slot.Machine) {
+				old[slot.Instance] = name
+			}
+		}
 		for _, name := range slices.Sorted(maps.Keys(writes(c.presentSpec(), slot.Service, slot.Name))) {
 			if starting[name] && c.isMember(slot.Machine) {
 				old[slot.Instance] = name

@@ -69,6 +69,16 @@ func (g gated) SnapshotVolumes(ctx context.Context, by deploy.Fenced, name strin
 	return g.inner.SnapshotVolumes(ctx, by, name, ids)
 }
 
+func (g gated) VolumeSnapshots(ctx context.Context, ids []string) ([]storage.Snapshot, error) {
+	g.d.gate()
+	return g.inner.VolumeSnapshots(ctx, ids)
+}
+
+func (g gated) CloneVolume(ctx context.Context, by deploy.Fenced, order deploy.CloneOrder) (storage.Volume, error) {
+	g.d.gate()
+	return g.inner.CloneVolume(ctx, by, order)
+}
+
 // boundRuntime is what runs on a machine, as one daemon drives it: starting and stopping take their time, and
 // end when the daemon does.
 type boundRuntime struct {

@@ -174,6 +174,11 @@ func (f forgetful) SnapshotVolumes(ctx context.Context, by deploy.Fenced, name s
 	return f.fresh().SnapshotVolumes(ctx, by, name, ids)
 }
 
+// CloneVolume implements deploy.Participant.
+func (f forgetful) CloneVolume(ctx context.Context, by deploy.Fenced, order deploy.CloneOrder) (storage.Volume, error) {
+	return f.fresh().CloneVolume(ctx, by, order)
+}
+
 func (f forgetful) fresh() *deploy.Local {
 	l := f.Local
 	return &deploy.Local{

@@ -67,6 +67,15 @@ func (p watched) SnapshotVolumes(ctx context.Context, by deploy.Fenced, name str
 	return taken, err
 }
 
+// CloneVolume implements deploy.Participant.
+func (p watched) CloneVolume(ctx context.Context, by deploy.Fenced, order deploy.CloneOrder) (v storage.Volume, err error) {
+	err = p.act(by, "clone "+order.Spec.Name, func() (e error) {
+		v, e = p.Participant.CloneVolume(ctx, by, order)
+		return e
+	})
+	return v, err
+}
+
 // Launch implements deploy.Participant.
 func (p watched) Launch(ctx context.Context, by deploy.Fenced, spec runtime.Spec) (addrs runtime.Addresses, err error) {
 	p.x.mu.Lock()

@@ -1,0 +1,70 @@
+package deploy
+
+import (
+	"context"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/storage"
+)
+
+// presentSteps give a data set that is to be swapped out its name back, where an operation that was interrupted took it.
+func (c *change) presentSteps(d dataset) []operation.Step {
+	if d.out == nil || d.outSeen == nil || d.outSeen.State != storage.StateKept {
+		return nil
+	}
+	step := c.act(d.machine, Action{Verb: "restore-volume", Volume: d.out.ID}, "restore volume "+d.name)
+	step.Undo = c.act(d.machine, Action{Verb: "retire-volume", Volume: d.out.ID}, "").Do
+	return []operation.Step{step}
+}
+
+// cloneSteps make what comes back. Nobody has a name for it yet where another has the volume's.
+func (c *change) cloneSteps(l layout) []operation.Step {
+	var steps []operation.Step
+	for _, d := range l.sets {
+		if d.back == nil {
+			continue
+		}
+		steps = append(steps, operation.Step{
+			Name: "clone volume " + d.name, Participant: d.machine, Clear: "ployzctl operation resolve " + c.operation,
+			Do: func(ctx context.Context, act *operation.Act) error {
+				m, err := c.kit.Participants.Participant(ctx, d.machine)
+				if err != nil {
+					return err
+				}
+				_, err = m.CloneVolume(ctx, fenced(act), CloneOrder{From: d.back.origin(), Spec: d.spec, Kept: d.out != nil})
+				return err
+			},
+			Undo: c.act(d.machine, Action{Verb: "destroy-volume", Volume: d.spec.ID, Maker: c.operation}, "").Do,
+		})
+	}
+	return steps
+}
+
+func (p past) origin() storage.Origin {
+	return storage.Origin{Volume: p.snapshot.Volume, Snapshot: p.snapshot.Name, GUID: p.snapshot.GUID}
+}
+
+// swapSteps let what comes back take its name. Nobody has either open: all who mount the name have stopped, and none
+// of the new has started.
+func (c *change) swapSteps(l layout) []operation.Step {
+	var steps []operation.Step
+	for _, d := range l.sets {
+		if d.out == nil {
+			continue
+		}
+		step := c.act(d.machine, Action{Verb: "swap-volume", Volume: d.spec.ID, Out: d.out.ID}, "swap volume "+d.name)
+		step.Undo = c.act(d.machine, Action{Verb: "swap-back-volume", Volume: d.spec.ID, Out: d.out.ID}, "").Do
+		steps = append(steps, step)
+	}
+	return steps
+}
+
+// originOf is the lineage of a data set that a change makes; nil for one that begins empty.
+func (d dataset) originOf() *api.VolumeOrigin {
+	if d.back == nil {
+		return nil
+	}
+	o := api.VolumeOrigin(d.back.origin())
+	return &o
+}

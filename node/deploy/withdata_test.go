@@ -206,7 +206,7 @@ func TestWithDataAfterRemove(t *testing.T) {
 	statefulRuns(t, l)
 	other := l.volume(t, "data").ID
 	e := found(l.run(deploy.NewRollbackWithData(l.kit, "shop", 2)).Error, api.CodeVolumeLineage)
-	if e == nil || !strings.HasSuffix(e.Message, "it is "+was+" itself, of which there is no snapshot, and "+other+" has its name") ||
+	if e == nil || e.Subject != "volumes.cache.app-0" || !strings.Contains(e.Message, " itself, of which there is no snapshot, and ") ||
 		!strings.HasSuffix(e.Hint, "ployzctl rm shop && ployzctl rollback shop --to 2 --with-data") {
 		t.Fatalf("refused as %v", e)
 	}

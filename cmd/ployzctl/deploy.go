@@ -230,24 +230,34 @@ func (a *app) showDiff(list []api.Difference) error {
 }
 
 func (a *app) rollbackCommand() *cobra.Command {
-	var (
-		to   int
-		plan string
-	)
+	var body api.RollbackRequest
+	var b bound
 	cmd := &cobra.Command{
 		Use:   "rollback NAMESPACE",
-		Short: "Go back to an earlier commit: code, configuration and secrets",
+		Short: "Go back to an earlier commit: code, configuration and secrets, and with --with-data its data",
 		Long: `Go back to an earlier commit: code, configuration and secrets as they were. The result is a
-new commit, so a rollback can be rolled back. Without --to it is the commit before the present one.`,
+new commit, so a rollback can be rolled back. Without --to it is the commit before the present one.
+
+Volumes stay as they are now, and --preview says which were written since, unless --with-data is given. Then each
+volume of commit N gets the data as N left it: a clone of the snapshot that commit N+1 took just before its new
+instances started, when those that it replaced had stopped. (What ran on through that commit wrote meanwhile: of that
+the snapshot is as after a power cut.) What was written after commit N+1 began is not in it.
+
+All that mounts such a volume stops first; the present data set is snapshot once more and kept, so that
+'rollback NAMESPACE --with-data', without --to, undoes the rollback with the newer data. It is refused, with what to
+do, where that snapshot is gone, was never taken, or is on another machine than the present data.`,
+		Example: `  ployzctl rollback shop
+  ployzctl rollback shop --to 7 --with-data --preview`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeNamespaces,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body := api.RollbackRequest{Namespace: args[0], To: to}
-			return a.operate(cmd.Context(), request{kind: api.KindRollback, body: body, plan: plan})
+			body.Namespace = args[0]
+			return a.planOrRun(cmd.Context(), api.KindRollback, body, b)
 		},
 	}
-	cmd.Flags().IntVar(&to, "to", 0, "the commit to go back to")
-	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this `DIGEST`")
+	cmd.Flags().IntVar(&body.To, "to", 0, "the commit to go back to")
+	cmd.Flags().BoolVar(&body.WithData, "with-data", false, "also give volumes the data as that commit left it; the present data is kept")
+	b.flags(cmd)
 	return cmd
 }
 

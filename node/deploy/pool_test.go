@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/ployz/ployz/node/api"
@@ -105,5 +106,51 @@ func TestOnBtrfs(t *testing.T) {
 	taken, err := pool.ListSnapshots(t.Context(), is().ID)
 	if err != nil || len(taken) != 3 || taken[2].Name != "c4" {
 		t.Errorf("its snapshots are %+v, %v", taken, err)
+	}
+}
+
+// TestWithDataOnBtrfs: the rows are those that a commit left, and the newer ones come back.
+func TestWithDataOnBtrfs(t *testing.T) {
+	l := newLab(t)
+	pool := l.onBtrfs(t)
+	file := func() string {
+		t.Helper()
+		v, err := pool.Inspect(t.Context(), l.volume(t, "data").ID)
+		if err != nil || v.Owner.UID != 70 || v.SizeBytes != 64<<20 && v.SizeBytes != 32<<20 {
+			t.Fatalf("%+v, %v", v, err)
+		}
+		return filepath.Join(v.Path, "rows")
+	}
+	want := func(rows string) {
+		t.Helper()
+		if text, err := os.ReadFile(file()); err != nil || string(text) != rows {
+			t.Errorf("the rows are %q, %v, want %q", text, err, rows)
+		}
+	}
+	for n, version := range []string{"v1", "v2", "v1"} {
+		l.mustRun(t, deploy.NewDeploy(l.kit, small(version, 32<<20<<min(n, 1)), nil))
+		must(t, os.WriteFile(file(), []byte(strconv.Itoa(n+1)), 0o600))
+	}
+	l.mustRun(t, deploy.NewRollbackWithData(l.kit, "shop", 1))
+	want("1")
+	l.mustRun(t, deploy.NewRollbackWithData(l.kit, "shop", 0))
+	want("3")
+	l.mustRun(t, deploy.NewRollbackWithData(l.kit, "shop", 2))
+	want("2")
+	before := file()
+	l.runtime.Program = func(s runtime.Spec) memruntime.Program {
+		if s.Image == "app:v1" && !s.Job {
+			return memruntime.Program{Refuse: "no"}
+		}
+		return memruntime.Program{Ends: s.Job}
+	}
+	if out := l.run(deploy.NewRollbackWithData(l.kit, "shop", 1)); out.Outcome != api.RolledBack {
+		t.Fatalf("%s %v %v", out.Outcome, out.Error, out.Leftovers)
+	}
+	if want("2"); file() != before {
+		t.Errorf("it was at %s and is at %s", before, file())
+	}
+	if all, err := pool.List(t.Context()); err != nil || len(all) != 4 {
+		t.Errorf("the pool has %+v, %v", all, err)
 	}
 }

@@ -124,6 +124,35 @@ func program(spec runtime.Spec) memruntime.Program {
 	return memruntime.Program{Ends: spec.Job}
 }
 
+// scriptClones ends with the volume live again that was at first.
+func (s *transcript) scriptClones(ctx context.Context, p deploy.Participant, by func(string) deploy.Fenced, spec storage.Spec, taken []storage.Snapshot) {
+	seen, err := p.VolumeSnapshots(ctx, []string{"v9", spec.ID})
+	for i := range seen {
+		seen[i].Created = time.Time{}
+	}
+	s.add("snapshots", seen, err)
+	order := deploy.CloneOrder{From: storage.Origin{Volume: spec.ID, Snapshot: taken[0].Name, GUID: taken[0].GUID}, Spec: spec, Kept: true}
+	order.Spec.ID = "v3"
+	for range 2 {
+		v, err := p.CloneVolume(ctx, by("clone"), order)
+		v.Created = time.Time{}
+		s.add("clone", v, err)
+	}
+	other := order
+	other.From.GUID = "another"
+	_, err = p.CloneVolume(ctx, by("clone of another"), other)
+	s.add("clone of another", nil, err)
+	_, err = p.CloneVolume(ctx, deploy.Fenced{Operation: "op0", Step: "clone", Scope: "ns/shop", Fence: 1}, order)
+	s.add("clone, too late", nil, err)
+	for n, a := range []deploy.Action{
+		{Verb: "swap-volume", Volume: "v3", Out: spec.ID}, {Verb: "swap-volume", Volume: "v3", Out: spec.ID},
+		{Verb: "swap-back-volume", Volume: "v3", Out: spec.ID}, {Verb: "swap-back-volume", Volume: "v3", Out: spec.ID},
+		{Verb: "retire-volume", Volume: spec.ID}, {Verb: "swap-back-volume", Volume: "v3", Out: spec.ID}, // cut short between two renames
+	} {
+		s.add(a.Verb, nil, p.Act(ctx, by(fmt.Sprint(a.Verb, n)), a))
+	}
+}
+
 func (s *transcript) scriptVolumes(ctx context.Context, p deploy.Participant, by func(string) deploy.Fenced, spec runtime.Spec) {
 	mounts := spec
 	mounts.ID, mounts.Mounts = "shop-db-0", []runtime.Mount{{Volume: "v1", Target: "/data"}}
@@ -143,6 +172,7 @@ func (s *transcript) scriptVolumes(ctx context.Context, p deploy.Participant, by
 	s.add("snapshot", taken, err)
 	_, err = p.SnapshotVolumes(ctx, by("snapshot of nothing"), "c1", []string{"v9"})
 	s.add("snapshot of nothing", nil, err)
+	s.scriptClones(ctx, p, by, v.Spec, taken)
 	_, err = p.Launch(ctx, by("launch with its volume"), mounts)
 	s.add("launch with its volume", nil, err)
 	for _, a := range []deploy.Action{

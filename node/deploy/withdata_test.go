@@ -43,6 +43,21 @@ func breakWithData(before func(*testing.T, *lab), to int) optest.Case {
 	}}
 }
 
+// presentMoment is a snapshot that a commit names, in a world. Right after a removal there is nothing to take one of; in
+// a repetition there is.
+var presentMoment = regexp.MustCompile(`(?m)^snapshot \S+ +of the present\n|,*\}`)
+
+func withoutMoments(c optest.Case) optest.Case {
+	inner := c.New
+	c.New = func(t *testing.T) *optest.World {
+		w := inner(t)
+		snapshot := w.Snapshot
+		w.Snapshot = func() string { return presentMoment.ReplaceAllString(snapshot(), "") }
+		return w
+	}
+	return c
+}
+
 var lineage = regexp.MustCompile(`"origin":\{[^}]*\},?|"of":"[^"]*",?`)
 
 func (l *lab) oneOfEach() string {
@@ -206,7 +221,7 @@ func TestWithDataAfterRemove(t *testing.T) {
 	statefulRuns(t, l)
 	other := l.volume(t, "data").ID
 	e := found(l.run(deploy.NewRollbackWithData(l.kit, "shop", 2)).Error, api.CodeVolumeLineage)
-	if e == nil || !strings.HasSuffix(e.Message, "it is "+was+" itself, of which there is no snapshot, and "+other+" has its name") ||
+	if e == nil || e.Subject != "volumes.cache.app-0" || !strings.Contains(e.Message, " itself, of which there is no snapshot, and ") ||
 		!strings.HasSuffix(e.Hint, "ployzctl rm shop && ployzctl rollback shop --to 2 --with-data") {
 		t.Fatalf("refused as %v", e)
 	}

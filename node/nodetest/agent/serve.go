@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -65,10 +66,25 @@ func pages(ctx context.Context) http.Handler {
 		}
 		w.Write(text)
 	})
+	mux.HandleFunc("/append", func(w http.ResponseWriter, r *http.Request) {
+		if err := appendRow(r.URL.Query().Get("path"), r.URL.Query().Get("row")); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
 	if peer := os.Getenv("PEER"); peer != "" {
 		mux.Handle("/peer", talk(ctx, peer))
 	}
 	return mux
+}
+
+// appendRow adds a line to a file. Once it returns the line is on the disk, as a database's acknowledged row is.
+func appendRow(path, row string) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, row)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 func ready(when string, age time.Duration) bool {

@@ -58,7 +58,7 @@ func DeployKinds(kit deploy.Kit) Kinds {
 		}, redactDeploy),
 		api.KindRollback: KindOf(func(r api.RollbackRequest) operation.Operation {
 			if r.WithData {
-				return deploy.NewRollbackWithData(kit, r.Namespace, r.To)
+				return deploy.NewRollbackWithVolumes(kit, r.Namespace, r.To)
 			}
 			return deploy.NewRollback(kit, r.Namespace, r.To)
 		}, nil),

@@ -131,11 +131,11 @@ func TestWithDataOnBtrfs(t *testing.T) {
 		l.mustRun(t, deploy.NewDeploy(l.kit, small(version, 32<<20<<min(n, 1)), nil))
 		must(t, os.WriteFile(file(), []byte(strconv.Itoa(n+1)), 0o600))
 	}
-	l.mustRun(t, deploy.NewRollbackWithData(l.kit, "shop", 1))
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 1))
 	want("1")
-	l.mustRun(t, deploy.NewRollbackWithData(l.kit, "shop", 0))
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 0))
 	want("3")
-	l.mustRun(t, deploy.NewRollbackWithData(l.kit, "shop", 2))
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 2))
 	want("2")
 	before := file()
 	l.runtime.Program = func(s runtime.Spec) memruntime.Program {
@@ -144,7 +144,7 @@ func TestWithDataOnBtrfs(t *testing.T) {
 		}
 		return memruntime.Program{Ends: s.Job}
 	}
-	if out := l.run(deploy.NewRollbackWithData(l.kit, "shop", 1)); out.Outcome != api.RolledBack {
+	if out := l.run(deploy.NewRollbackWithVolumes(l.kit, "shop", 1)); out.Outcome != api.RolledBack {
 		t.Fatalf("%s %v %v", out.Outcome, out.Error, out.Leftovers)
 	}
 	if want("2"); file() != before {

@@ -21,16 +21,16 @@ func NewRollback(kit Kit, ns string, to int) *Rollback {
 	return &Rollback{change: change{kit: kit, ns: ns, kind: "rollback", jobs: true}, to: to}
 }
 
-// NewRollbackWithData also gives the volumes of the commit the data that they had when it was left; 0 is the commit
+// NewRollbackWithVolumes also gives the volumes of the commit the data that they had when it was left; 0 is the commit
 // before the present.
-func NewRollbackWithData(kit Kit, ns string, to int) *Rollback {
+func NewRollbackWithVolumes(kit Kit, ns string, to int) *Rollback {
 	r := NewRollback(kit, ns, to)
 	r.withData = true
 	return r
 }
 
-// inspectData finds the data that comes back, or, where it stays, what was written since.
-func (r *Rollback) inspectData(ctx context.Context, commit api.Commit) error {
+// inspectPast finds the data that comes back, or, where it stays, what was written since.
+func (r *Rollback) inspectPast(ctx context.Context, commit api.Commit) error {
 	if r.withData {
 		return r.findPasts(ctx, commit)
 	}
@@ -82,7 +82,7 @@ func (r *Rollback) Inspect(ctx context.Context, before operation.Situation) erro
 		return err
 	}
 	r.volumesOf(commit)
-	if err := r.inspectData(ctx, commit); err != nil {
+	if err := r.inspectPast(ctx, commit); err != nil {
 		return err
 	}
 	r.complete(ctx)

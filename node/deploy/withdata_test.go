@@ -27,7 +27,7 @@ func statefulTwice(t *testing.T, l *lab) {
 // goneBack has gone back to the first commit with its data.
 func goneBack(t *testing.T, l *lab) {
 	statefulTwice(t, l)
-	l.mustRun(t, deploy.NewRollbackWithData(l.kit, "shop", 1))
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 1))
 }
 
 // breakWithData breaks a rollback with data. One that is repeated after its commit swaps once more and keeps one more,
@@ -38,7 +38,7 @@ func breakWithData(before func(*testing.T, *lab), to int) optest.Case {
 		before(t, l)
 		return &optest.World{
 			Store: l.store, Clock: l.clock, Snapshot: l.oneOfEach,
-			Operation: func() operation.Operation { return deploy.NewRollbackWithData(l.kit, "shop", to) },
+			Operation: func() operation.Operation { return deploy.NewRollbackWithVolumes(l.kit, "shop", to) },
 		}
 	}}
 }
@@ -87,7 +87,7 @@ func TestWithData(t *testing.T) {
 	was := l.volume(t, "data")
 	left := l.current(t, "shop").Volumes["data"]
 	l.pool.SetUsed(was.ID, 2*gib)
-	plan := l.preview(t, deploy.NewRollbackWithData(l.kit, "shop", 1))
+	plan := l.preview(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 1))
 	said := about(volumeLines(plan), "volume data")
 	if len(said) != 1 || !strings.HasPrefix(said[0], "swap volume data: as commit 1 left it: a clone of c2 of "+was.ID+" (2") ||
 		!strings.HasSuffix(said[0], ", guid "+left.GUID+"); the present one, "+was.ID+", which holds 2 GiB, is kept, and comes back with: ployzctl rollback shop --to 2 --with-data") {
@@ -99,7 +99,7 @@ func TestWithData(t *testing.T) {
 			t.Errorf("no phase %q in %q", want, got)
 		}
 	}
-	l.mustRun(t, deploy.NewRollbackWithData(l.kit, "shop", 1))
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 1))
 	now := l.volume(t, "data")
 	if now.ID == was.ID || now.Origin == nil || *now.Origin != (api.VolumeOrigin{Volume: was.ID, Snapshot: "c2", GUID: left.GUID}) {
 		t.Errorf("data is %+v", now)
@@ -120,7 +120,7 @@ func TestWithData(t *testing.T) {
 	l.mountsOnlyLive(t)
 
 	// And back again, to how the second commit left it.
-	l.mustRun(t, deploy.NewRollbackWithData(l.kit, "shop", 0))
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 0))
 	again := l.volume(t, "data")
 	if again.Origin == nil || *again.Origin != (api.VolumeOrigin{Volume: was.ID, Snapshot: "c3", GUID: in.GUID}) {
 		t.Errorf("gone back again, data is %+v", again)
@@ -173,12 +173,12 @@ func TestSwapAlone(t *testing.T) {
 		}
 		return err
 	})
-	l.mustRun(t, deploy.NewRollbackWithData(l.kit, "shop", 1))
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 1))
 	if swaps == 0 {
 		t.Error("nothing was tried")
 	}
 	l.runtime.SetFault(nil)
-	plan := l.preview(t, deploy.NewRollbackWithData(l.kit, "shop", 2))
+	plan := l.preview(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 2))
 	if said := about(lines(plan), "replace web-0"); len(said) != 1 || !strings.HasSuffix(said[0], "the old one stops first, since the volume uploads is swapped") {
 		t.Errorf("of a reader the plan says %q", said)
 	}
@@ -195,7 +195,7 @@ func TestWithDataFails(t *testing.T) {
 		}
 		return memruntime.Program{Ends: s.Job}
 	}
-	out := l.run(deploy.NewRollbackWithData(l.kit, "shop", 1))
+	out := l.run(deploy.NewRollbackWithVolumes(l.kit, "shop", 1))
 	if out.Outcome != api.RolledBack {
 		t.Fatalf("%s %v %v", out.Outcome, out.Error, out.Leftovers)
 	}
@@ -213,27 +213,27 @@ func TestWithDataAfterRemove(t *testing.T) {
 	statefulTwice(t, l)
 	was := l.volume(t, "data").ID
 	l.mustRun(t, deploy.NewRemove(l.kit, "shop"))
-	said := about(volumeLines(l.preview(t, deploy.NewRollbackWithData(l.kit, "shop", 1))), "volume data")
+	said := about(volumeLines(l.preview(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 1))), "volume data")
 	if len(said) != 1 || !strings.HasPrefix(said[0], "clone volume data: as commit 1 left it: a clone of c2 of "+was) || strings.Contains(said[0], "present") {
 		t.Errorf("the plan says %q", said)
 	}
-	expectLines(t, about(volumeLines(l.preview(t, deploy.NewRollbackWithData(l.kit, "shop", 2))), "volume data"), "restore volume data: commit 2 had it, and it is kept")
+	expectLines(t, about(volumeLines(l.preview(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 2))), "volume data"), "restore volume data: commit 2 had it, and it is kept")
 	statefulRuns(t, l)
 	other := l.volume(t, "data").ID
-	e := found(l.run(deploy.NewRollbackWithData(l.kit, "shop", 2)).Error, api.CodeVolumeLineage)
+	e := found(l.run(deploy.NewRollbackWithVolumes(l.kit, "shop", 2)).Error, api.CodeVolumeLineage)
 	if e == nil || e.Subject != "volumes.cache.app-0" || !strings.Contains(e.Message, " itself, of which there is no snapshot, and ") ||
 		!strings.HasSuffix(e.Hint, "ployzctl rm shop && ployzctl rollback shop --to 2 --with-data") {
 		t.Fatalf("refused as %v", e)
 	}
 	l.mustRun(t, deploy.NewRemove(l.kit, "shop")) // as the hint says
-	l.mustRun(t, deploy.NewRollbackWithData(l.kit, "shop", 2))
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 2))
 	if now := l.volume(t, "data"); now.ID != was || !now.Kept.IsZero() {
 		t.Errorf("data is %+v", now)
 	}
 	expectPlace(t, l, was, storage.StateLive)
 	expectPlace(t, l, other, storage.StateKept)
 	l.mustRun(t, deploy.NewRemove(l.kit, "shop"))
-	l.mustRun(t, deploy.NewRollbackWithData(l.kit, "shop", 1))
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 1))
 	if now := l.volume(t, "data"); now.Origin == nil || now.Origin.Snapshot != "c2" || now.Origin.Volume != was {
 		t.Errorf("data is %+v", now)
 	}
@@ -311,7 +311,7 @@ func TestWithDataRefusals(t *testing.T) {
 				c.world(t, l, l.volume(t, "data").ID)
 			}
 			before := l.snapshot()
-			out := l.run(deploy.NewRollbackWithData(l.kit, "shop", c.to))
+			out := l.run(deploy.NewRollbackWithVolumes(l.kit, "shop", c.to))
 			e := found(out.Error, c.code)
 			if out.Outcome != api.Refused || e == nil || !strings.Contains(e.Message, c.says) || !strings.Contains(e.Hint, c.hint) {
 				t.Fatalf("%s %v", out.Outcome, out.Error)
@@ -349,8 +349,45 @@ func (l *lab) editCommit(t *testing.T, number int, edit func(*api.Commit)) {
 func TestWithDataPlan(t *testing.T) {
 	l := newLab(t)
 	statefulTwice(t, l)
-	plain, with := l.preview(t, deploy.NewRollback(l.kit, "shop", 1)), l.preview(t, deploy.NewRollbackWithData(l.kit, "shop", 1))
-	if plain.Digest == with.Digest || with.Digest != l.preview(t, deploy.NewRollbackWithData(l.kit, "shop", 1)).Digest {
+	plain, with := l.preview(t, deploy.NewRollback(l.kit, "shop", 1)), l.preview(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 1))
+	if plain.Digest == with.Digest || with.Digest != l.preview(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 1)).Digest {
 		t.Errorf("digests: %s without, %s with", plain.Digest, with.Digest)
+	}
+}
+
+// TestWithDataOnTwo: data sets of slots go back each on its own machine, and one whose machine was moved to without
+// the snapshot is refused.
+func TestWithDataOnTwo(t *testing.T) {
+	l := newLab(t)
+	l.second(t)
+	spread := func(version string) api.Spec {
+		s := shop(version)
+		s.Volumes = map[string]api.Volume{"cache": {SizeBytes: gib, Scope: api.ScopeSlot}}
+		edit(&s, "app", func(s *api.Service) {
+			s.Placement = api.Placement{Global: true}
+			s.Mounts = []api.Mount{{Volume: "cache", Target: "/cache"}}
+		})
+		return s
+	}
+	l.mustRun(t, deploy.NewDeploy(l.kit, spread("v1"), nil))
+	l.mustRun(t, deploy.NewDeploy(l.kit, spread("v2"), nil))
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 1))
+	for _, machineName := range []string{"m1", "m2"} {
+		now := l.volume(t, "cache.app-"+machineName)
+		if now.Machine != machineName || now.Origin == nil || now.Origin.Snapshot != "c2" {
+			t.Errorf("on %s it is %+v", machineName, now)
+		}
+	}
+	// A fact that says another machine stands for a move that left the snapshots behind.
+	kept := l.current(t, "shop").Volumes["cache.app-m1"].Of
+	all, err := deploy.Volumes(t.Context(), l.store.Facts(), "shop")
+	must(t, err)
+	fact := all[slices.IndexFunc(all, func(v api.VolumeFact) bool { return v.ID == kept })]
+	fact.Machine = "m2"
+	l.put(t, store.Volume("shop", kept), fact)
+	out := l.run(deploy.NewRollbackWithVolumes(l.kit, "shop", 2))
+	e := found(out.Error, api.CodeVolumeLineage)
+	if out.Outcome != api.Refused || e == nil || !strings.Contains(e.Message, "the snapshot c3 of "+kept+" is not in the pool of m2") {
+		t.Errorf("%s %v", out.Outcome, out.Error)
 	}
 }

@@ -17,15 +17,16 @@ import (
 
 // Before the commit nobody finds a candidate by name, and that is right for whatever the present
 // release has too. But the first database of a namespace must be found by the job that makes its
-// schema. So, between two layers of a start, the routing event is published as it is with one
-// addition: services that have no instance yet get their ready candidates, without routes and
-// exports. Nothing that is served today changes, and the undo puts the event back.
+// schema, and one that was stopped so that another can write its volume must be found by the job that follows. So,
+// between two layers of a start, the routing event is published as it is with one change: services that have no
+// instance, or none any more, get their ready candidates, without routes and exports. Nothing that is served changes,
+// and the undo puts the event back.
 
 // announcePhase makes the candidates of the layers so far known to those that come after them.
 func (c *change) announcePhase(l layout, layer int) operation.Phase {
 	phase := operation.Phase{Name: "announce"}
-	fresh := c.newServices(l, l.order[:layer+1])
-	if len(c.newServices(l, l.order[layer:layer+1])) == 0 || !c.startsLater(l, layer) {
+	fresh := c.unserved(l, l.order[:layer+1])
+	if len(c.unserved(l, l.order[layer:layer+1])) == 0 || !c.startsLater(l, layer) {
 		return phase
 	}
 	phase.Steps = []operation.Step{{
@@ -40,17 +41,32 @@ func (c *change) announcePhase(l layout, layer int) operation.Phase {
 	return phase
 }
 
-// newServices are the services of some layers that start and have no instance in the present release.
-func (c *change) newServices(l layout, order [][]string) []string {
+// unserved are the services of some layers that start and of which no instance of the present release goes on.
+func (c *change) unserved(l layout, order [][]string) []string {
+	stopped := c.stopsBefore(l)
 	var names []string
 	for _, name := range slices.Concat(order...) {
-		has := slices.ContainsFunc(l.present, func(s api.Slot) bool { return s.Service == name })
+		has := slices.ContainsFunc(l.present, func(s api.Slot) bool { return s.Service == name && !stopped[s.Instance] })
 		starts := slices.ContainsFunc(l.places, func(p place) bool { return p.service == name && !p.keep })
 		if starts && !has {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// stopsBefore are the instances that have stopped when the candidates start.
+func (c *change) stopsBefore(l layout) map[string]bool {
+	stopped := map[string]bool{}
+	for instance := range c.oldWriters(l) {
+		stopped[instance] = true
+	}
+	for _, p := range l.places {
+		if !p.keep && c.stopsFirst(p) {
+			stopped[p.old.Instance] = true
+		}
+	}
+	return stopped
 }
 
 // startsLater reports whether anything starts in a layer after this one.
@@ -64,7 +80,7 @@ func (c *change) startsLater(l layout, layer int) bool {
 	return false
 }
 
-// announced is the present routing view with the ready candidates of new services.
+// announced is the present routing view with the ready candidates of services that have nothing else.
 func (c *change) announced(op string, l layout, fresh []string) routing.View {
 	view := c.routingView(op, c.now.head.Commit, c.presentSpec(), l.present)
 	for _, name := range fresh {

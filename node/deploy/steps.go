@@ -81,6 +81,11 @@ func pinned(reference, digest string) string {
 	return name + "@" + digest
 }
 
+// stopsFirst reports whether a place's old instance stops before the new one starts because that was asked for.
+func (c *change) stopsFirst(p place) bool {
+	return c.next.spec.Services[p.service].Update.Order == "stop-first" && p.old.Instance != "" && c.isMember(p.old.Machine)
+}
+
 // layerPhases start one layer's instances, wait until they are ready, and run its jobs.
 func (c *change) layerPhases(l layout, layer []string) []operation.Phase {
 	var stop, start, ready []operation.Step
@@ -89,8 +94,7 @@ func (c *change) layerPhases(l layout, layer []string) []operation.Phase {
 		if p.keep || !slices.Contains(layer, p.service) {
 			continue
 		}
-		stopFirst := c.next.spec.Services[p.service].Update.Order == "stop-first" && stopped[p.old.Instance] == ""
-		if stopFirst && p.old.Instance != "" && c.isMember(p.old.Machine) {
+		if c.stopsFirst(p) && stopped[p.old.Instance] == "" {
 			stop = append(stop, c.stopOld(p.old))
 		}
 		start = append(start, c.launch(p))

@@ -66,6 +66,12 @@ func (r *receiver) run(ctx context.Context) error {
 	if err := r.check(ctx, p); err != nil {
 		return err
 	}
+	// What is half here is another snapshot's than what comes first.
+	if w.Partial != "" && len(p.Streams) > 0 && !p.Streams[0].Resumed {
+		if err := r.Pool.Abandon(ctx, r.As.ID); err != nil {
+			return err
+		}
+	}
 	if err := r.line.say(kindGo, struct{}{}); err != nil {
 		return err
 	}

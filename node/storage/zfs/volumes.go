@@ -203,5 +203,11 @@ func (p *Pool) destroy(ctx context.Context, pic picture, name string) error {
 	if abandoned != nil {
 		return abandoned
 	}
+	// A first stream that is given up takes the dataset that it was making with it.
+	if pic, err := p.look(ctx); err != nil {
+		return err
+	} else if _, there := pic.get(name); !there {
+		return nil
+	}
 	return done((&gozfs.Dataset{Name: name}).Destroy(gozfs.DestroyRecursive))
 }

@@ -330,6 +330,16 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// TestWithDataOfTheFirst: while it is the present one there is nothing to go back to.
+func TestWithDataOfTheFirst(t *testing.T) {
+	l := newLab(t)
+	statefulRuns(t, l)
+	e := l.run(deploy.NewRollbackWithVolumes(l.kit, "shop", 1)).Error
+	if e == nil || e.Code != api.CodeVolumeLineage || e.Hint != "go without --with-data: ployzctl rollback shop --to 1" {
+		t.Errorf("%v", e)
+	}
+}
+
 // takeFact removes a data set's fact, as a prune does.
 func (l *lab) takeFact(t *testing.T, id string) {
 	t.Helper()

@@ -107,24 +107,24 @@ func (r *Rollback) seePasts(ctx context.Context) {
 			on[p.of.Machine] = append(on[p.of.Machine], p.of.ID)
 		}
 	}
-	seen := map[string][]storage.Snapshot{}
+	seen := map[string]map[string][]storage.Snapshot{}
 	silent := map[string]error{}
 	for _, machineName := range slices.Sorted(maps.Keys(on)) {
 		p, err := r.kit.Participants.Participant(ctx, machineName)
 		if err == nil {
-			seen[machineName], err = p.VolumeSnapshots(ctx, on[machineName])
+			seen[machineName], err = p.ListSnapshots(ctx, on[machineName])
 		}
 		silent[machineName] = err
 	}
 	for name, p := range r.back {
 		if p.err == nil && p.clones() {
-			r.back[name] = r.seePast(name, p, seen[p.of.Machine], silent[p.of.Machine])
+			r.back[name] = r.seePast(name, p, seen[p.of.Machine][p.of.ID], silent[p.of.Machine])
 		}
 	}
 }
 
 func (r *Rollback) seePast(name string, p past, seen []storage.Snapshot, err error) past {
-	at := slices.IndexFunc(seen, func(s storage.Snapshot) bool { return s.Volume == p.of.ID && s.Name == p.snapshot.Name })
+	at := slices.IndexFunc(seen, func(s storage.Snapshot) bool { return s.Name == p.snapshot.Name })
 	switch {
 	case err != nil:
 		return p.unseen(name, err)

@@ -51,11 +51,20 @@ type Keeper interface {
 	// SnapshotVolumes takes a snapshot of each of the volumes under one name, anew where an operation that did not come
 	// to its end took one, and holds it. Errors: volume.*.
 	SnapshotVolumes(ctx context.Context, by Fenced, name string, ids []string) ([]storage.Snapshot, error)
-	// VolumeSnapshots observes the snapshots of volumes; one that is not there has none. Errors: volume.*.
-	VolumeSnapshots(ctx context.Context, ids []string) ([]storage.Snapshot, error)
-	// CloneVolume makes a volume that begins as a snapshot, or finds that it is there. Errors: volume.*;
-	// volume.snapshot-not-found also where the one of that name has another GUID.
+	// ListSnapshots answers which snapshots volumes have now, oldest first, by volume. One that is not there has none.
+	// Errors: volume.pool-unavailable, volume.pool-failed.
+	ListSnapshots(ctx context.Context, ids []string) (map[string][]storage.Snapshot, error)
+	// CloneVolume makes a volume that begins as a snapshot of another: a live one, or, where kept is true, one without
+	// a name. Errors: volume.*.
 	CloneVolume(ctx context.Context, by Fenced, order CloneOrder) (storage.Volume, error)
+}
+
+// CloneOrder says which snapshot a new volume begins as, and what it is.
+type CloneOrder struct {
+	Volume   string       `json:"volume"`
+	Snapshot string       `json:"snapshot"`
+	As       storage.Spec `json:"as"`
+	Kept     bool         `json:"kept,omitempty"`
 }
 
 // Stored is a pool's answer; never kept.

@@ -152,8 +152,8 @@ func (r *Remote) SnapshotVolumes(ctx context.Context, by Fenced, name string, id
 	return taken, err
 }
 
-// VolumeSnapshots implements Participant.
-func (r *Remote) VolumeSnapshots(ctx context.Context, ids []string) (all []storage.Snapshot, err error) {
+// ListSnapshots implements Participant.
+func (r *Remote) ListSnapshots(ctx context.Context, ids []string) (all map[string][]storage.Snapshot, err error) {
 	ctx, stop := context.WithTimeout(ctx, observeTimeout)
 	defer stop()
 	err = r.ask(ctx, Fenced{}, verbMoments, ids, &all, nil)
@@ -214,11 +214,11 @@ func Serve(p Participant) map[string]coordination.Verb {
 		verbMoment: serve(true, func(ctx context.Context, c call, o momentOrder) ([]storage.Snapshot, error) {
 			return p.SnapshotVolumes(ctx, c.by, o.Name, o.Volumes)
 		}),
-		verbMoments: serve(false, func(ctx context.Context, _ call, ids []string) ([]storage.Snapshot, error) {
-			return p.VolumeSnapshots(ctx, ids)
+		verbMoments: serve(false, func(ctx context.Context, _ call, ids []string) (map[string][]storage.Snapshot, error) {
+			return p.ListSnapshots(ctx, ids)
 		}),
-		verbClone: serve(true, func(ctx context.Context, c call, order CloneOrder) (storage.Volume, error) {
-			return p.CloneVolume(ctx, c.by, order)
+		verbClone: serve(true, func(ctx context.Context, c call, o CloneOrder) (storage.Volume, error) {
+			return p.CloneVolume(ctx, c.by, o)
 		}),
 		verbVolume: serve(true, func(ctx context.Context, c call, spec storage.Spec) (storage.Volume, error) {
 			return p.EnsureVolume(ctx, c.by, spec)

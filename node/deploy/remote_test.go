@@ -126,20 +126,20 @@ func program(spec runtime.Spec) memruntime.Program {
 
 // scriptClones ends with the volume live again that was at first.
 func (s *transcript) scriptClones(ctx context.Context, p deploy.Participant, by func(string) deploy.Fenced, spec storage.Spec, taken []storage.Snapshot) {
-	seen, err := p.VolumeSnapshots(ctx, []string{"v9", spec.ID})
-	for i := range seen {
-		seen[i].Created = time.Time{}
+	seen, err := p.ListSnapshots(ctx, []string{"v9", spec.ID})
+	for i := range seen[spec.ID] {
+		seen[spec.ID][i].Created = time.Time{}
 	}
 	s.add("snapshots", seen, err)
-	order := deploy.CloneOrder{From: storage.Origin{Volume: spec.ID, Snapshot: taken[0].Name, GUID: taken[0].GUID}, Spec: spec, Kept: true}
-	order.Spec.ID = "v3"
+	order := deploy.CloneOrder{Volume: spec.ID, Snapshot: taken[0].Name, As: spec, Kept: true}
+	order.As.ID = "v3"
 	for range 2 {
 		v, err := p.CloneVolume(ctx, by("clone"), order)
 		v.Created = time.Time{}
 		s.add("clone", v, err)
 	}
 	other := order
-	other.From.GUID = "another"
+	other.Snapshot = "another"
 	_, err = p.CloneVolume(ctx, by("clone of another"), other)
 	s.add("clone of another", nil, err)
 	_, err = p.CloneVolume(ctx, deploy.Fenced{Operation: "op0", Step: "clone", Scope: "ns/shop", Fence: 1}, order)

@@ -43,8 +43,7 @@ func (p past) hint(format string, args ...any) past {
 // findPasts finds, for each volume that the commit had and asks for, the data that it left.
 func (r *Rollback) findPasts(ctx context.Context, commit api.Commit) error {
 	if commit.Number == r.now.head.Commit {
-		return api.Errorf(api.CodeVolumeLineage, "commit %d is the present one: its data is what is there now", commit.Number).About(r.ns).
-			WithHint("the data as it was when it began is what the one before it left: ployzctl rollback %s --to %d --with-data", r.ns, commit.Number-1)
+		return r.noPast(commit.Number)
 	}
 	left, err := ReadCommit(ctx, r.kit.Facts, r.ns, commit.Number+1)
 	if err != nil {
@@ -66,6 +65,15 @@ func (r *Rollback) findPasts(ctx context.Context, commit api.Commit) error {
 		delete(r.revive, name)
 	}
 	return nil
+}
+
+// noPast says that the present commit has not left anything yet.
+func (r *Rollback) noPast(commit int) *api.Error {
+	err := api.Errorf(api.CodeVolumeLineage, "commit %d is the present one: its data is what is there now", commit).About(r.ns)
+	if commit == 1 {
+		return err.WithHint("go without --with-data: %s", r.without())
+	}
+	return err.WithHint("the data as it was when it began is what the one before it left: ployzctl rollback %s --to %d --with-data", r.ns, commit-1)
 }
 
 // pastOf finds what the facts say of the data set that had a name.
@@ -99,24 +107,24 @@ func (r *Rollback) seePasts(ctx context.Context) {
 			on[p.of.Machine] = append(on[p.of.Machine], p.of.ID)
 		}
 	}
-	seen := map[string][]storage.Snapshot{}
+	seen := map[string]map[string][]storage.Snapshot{}
 	silent := map[string]error{}
 	for _, machineName := range slices.Sorted(maps.Keys(on)) {
 		p, err := r.kit.Participants.Participant(ctx, machineName)
 		if err == nil {
-			seen[machineName], err = p.VolumeSnapshots(ctx, on[machineName])
+			seen[machineName], err = p.ListSnapshots(ctx, on[machineName])
 		}
 		silent[machineName] = err
 	}
 	for name, p := range r.back {
 		if p.err == nil && p.clones() {
-			r.back[name] = r.seePast(name, p, seen[p.of.Machine], silent[p.of.Machine])
+			r.back[name] = r.seePast(name, p, seen[p.of.Machine][p.of.ID], silent[p.of.Machine])
 		}
 	}
 }
 
 func (r *Rollback) seePast(name string, p past, seen []storage.Snapshot, err error) past {
-	at := slices.IndexFunc(seen, func(s storage.Snapshot) bool { return s.Volume == p.of.ID && s.Name == p.snapshot.Name })
+	at := slices.IndexFunc(seen, func(s storage.Snapshot) bool { return s.Name == p.snapshot.Name })
 	switch {
 	case err != nil:
 		return p.unseen(name, err)

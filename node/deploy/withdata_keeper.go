@@ -7,27 +7,18 @@ import (
 	"github.com/ployz/ployz/node/storage"
 )
 
-// CloneOrder asks for a volume that begins as a snapshot.
-type CloneOrder struct {
-	// From is the snapshot; one of that name with another GUID is not meant.
-	From storage.Origin `json:"from"`
-	Spec storage.Spec   `json:"spec"`
-	// Kept makes it without a name, for a swap.
-	Kept bool `json:"kept,omitempty"`
-}
-
-// VolumeSnapshots implements Participant.
-func (l *Local) VolumeSnapshots(ctx context.Context, ids []string) ([]storage.Snapshot, error) {
+// ListSnapshots implements Participant.
+func (l *Local) ListSnapshots(ctx context.Context, ids []string) (map[string][]storage.Snapshot, error) {
 	if l.Pool == nil {
 		return nil, noPool()
 	}
-	var all []storage.Snapshot
+	all := map[string][]storage.Snapshot{}
 	for _, id := range ids {
-		of, err := l.Pool.ListSnapshots(ctx, id)
+		list, err := l.Pool.ListSnapshots(ctx, id)
 		if err != nil && api.CodeOf(err) != api.CodeVolumeNotFound {
 			return nil, err
 		}
-		all = append(all, of...)
+		all[id] = list
 	}
 	return all, nil
 }
@@ -37,17 +28,10 @@ func (l *Local) CloneVolume(ctx context.Context, by Fenced, order CloneOrder) (s
 	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
 		return storage.Volume{}, err
 	}
-	from := order.From
-	seen, err := l.VolumeSnapshots(ctx, []string{from.Volume})
-	if err != nil {
-		return storage.Volume{}, err
+	if l.Pool == nil {
+		return storage.Volume{}, noPool()
 	}
-	for _, s := range seen {
-		if s.Name == from.Snapshot && s.GUID == from.GUID {
-			return l.Pool.Clone(ctx, from.Volume, from.Snapshot, order.Spec, order.Kept)
-		}
-	}
-	return storage.Volume{}, storage.SnapshotNotFound(from.Volume, from.Snapshot+" ("+from.GUID+")")
+	return l.Pool.Clone(ctx, order.Volume, order.Snapshot, order.As, order.Kept)
 }
 
 // swapBack makes the volume that was to go out live again, however far the swap came.

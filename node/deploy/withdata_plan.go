@@ -48,34 +48,22 @@ func (d dataset) backContent() string {
 
 // findWritten notes, for a rollback that leaves the data, which volumes were written since the commit was left.
 func (r *Rollback) findWritten(ctx context.Context, commit api.Commit) error {
-	if len(commit.Volumes) == 0 {
-		return nil
-	}
 	r.written = map[string]string{}
-	for n := commit.Number + 1; n <= r.now.head.Commit; n++ {
+	unwritten := maps.Clone(commit.Volumes)
+	for n := commit.Number + 1; n <= r.now.head.Commit && len(unwritten) > 0; n++ {
 		since, err := ReadCommit(ctx, r.kit.Facts, r.ns, n)
 		if err != nil {
 			return err
 		}
-		for name, had := range commit.Volumes {
-			if n == commit.Number+1 {
-				r.written[name] = "; nobody wrote it since commit " + strconv.Itoa(commit.Number) + " was left"
-			}
-			is, there := since.Volumes[name]
-			if there && (is.ID != had.ID || mayWrite(since.Spec, name)) {
-				r.written[name] = r.writtenText(commit.Number, had.ID)
+		for name, had := range unwritten {
+			r.written[name] = "; nobody wrote it since commit " + strconv.Itoa(commit.Number) + " was left"
+			if is, there := since.Volumes[name]; there && (is.ID != had.ID || mayWrite(since.Spec, name)) {
+				r.written[name] = "; commit " + strconv.Itoa(commit.Number) + " left it otherwise, and it is given back so with --with-data"
+				delete(unwritten, name)
 			}
 		}
 	}
 	return nil
-}
-
-func (r *Rollback) writtenText(commit int, id string) string {
-	text := "; commit " + strconv.Itoa(commit) + " left it otherwise"
-	if v := r.volumeByID(id); v != nil {
-		text += ", and it is given back so with --with-data"
-	}
-	return text
 }
 
 // mayWrite reports whether any service of a spec mounts a data set to write it.

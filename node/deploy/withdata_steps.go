@@ -27,18 +27,26 @@ func (c *change) cloneSteps(l layout) []operation.Step {
 		}
 		steps = append(steps, operation.Step{
 			Name: "clone volume " + d.name, Participant: d.machine, Clear: "ployzctl operation resolve " + c.operation,
-			Do: func(ctx context.Context, act *operation.Act) error {
-				m, err := c.kit.Participants.Participant(ctx, d.machine)
-				if err != nil {
-					return err
-				}
-				_, err = m.CloneVolume(ctx, fenced(act), CloneOrder{From: d.back.origin(), Spec: d.spec, Kept: d.out != nil})
-				return err
-			},
+			Do:   func(ctx context.Context, act *operation.Act) error { return c.clone(ctx, act, d) },
 			Undo: c.act(d.machine, Action{Verb: "destroy-volume", Volume: d.spec.ID, Maker: c.operation}, "").Do,
 		})
 	}
 	return steps
+}
+
+// clone makes a data set of the snapshot that was planned with; one of that name with another GUID is another moment.
+func (c *change) clone(ctx context.Context, act *operation.Act, d dataset) error {
+	m, err := c.kit.Participants.Participant(ctx, d.machine)
+	if err != nil {
+		return err
+	}
+	from := d.back.origin()
+	order := CloneOrder{Volume: from.Volume, Snapshot: from.Snapshot, As: d.spec, Kept: d.out != nil}
+	v, err := m.CloneVolume(ctx, fenced(act), order)
+	if err == nil && (v.Origin == nil || *v.Origin != from) {
+		return storage.SnapshotNotFound(from.Volume, from.Snapshot+" ("+from.GUID+")")
+	}
+	return err
 }
 
 func (p past) origin() storage.Origin {

@@ -330,6 +330,41 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// TestWithDataOfTheFirst: while it is the present one there is nothing to go back to.
+func TestWithDataOfTheFirst(t *testing.T) {
+	l := newLab(t)
+	statefulRuns(t, l)
+	e := l.run(deploy.NewRollbackWithVolumes(l.kit, "shop", 1)).Error
+	if e == nil || e.Code != api.CodeVolumeLineage || e.Hint != "go without --with-data: ployzctl rollback shop --to 1" {
+		t.Errorf("%v", e)
+	}
+}
+
+// TestClonesTheMoment: a snapshot that was taken anew between the plan and its run is not taken for the one of then.
+func TestClonesTheMoment(t *testing.T) {
+	l := newLab(t)
+	statefulTwice(t, l)
+	id, before, swapped := l.volume(t, "data").ID, "", false
+	l.runtime.SetFault(func(p memruntime.Point) error {
+		if p.Call != "Stop" || swapped {
+			return nil
+		}
+		swapped = true
+		must(t, l.pool.Release(context.Background(), id, "c2", "commit"))
+		must(t, l.pool.Forget(context.Background(), id, "c2"))
+		_, err := l.pool.Snapshot(context.Background(), "c2", id)
+		before = l.volume(t, "data").ID
+		return err
+	})
+	out := l.run(deploy.NewRollbackWithVolumes(l.kit, "shop", 1))
+	if out.Outcome != api.RolledBack || found(out.Error, api.CodeVolumeSnapshotNotFound) == nil {
+		t.Errorf("%s %v", out.Outcome, out.Error)
+	}
+	if all, err := l.pool.List(t.Context()); err != nil || len(all) != 4 || l.volume(t, "data").ID != before {
+		t.Errorf("the pool has %+v, %v", all, err)
+	}
+}
+
 // takeFact removes a data set's fact, as a prune does.
 func (l *lab) takeFact(t *testing.T, id string) {
 	t.Helper()

@@ -69,9 +69,9 @@ func (g gated) SnapshotVolumes(ctx context.Context, by deploy.Fenced, name strin
 	return g.inner.SnapshotVolumes(ctx, by, name, ids)
 }
 
-func (g gated) VolumeSnapshots(ctx context.Context, ids []string) ([]storage.Snapshot, error) {
+func (g gated) ListSnapshots(ctx context.Context, ids []string) (map[string][]storage.Snapshot, error) {
 	g.d.gate()
-	return g.inner.VolumeSnapshots(ctx, ids)
+	return g.inner.ListSnapshots(ctx, ids)
 }
 
 func (g gated) CloneVolume(ctx context.Context, by deploy.Fenced, order deploy.CloneOrder) (storage.Volume, error) {

@@ -69,7 +69,7 @@ func (p watched) SnapshotVolumes(ctx context.Context, by deploy.Fenced, name str
 
 // CloneVolume implements deploy.Participant.
 func (p watched) CloneVolume(ctx context.Context, by deploy.Fenced, order deploy.CloneOrder) (v storage.Volume, err error) {
-	err = p.act(by, "clone "+order.Spec.Name, func() (e error) {
+	err = p.act(by, "clone "+order.As.Name, func() (e error) {
 		v, e = p.Participant.CloneVolume(ctx, by, order)
 		return e
 	})

@@ -37,6 +37,7 @@ const (
 
 	KindVolumeRemove  = "volume.rm"      // VolumeRequest
 	KindVolumeRestore = "volume.restore" // VolumeRestoreRequest
+	KindVolumePrune   = "volume.prune"   // VolumePruneRequest
 )
 
 // OperationRequest is the body of POST /v1/plans and POST /v1/operations.

@@ -97,6 +97,7 @@ func volumeKinds(kit deploy.Kit) Kinds {
 		api.KindVolumeRestore: KindOf(func(r api.VolumeRestoreRequest) operation.Operation {
 			return deploy.NewRestoreVolume(kit, r.Namespace, r.ID)
 		}, nil),
+		api.KindVolumePrune: KindOf(func(r api.VolumePruneRequest) operation.Operation { return deploy.NewPruneVolumes(kit, r) }, nil),
 	}
 }
 

@@ -56,6 +56,8 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.forgetSnapshots(ctx, action.Snapshot, action.Volumes) }
 	case "destroy-volume":
 		do = func() error { return l.destroyMade(ctx, action) }
+	case "prune-volume":
+		do = func() error { return l.pruneVolume(ctx, action.Volume) }
 	default:
 		return api.Errorf(api.CodeBadRequest, "no action %q", action.Verb)
 	}
@@ -152,6 +154,58 @@ func (l *Local) released(ctx context.Context, do func() error) error {
 			return err
 		}
 	}
+}
+
+// ListSnapshots implements Participant.
+func (l *Local) ListSnapshots(ctx context.Context, ids []string) (map[string][]storage.Snapshot, error) {
+	if l.Pool == nil {
+		return nil, noPool()
+	}
+	all := map[string][]storage.Snapshot{}
+	for _, id := range ids {
+		list, err := l.Pool.ListSnapshots(ctx, id)
+		if err != nil && api.CodeOf(err) != api.CodeVolumeNotFound {
+			return nil, err
+		}
+		all[id] = list
+	}
+	return all, nil
+}
+
+// pruneVolume destroys a kept volume with its snapshots, unless a clone needs one of them or somebody but a commit
+// holds one. Nothing is released before all of them were looked at.
+func (l *Local) pruneVolume(ctx context.Context, id string) error {
+	v, err := l.Pool.Inspect(ctx, id)
+	if api.CodeOf(err) == api.CodeVolumeNotFound {
+		return nil
+	}
+	if err == nil && v.State == storage.StateLive {
+		err = storage.CheckState(v.Spec, v.State, storage.StateKept)
+	}
+	if err != nil {
+		return err
+	}
+	all, err := l.Pool.ListSnapshots(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if s = othersNeed(s); len(s.Holds)+len(s.Clones) > 0 {
+			return storage.SnapshotNeeded(s)
+		}
+	}
+	for _, s := range all {
+		if err := l.Pool.Release(ctx, id, s.Name, commitHold); err != nil {
+			return err
+		}
+	}
+	return l.Pool.Destroy(ctx, id)
+}
+
+// othersNeed is a snapshot as it would be without the hold of commits.
+func othersNeed(s storage.Snapshot) storage.Snapshot {
+	s.Holds = slices.DeleteFunc(slices.Clone(s.Holds), func(tag string) bool { return tag == commitHold })
+	return s
 }
 
 // withSources says where on this machine the volumes are that an instance mounts. Errors: volume.not-found,

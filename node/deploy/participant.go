@@ -51,6 +51,9 @@ type Keeper interface {
 	// SnapshotVolumes takes a snapshot of each of the volumes under one name, anew where an operation that did not come
 	// to its end took one, and holds it. Errors: volume.*.
 	SnapshotVolumes(ctx context.Context, by Fenced, name string, ids []string) ([]storage.Snapshot, error)
+	// ListSnapshots answers which snapshots volumes have now, oldest first, by volume. One that is not there has none.
+	// Errors: volume.pool-unavailable, volume.pool-failed.
+	ListSnapshots(ctx context.Context, ids []string) (map[string][]storage.Snapshot, error)
 }
 
 // Stored is a pool's answer; never kept.
@@ -66,7 +69,8 @@ type Action struct {
 	// Verb is "stop", "start", "retire" (stop, unlink, remove) of an instance, "publish" (make
 	// Ports all that the namespace publishes on the machine), "fence" (do nothing but listen
 	// to no older fence any more), or of a volume "retire-volume" (take its name, keep it), "restore-volume" (give the
-	// name back) and "destroy-volume" (for good, and only if the operation Maker made it).
+	// name back), "destroy-volume" (for good, and only if the operation Maker made it) and "prune-volume" (for good,
+	// and only a kept one that no clone and no hold but that of commits needs).
 	Verb      string
 	Instance  string
 	Namespace string
@@ -141,7 +145,9 @@ type Kit struct {
 	Facts        store.Facts
 	Participants Participants
 	Sealer       Sealer
-	Now          func() time.Time
+	// Log is the ledger, which tells what operations that are over may have left; nil tells nothing.
+	Log store.Log
+	Now func() time.Time
 	// Settle is how long after a routing switch an old instance still answers those who looked its
 	// name up before: the resolver's TTL. 0 means 1.1 s.
 	Settle time.Duration

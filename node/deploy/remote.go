@@ -23,6 +23,7 @@ const (
 	verbStored  = "deploy.stored"
 	verbVolume  = "deploy.volume"
 	verbMoment  = "deploy.snapshot"
+	verbMoments = "deploy.snapshots"
 )
 
 // What a machine gets to answer a question, where the caller set no nearer deadline.
@@ -150,6 +151,14 @@ func (r *Remote) SnapshotVolumes(ctx context.Context, by Fenced, name string, id
 	return taken, err
 }
 
+// ListSnapshots implements Participant.
+func (r *Remote) ListSnapshots(ctx context.Context, ids []string) (all map[string][]storage.Snapshot, err error) {
+	ctx, stop := context.WithTimeout(ctx, observeTimeout)
+	defer stop()
+	err = r.ask(ctx, Fenced{}, verbMoments, ids, &all, nil)
+	return all, err
+}
+
 // ask calls a verb. After a silence it asks once more: the machine gives a repeated command its first
 // answer, so that a lost answer, as when a store core is lost, does not end a deploy.
 func (r *Remote) ask(ctx context.Context, by Fenced, verb string, question, answer any, progress func(json.RawMessage)) error {
@@ -197,6 +206,9 @@ func Serve(p Participant) map[string]coordination.Verb {
 		verbStored: serve(false, func(ctx context.Context, _ call, namespace string) (Stored, error) { return p.Stored(ctx, namespace) }),
 		verbMoment: serve(true, func(ctx context.Context, c call, o momentOrder) ([]storage.Snapshot, error) {
 			return p.SnapshotVolumes(ctx, c.by, o.Name, o.Volumes)
+		}),
+		verbMoments: serve(false, func(ctx context.Context, _ call, ids []string) (map[string][]storage.Snapshot, error) {
+			return p.ListSnapshots(ctx, ids)
 		}),
 		verbVolume: serve(true, func(ctx context.Context, c call, spec storage.Spec) (storage.Volume, error) {
 			return p.EnsureVolume(ctx, c.by, spec)

@@ -21,6 +21,7 @@ func volumeCases() map[string]optest.Case {
 		"volume.restore": on(uploadsKept, func(l *lab) operation.Operation {
 			return deploy.NewRestoreVolume(l.kit, "shop", l.anyVolume("uploads").ID)
 		}),
+		"volume.prune": on(uploadsOld, func(l *lab) operation.Operation { return l.prune() }),
 	}
 }
 

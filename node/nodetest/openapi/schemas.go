@@ -42,6 +42,7 @@ var requests = map[string]any{
 	api.KindStoreVoters:     api.VotersRequest{},
 	api.KindVolumeRemove:    api.VolumeRequest{},
 	api.KindVolumeRestore:   api.VolumeRestoreRequest{},
+	api.KindVolumePrune:     api.VolumePruneRequest{},
 }
 
 const place = "#/components/schemas/"

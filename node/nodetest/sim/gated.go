@@ -69,6 +69,11 @@ func (g gated) SnapshotVolumes(ctx context.Context, by deploy.Fenced, name strin
 	return g.inner.SnapshotVolumes(ctx, by, name, ids)
 }
 
+func (g gated) ListSnapshots(ctx context.Context, ids []string) (map[string][]storage.Snapshot, error) {
+	g.d.gate()
+	return g.inner.ListSnapshots(ctx, ids)
+}
+
 // boundRuntime is what runs on a machine, as one daemon drives it: starting and stopping take their time, and
 // end when the daemon does.
 type boundRuntime struct {

@@ -65,3 +65,34 @@ type PrunedVolume struct {
 	// Reason is why it goes, or stays.
 	Reason string `json:"reason"`
 }
+
+// VolumeSnapshotRequest takes or takes away a snapshot of a data set under the operator's own name for it.
+type VolumeSnapshotRequest struct {
+	Namespace string `json:"namespace"`
+	// Name is the live data set's; of one that is taken away also the ID of a kept one.
+	Name     string `json:"name"`
+	Snapshot string `json:"snapshot"`
+}
+
+// VolumeCloneRequest makes a live data set that begins as a snapshot of another, on the same machine.
+type VolumeCloneRequest struct {
+	Namespace string `json:"namespace"`
+	// Name is the live data set's, or the ID of a kept one.
+	Name string `json:"name"`
+	// Snapshot, when set, is where the clone begins; "" is now.
+	Snapshot string `json:"snapshot,omitempty"`
+	// As is the clone's name.
+	As string `json:"as"`
+}
+
+// VolumeCreateRequest makes an empty data set before a deploy asks for it.
+type VolumeCreateRequest struct {
+	Namespace string `json:"namespace"`
+	// Name is a volume's, or, for one of scope slot, with the slot's: "data.db-0".
+	Name string `json:"name"`
+	// Machine, when set, is where it comes; "" is where the most space is free.
+	Machine   string `json:"machine,omitempty"`
+	SizeBytes int64  `json:"sizeBytes,omitempty"`
+	Owner     *Owner `json:"owner,omitempty"`
+	Mode      uint32 `json:"mode,omitempty"`
+}

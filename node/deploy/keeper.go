@@ -58,6 +58,10 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.destroyMade(ctx, action) }
 	case "prune-volume":
 		do = func() error { return l.pruneVolume(ctx, action.Volume) }
+	case "take-snapshot":
+		do = func() error { return l.takeSnapshot(ctx, action) }
+	case "forget-snapshot":
+		do = func() error { return l.forgetSnapshot(ctx, action) }
 	default:
 		return api.Errorf(api.CodeBadRequest, "no action %q", action.Verb)
 	}
@@ -200,6 +204,50 @@ func (l *Local) pruneVolume(ctx context.Context, id string) error {
 		}
 	}
 	return l.Pool.Destroy(ctx, id)
+}
+
+// CloneVolume implements Participant.
+func (l *Local) CloneVolume(ctx context.Context, by Fenced, order CloneOrder) (storage.Volume, error) {
+	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
+		return storage.Volume{}, err
+	}
+	if l.Pool == nil {
+		return storage.Volume{}, noPool()
+	}
+	return l.Pool.Clone(ctx, order.Volume, order.Snapshot, order.As, order.Kept)
+}
+
+func (l *Local) takeSnapshot(ctx context.Context, action Action) error {
+	_, err := l.Pool.Snapshot(ctx, action.Snapshot, action.Volume)
+	if err == nil && action.Tag != "" {
+		err = l.Pool.Hold(ctx, action.Volume, action.Snapshot, action.Tag)
+	}
+	return err
+}
+
+// forgetSnapshot takes a snapshot away that only the tag holds; where there is none, nothing happens. One that is
+// needed otherwise keeps the tag's hold.
+func (l *Local) forgetSnapshot(ctx context.Context, action Action) error {
+	all, err := l.Pool.ListSnapshots(ctx, action.Volume)
+	for _, s := range all {
+		if s.Name != action.Snapshot {
+			continue
+		}
+		s.Holds = slices.DeleteFunc(s.Holds, func(tag string) bool { return tag == action.Tag })
+		if len(s.Holds)+len(s.Clones) > 0 {
+			return storage.SnapshotNeeded(s)
+		}
+		if action.Tag != "" {
+			if err := l.Pool.Release(ctx, action.Volume, s.Name, action.Tag); err != nil {
+				return err
+			}
+		}
+		return l.Pool.Forget(ctx, action.Volume, s.Name)
+	}
+	if api.CodeOf(err) == api.CodeVolumeNotFound {
+		return nil
+	}
+	return err
 }
 
 // othersNeed is a snapshot as it would be without the hold of commits.

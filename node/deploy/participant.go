@@ -54,6 +54,17 @@ type Keeper interface {
 	// ListSnapshots answers which snapshots volumes have now, oldest first, by volume. One that is not there has none.
 	// Errors: volume.pool-unavailable, volume.pool-failed.
 	ListSnapshots(ctx context.Context, ids []string) (map[string][]storage.Snapshot, error)
+	// CloneVolume makes a volume that begins as a snapshot of another: a live one, or, where kept is true, one without
+	// a name. Errors: volume.*.
+	CloneVolume(ctx context.Context, by Fenced, order CloneOrder) (storage.Volume, error)
+}
+
+// CloneOrder says which snapshot a new volume begins as, and what it is.
+type CloneOrder struct {
+	Volume   string       `json:"volume"`
+	Snapshot string       `json:"snapshot"`
+	As       storage.Spec `json:"as"`
+	Kept     bool         `json:"kept,omitempty"`
 }
 
 // Stored is a pool's answer; never kept.
@@ -70,7 +81,8 @@ type Action struct {
 	// Ports all that the namespace publishes on the machine), "fence" (do nothing but listen
 	// to no older fence any more), or of a volume "retire-volume" (take its name, keep it), "restore-volume" (give the
 	// name back), "destroy-volume" (for good, and only if the operation Maker made it) and "prune-volume" (for good,
-	// and only a kept one that no clone and no hold but that of commits needs).
+	// and only a kept one that no clone and no hold but that of commits needs), "take-snapshot" (of Volume as Snapshot,
+	// held by Tag if there is one) and "forget-snapshot" (which gives that hold back).
 	Verb      string
 	Instance  string
 	Namespace string
@@ -79,6 +91,7 @@ type Action struct {
 	// Volumes and Snapshot are for "forget-snapshots", which takes back what SnapshotVolumes took.
 	Volumes  []string `json:",omitempty"`
 	Snapshot string   `json:",omitempty"`
+	Tag      string   `json:",omitempty"`
 	// Ports are those to publish, by instance.
 	Ports map[string][]api.Port
 }

@@ -24,6 +24,7 @@ const (
 	verbVolume  = "deploy.volume"
 	verbMoment  = "deploy.snapshot"
 	verbMoments = "deploy.snapshots"
+	verbClone   = "deploy.clone"
 )
 
 // What a machine gets to answer a question, where the caller set no nearer deadline.
@@ -159,6 +160,12 @@ func (r *Remote) ListSnapshots(ctx context.Context, ids []string) (all map[strin
 	return all, err
 }
 
+// CloneVolume implements Participant.
+func (r *Remote) CloneVolume(ctx context.Context, by Fenced, order CloneOrder) (v storage.Volume, err error) {
+	err = r.ask(ctx, by, verbClone, order, &v, nil)
+	return v, err
+}
+
 // ask calls a verb. After a silence it asks once more: the machine gives a repeated command its first
 // answer, so that a lost answer, as when a store core is lost, does not end a deploy.
 func (r *Remote) ask(ctx context.Context, by Fenced, verb string, question, answer any, progress func(json.RawMessage)) error {
@@ -209,6 +216,9 @@ func Serve(p Participant) map[string]coordination.Verb {
 		}),
 		verbMoments: serve(false, func(ctx context.Context, _ call, ids []string) (map[string][]storage.Snapshot, error) {
 			return p.ListSnapshots(ctx, ids)
+		}),
+		verbClone: serve(true, func(ctx context.Context, c call, o CloneOrder) (storage.Volume, error) {
+			return p.CloneVolume(ctx, c.by, o)
 		}),
 		verbVolume: serve(true, func(ctx context.Context, c call, spec storage.Spec) (storage.Volume, error) {
 			return p.EnsureVolume(ctx, c.by, spec)

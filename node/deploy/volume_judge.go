@@ -90,7 +90,7 @@ func (p *PruneVolumes) needs(x *prunable) *api.Error {
 	for _, s := range x.snapshots {
 		if s = othersNeed(s); len(s.Holds) > 0 {
 			s.Clones = nil // see spareOrigins
-			return needed(s, p.ns, x.name)
+			return needed(s, p.ns)
 		}
 	}
 	return nil
@@ -104,10 +104,10 @@ func orNone(snapshot string) string {
 }
 
 // needed says what a snapshot is needed by, and what to do about a hold of operators.
-func needed(s storage.Snapshot, ns, name string) *api.Error {
+func needed(s storage.Snapshot, ns string) *api.Error {
 	err := api.AsError(storage.SnapshotNeeded(s))
 	if slices.Contains(s.Holds, operatorHold) {
-		err = err.WithHint("take it away if nobody needs it: ployzctl volume snapshot rm %s/%s %s", ns, name, s.Name)
+		err = err.WithHint("take it away if nobody needs it: ployzctl volume snapshot rm %s/%s %s", ns, s.Volume, s.Name)
 	}
 	return err
 }
@@ -159,6 +159,3 @@ func (x *prunable) stay(why *api.Error) {
 	}
 	x.goes, x.reason, x.stays = false, e.Message, &e
 }
-
-// operatorHold is the tag of snapshots that operators took.
-const operatorHold = "operator"

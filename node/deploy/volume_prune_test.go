@@ -85,7 +85,7 @@ func TestPruneSpares(t *testing.T) {
 	uploadsOld(t, l)
 	id := l.anyVolume("uploads").ID
 	held(t, l, id, "before", "operator")
-	l.refused(t, l.prune(only(id)), api.CodeVolumeSnapshotNeeded, "held by operator", "ployzctl volume snapshot rm shop/uploads before")
+	l.refused(t, l.prune(only(id)), api.CodeVolumeSnapshotNeeded, "held by operator", "ployzctl volume snapshot rm shop/"+id+" before")
 	err := l.pool.Release(t.Context(), id, "before", "operator")
 	if err == nil {
 		_, err = l.pool.Clone(t.Context(), id, "before", storage.Spec{ID: "clone1", Namespace: "shop", Name: "trial"}, true)

@@ -74,6 +74,11 @@ func (g gated) ListSnapshots(ctx context.Context, ids []string) (map[string][]st
 	return g.inner.ListSnapshots(ctx, ids)
 }
 
+func (g gated) CloneVolume(ctx context.Context, by deploy.Fenced, order deploy.CloneOrder) (storage.Volume, error) {
+	g.d.gate()
+	return g.inner.CloneVolume(ctx, by, order)
+}
+
 // boundRuntime is what runs on a machine, as one daemon drives it: starting and stopping take their time, and
 // end when the daemon does.
 type boundRuntime struct {

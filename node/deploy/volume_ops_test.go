@@ -14,6 +14,16 @@ import (
 	"github.com/ployz/ployz/node/storage"
 )
 
+// TestBreakVolumes breaks every operation on volumes by themselves everywhere.
+func TestBreakVolumes(t *testing.T) {
+	for name, c := range volumeCases() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			optest.Exhaust(t, c)
+		})
+	}
+}
+
 // volumeCases are the operations on volumes by themselves, each in every state in which it finds its volume.
 func volumeCases() map[string]optest.Case {
 	return map[string]optest.Case{

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination/membus"
 	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
@@ -51,10 +52,16 @@ func value(t *testing.T, out api.Outcome) (r api.VolumeResult) {
 	return r
 }
 
-// snapshots are those of the live data set of a name, as "name held-by".
-func (l *lab) snapshots(t *testing.T, id string) (list []string) {
+// snapshots are those of a data set, as "name held-by".
+func (l *lab) snapshots(t *testing.T, id string) []string { return l.snapshotsIn(t, l.pool, id) }
+
+// snapshotsIn are those of a data set, by its ID or the name of a live one, in some pool.
+func (l *lab) snapshotsIn(t *testing.T, pool storage.Pool, of string) (list []string) {
 	t.Helper()
-	all, err := l.pool.ListSnapshots(t.Context(), id)
+	if v := l.anyVolume(of); v.ID != "" {
+		of = v.ID
+	}
+	all, err := pool.ListSnapshots(t.Context(), of)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,4 +215,49 @@ func TestCreateVolumeRefusals(t *testing.T) {
 	refused(api.VolumeCreateRequest{Name: "new", Machine: "m2"}, api.CodeNoMachine, "m2: does not answer", "")
 	l.put(t, store.Machine("m1"), machine.Member{ID: "m1", Name: "m1", Recipient: "age1test", Role: machine.Draining})
 	refused(api.VolumeCreateRequest{Name: "new"}, api.CodeNoMachine, "m1: is draining", "")
+}
+
+// TestVolumesOverTheBus: what the operations ask of a machine, another machine answers as this one does.
+func TestVolumesOverTheBus(t *testing.T) {
+	l := newLab(t)
+	statefulRuns(t, l)
+	id := l.volume(t, "data").ID
+	far := &deploy.Remote{Machine: "m2", Caller: wired(t, &membus.Bus{}, "m2", l.local)}
+	by := func(step string) deploy.Fenced {
+		return deploy.Fenced{Operation: "op9", Step: step, Scope: "ns/shop", Fence: 1 << 40}
+	}
+	order := deploy.CloneOrder{Volume: id, Snapshot: "s", As: storage.Spec{ID: "clone1", Namespace: "shop", Name: "trial"}, Kept: true}
+	act := func(p deploy.Participant, verb string) error {
+		return p.Act(t.Context(), by(verb), deploy.Action{Verb: verb, Volume: id, Snapshot: "s", Tag: "operator"})
+	}
+	if err := act(far, "take-snapshot"); err != nil {
+		t.Fatal(err)
+	}
+	made, err := far.CloneVolume(t.Context(), by("clone"), order)
+	if err != nil || made.ID != "clone1" || made.State != storage.StateKept || made.Origin.Snapshot != "s" {
+		t.Errorf("%+v %v", made, err)
+	}
+	here, err1 := l.local.ListSnapshots(t.Context(), []string{id, "gone"})
+	there, err2 := far.ListSnapshots(t.Context(), []string{id, "gone"})
+	if err1 != nil || err2 != nil || len(there[id]) != 2 || there[id][1].GUID != here[id][1].GUID || len(there["gone"]) != 0 {
+		t.Errorf("%+v %v, %+v %v", here, err1, there, err2)
+	}
+	held(t, l, id, "s", "somebody")
+	if err := act(far, "forget-snapshot"); api.CodeOf(err) != api.CodeVolumeSnapshotNeeded || !strings.Contains(err.Error(), "held by somebody") {
+		t.Errorf("forgotten while held: %v", err)
+	}
+	expectLines(t, l.snapshots(t, id), "c1 commit", "s operator somebody")
+	stale := by("stale")
+	stale.Fence = 1
+	if _, err := l.local.CloneVolume(t.Context(), stale, order); api.CodeOf(err) != api.CodeLeaseLost {
+		t.Errorf("with a lost lease: %v", err)
+	}
+	l.local.Pool = nil
+	_, err1 = l.local.CloneVolume(t.Context(), by("none"), order)
+	_, err2 = l.local.ListSnapshots(t.Context(), []string{id})
+	for _, err := range []error{err1, err2, act(l.local, "take-snapshot")} {
+		if api.CodeOf(err) != api.CodeVolumePoolUnavailable {
+			t.Errorf("without a pool: %v", err)
+		}
+	}
 }

@@ -40,7 +40,7 @@ func (p *PruneVolumes) judge(x *prunable) {
 // judgeUnclaimed decides about what a pool has and no fact names: it goes only where it is proven whose it was.
 func (p *PruneVolumes) judgeUnclaimed(x *prunable) {
 	unknown := func(format string, args ...any) {
-		x.stay(api.Errorf(api.CodeVolumeNotOurs, format, args...).WithHint("look at it: ployzctl volume show %s --machine %s", x.id, x.machine))
+		x.stay(api.Errorf(api.CodeVolumeUnclaimed, format, args...).WithHint("look at it: ployzctl volume show %s --machine %s", x.id, x.machine))
 	}
 	fact := p.volumeByID(x.id)
 	switch {
@@ -84,8 +84,11 @@ func (p *PruneVolumes) needs(x *prunable) *api.Error {
 		}
 	}
 	if len(commits) > 0 {
-		return api.Errorf(api.CodeVolumeSnapshotNeeded, "%s can be gone back to with this data", strings.Join(commits, ", ")).
-			WithHint("let fewer commits keep their data than the last %d: ployzctl volume prune %s --keep-commits 1", p.keepCommits(), p.ns)
+		err := api.Errorf(api.CodeVolumeSnapshotNeeded, "%s can be gone back to with this data", strings.Join(commits, ", "))
+		if p.keepCommits() == 1 {
+			return err.WithHint("it is the present one: the next commit lets it go: ployzctl deploy")
+		}
+		return err.WithHint("let fewer commits keep their data than the last %d: ployzctl volume prune %s --keep-commits 1", p.keepCommits(), p.ns)
 	}
 	for _, s := range x.snapshots {
 		if s = othersNeed(s); len(s.Holds) > 0 {

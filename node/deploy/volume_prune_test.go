@@ -78,6 +78,23 @@ func TestPrune(t *testing.T) {
 	l.refused(t, l.prune(func(r *api.VolumePruneRequest) { r.KeepCommits = -1 }), api.CodeBadRequest, "less than nothing", "")
 }
 
+// TestPruneOfThePresent: what the present commit had is its own until the next one, however few keep their data.
+func TestPruneOfThePresent(t *testing.T) {
+	l := newLab(t)
+	uploadsKept(t, l)
+	id := l.anyVolume("uploads").ID
+	l.refused(t, l.prune(only(id)), api.CodeVolumeSnapshotNeeded, "commit 2 (snapshot c2)", "the next commit lets it go")
+	// Two of one name go together.
+	l.mustRun(t, l.create(api.VolumeCreateRequest{Name: "uploads"}))
+	l.mustRun(t, deploy.NewRemoveVolume(l.kit, "shop", "uploads"))
+	l.mustRun(t, deploy.NewDeploy(l.kit, withoutUploads(), nil))
+	expectLines(t, about(phases(l.preview(t, l.prune())), "clean up"), "clean up: destroy volume uploads on m1, destroy volume uploads 2 on m1")
+	l.mustRun(t, l.prune())
+	if left := about(l.pool.World(), "uploads"); len(left) != 0 {
+		t.Errorf("the pool has %v", left)
+	}
+}
+
 // TestPruneSpares what somebody holds, and what a clone depends on until the clone goes as well.
 func TestPruneSpares(t *testing.T) {
 	l := newLab(t)
@@ -181,7 +198,7 @@ func TestPruneUnclaimed(t *testing.T) {
 			t.Errorf("the plan lacks\n%s\nof\n%s", want, got)
 		}
 	}
-	l.refused(t, l.prune(only("stranger")), api.CodeVolumeNotOurs, "no operation in the ledger", "ployzctl volume show stranger --machine m1")
+	l.refused(t, l.prune(only("stranger")), api.CodeVolumeUnclaimed, "no operation in the ledger", "ployzctl volume show stranger --machine m1")
 	l.mustRun(t, l.prune())
 	if left := about(l.pool.World(), "half"); len(left) != 0 {
 		t.Errorf("the pool has %v", left)

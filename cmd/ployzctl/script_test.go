@@ -74,6 +74,7 @@ var hung sync.Map
 //	world lag                                                the gateway never applies anything
 //	world store down                                         every read and write of the store fails
 //	world serve IMAGE                                        the registry has this image
+//	world pool                                               m1 shows the pool that its deploys use
 func worldCommand(ts *testscript.TestScript, neg bool, args []string) {
 	w := ts.Value(worldKey{}).(*memworld.World)
 	switch args[0] {
@@ -116,6 +117,8 @@ func worldCommand(ts *testscript.TestScript, neg bool, args []string) {
 		w.Store.SetHooks(memstore.Hooks{BeforeRead: func(string) error { return memstore.NeverSent() }, BeforeCommit: func(store.Batch) error { return memstore.NeverSent() }})
 	case "serve":
 		w.Images.Serve(args[1], strings.Join(args[1:], " "), runtime.ImageConfig{})
+	case "pool":
+		w.ShowPool()
 	default:
 		ts.Fatalf("no world %s", args[0])
 	}

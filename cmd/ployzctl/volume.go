@@ -16,7 +16,8 @@ import (
 
 func (a *app) volumeCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "volume", Short: "The volumes of all machines", Args: cobra.NoArgs, RunE: needsCommand}
-	cmd.AddCommand(a.volumeLs(), a.volumeShow())
+	cmd.AddCommand(a.volumeLs(), a.volumeShow(), a.volumeRm(), a.volumeRestore(), a.volumePrune(),
+		a.volumeSnapshot(), a.volumeClone(), a.volumeCreate())
 	return cmd
 }
 

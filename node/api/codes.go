@@ -116,6 +116,7 @@ const (
 	CodeVolumeNoSpace          Code = "volume.no-space"
 	CodeVolumeShrink           Code = "volume.shrink"
 	CodeVolumeInUse            Code = "volume.in-use"
+	CodeVolumeUnclaimed        Code = "volume.unclaimed"
 	CodeVolumeNotLive          Code = "volume.not-live"
 	CodeVolumeNotKept          Code = "volume.not-kept"
 	CodeVolumeSnapshotNotFound Code = "volume.snapshot-not-found"
@@ -406,6 +407,7 @@ func Codes() []CodeDoc {
 		{CodeVolumeNoSpace, "the pool has not, or would not have, the space"},
 		{CodeVolumeShrink, "the volume holds more than the size asked for"},
 		{CodeVolumeInUse, "something still uses the volume: a mount, or a stream that arrives"},
+		{CodeVolumeUnclaimed, "no fact names the volume, and nothing proves that its data is not needed"},
 		{CodeVolumeNotLive, "the volume was removed, swapped out or only received; it has to be restored first"},
 		{CodeVolumeNotKept, "the volume is live, and this is only for one that was removed or received"},
 		{CodeVolumeSnapshotNotFound, "the volume has no snapshot of that name"},

@@ -37,6 +37,12 @@ const (
 
 	KindVolumeRemove  = "volume.rm"      // VolumeRequest
 	KindVolumeRestore = "volume.restore" // VolumeRestoreRequest
+	KindVolumePrune   = "volume.prune"   // VolumePruneRequest
+
+	KindVolumeSnapshot       = "volume.snapshot"    // VolumeSnapshotRequest
+	KindVolumeSnapshotRemove = "volume.snapshot.rm" // VolumeSnapshotRequest
+	KindVolumeClone          = "volume.clone"       // VolumeCloneRequest
+	KindVolumeCreate         = "volume.create"      // VolumeCreateRequest
 )
 
 // OperationRequest is the body of POST /v1/plans and POST /v1/operations.

@@ -28,3 +28,71 @@ type VolumeResult struct {
 	// Moment is when a snapshot was taken.
 	Moment time.Time `json:"moment,omitzero"`
 }
+
+// VolumePruneRequest destroys kept data sets of a namespace for good.
+type VolumePruneRequest struct {
+	Namespace string `json:"namespace"`
+	// Machine, when set, is whose pool is pruned; "" is all.
+	Machine string `json:"machine,omitempty"`
+	// ID, when set, is the one that goes; why it cannot is then a refusal.
+	ID string `json:"id,omitempty"`
+	// OlderThan leaves what was kept within this time; 0 leaves nothing.
+	OlderThan Duration `json:"olderThan,omitempty"`
+	// KeepCommits is how many commits, the present one among them, need the data that was live with them; 0 is
+	// DefaultKeepCommits. Older ones can be gone back to without their data.
+	KeepCommits int `json:"keepCommits,omitempty"`
+}
+
+// DefaultKeepCommits is how many commits keep their data where nobody says otherwise.
+const DefaultKeepCommits = 10
+
+// VolumePruneResult is the value of a volume.prune's outcome.
+type VolumePruneResult struct {
+	Destroyed []PrunedVolume `json:"destroyed"`
+	// Stays are those that were looked at and left.
+	Stays []PrunedVolume `json:"stays"`
+	// OwnBytes is the sum of what the destroyed shared with nothing else, and so the least that was freed.
+	OwnBytes int64 `json:"ownBytes"`
+}
+
+// PrunedVolume is one data set that a prune decided about.
+type PrunedVolume struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Machine string `json:"machine"`
+	// UsedBytes is what it held when it was looked at.
+	UsedBytes int64 `json:"usedBytes"`
+	// Reason is why it goes, or stays.
+	Reason string `json:"reason"`
+}
+
+// VolumeSnapshotRequest takes or takes away a snapshot of a data set under the operator's own name for it.
+type VolumeSnapshotRequest struct {
+	Namespace string `json:"namespace"`
+	// Name is the live data set's; of one that is taken away also the ID of a kept one.
+	Name     string `json:"name"`
+	Snapshot string `json:"snapshot"`
+}
+
+// VolumeCloneRequest makes a live data set that begins as a snapshot of another, on the same machine.
+type VolumeCloneRequest struct {
+	Namespace string `json:"namespace"`
+	// Name is the live data set's, or the ID of a kept one.
+	Name string `json:"name"`
+	// Snapshot, when set, is where the clone begins; "" is now.
+	Snapshot string `json:"snapshot,omitempty"`
+	// As is the clone's name.
+	As string `json:"as"`
+}
+
+// VolumeCreateRequest makes an empty data set before a deploy asks for it.
+type VolumeCreateRequest struct {
+	Namespace string `json:"namespace"`
+	// Name is a volume's, or, for one of scope slot, with the slot's: "data.db-0".
+	Name string `json:"name"`
+	// Machine, when set, is where it comes; "" is where the most space is free.
+	Machine   string `json:"machine,omitempty"`
+	SizeBytes int64  `json:"sizeBytes,omitempty"`
+	Owner     *Owner `json:"owner,omitempty"`
+	Mode      uint32 `json:"mode,omitempty"`
+}

@@ -100,6 +100,15 @@ func volumeKinds(kit deploy.Kit) Kinds {
 		api.KindVolumeRestore: KindOf(func(r api.VolumeRestoreRequest) operation.Operation {
 			return deploy.NewRestoreVolume(kit, r.Namespace, r.ID)
 		}, nil),
+		api.KindVolumePrune: KindOf(func(r api.VolumePruneRequest) operation.Operation { return deploy.NewPruneVolumes(kit, r) }, nil),
+		api.KindVolumeSnapshot: KindOf(func(r api.VolumeSnapshotRequest) operation.Operation {
+			return deploy.NewSnapshotVolume(kit, r)
+		}, nil),
+		api.KindVolumeSnapshotRemove: KindOf(func(r api.VolumeSnapshotRequest) operation.Operation {
+			return deploy.NewRemoveSnapshot(kit, r)
+		}, nil),
+		api.KindVolumeClone:  KindOf(func(r api.VolumeCloneRequest) operation.Operation { return deploy.NewCloneVolume(kit, r) }, nil),
+		api.KindVolumeCreate: KindOf(func(r api.VolumeCreateRequest) operation.Operation { return deploy.NewCreateVolume(kit, r) }, nil),
 	}
 }
 

@@ -1,7 +1,6 @@
 package deploy_test
 
 import (
-	"maps"
 	"regexp"
 	"testing"
 
@@ -76,7 +75,7 @@ func TestBreak(t *testing.T) {
 
 // Cases is the table that every operation of the package must be in, by kind and situation.
 func Cases() map[string]optest.Case {
-	cases := map[string]optest.Case{
+	return map[string]optest.Case{
 		"deploy/first": on(nothing, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, shop("v1"), nil) }),
 		"deploy/update": on(shopRuns, func(l *lab) operation.Operation {
 			return deploy.NewDeploy(l.kit, shop("v2"), nil)
@@ -115,6 +114,4 @@ func Cases() map[string]optest.Case {
 		"deploy/everything": on(shopRuns, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, everything(), nil) }),
 		"config.set":        on(nothing, func(l *lab) operation.Operation { return deploy.NewSetConfig(l.kit, "shop", "file", []byte("v")) }),
 	}
-	maps.Copy(cases, volumeCases())
-	return cases
 }

@@ -60,6 +60,12 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.swapBack(ctx, action.Out, action.Volume) }
 	case "destroy-volume":
 		do = func() error { return l.destroyMade(ctx, action) }
+	case "prune-volume":
+		do = func() error { return l.pruneVolume(ctx, action.Volume) }
+	case "take-snapshot":
+		do = func() error { return l.takeSnapshot(ctx, action) }
+	case "forget-snapshot":
+		do = func() error { return l.forgetSnapshot(ctx, action) }
 	default:
 		return api.Errorf(api.CodeBadRequest, "no action %q", action.Verb)
 	}
@@ -156,6 +162,102 @@ func (l *Local) released(ctx context.Context, do func() error) error {
 			return err
 		}
 	}
+}
+
+// ListSnapshots implements Participant.
+func (l *Local) ListSnapshots(ctx context.Context, ids []string) (map[string][]storage.Snapshot, error) {
+	if l.Pool == nil {
+		return nil, noPool()
+	}
+	all := map[string][]storage.Snapshot{}
+	for _, id := range ids {
+		list, err := l.Pool.ListSnapshots(ctx, id)
+		if err != nil && api.CodeOf(err) != api.CodeVolumeNotFound {
+			return nil, err
+		}
+		all[id] = list
+	}
+	return all, nil
+}
+
+// pruneVolume destroys a kept volume with its snapshots, unless a clone needs one of them or somebody but a commit
+// holds one. Nothing is released before all of them were looked at.
+func (l *Local) pruneVolume(ctx context.Context, id string) error {
+	v, err := l.Pool.Inspect(ctx, id)
+	if api.CodeOf(err) == api.CodeVolumeNotFound {
+		return nil
+	}
+	if err == nil && v.State == storage.StateLive {
+		err = storage.CheckState(v.Spec, v.State, storage.StateKept)
+	}
+	if err != nil {
+		return err
+	}
+	all, err := l.Pool.ListSnapshots(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if s = othersNeed(s); len(s.Holds)+len(s.Clones) > 0 {
+			return storage.SnapshotNeeded(s)
+		}
+	}
+	for _, s := range all {
+		if err := l.Pool.Release(ctx, id, s.Name, commitHold); err != nil {
+			return err
+		}
+	}
+	return l.Pool.Destroy(ctx, id)
+}
+
+// CloneVolume implements Participant.
+func (l *Local) CloneVolume(ctx context.Context, by Fenced, order CloneOrder) (storage.Volume, error) {
+	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
+		return storage.Volume{}, err
+	}
+	if l.Pool == nil {
+		return storage.Volume{}, noPool()
+	}
+	return l.Pool.Clone(ctx, order.Volume, order.Snapshot, order.As, order.Kept)
+}
+
+func (l *Local) takeSnapshot(ctx context.Context, action Action) error {
+	_, err := l.Pool.Snapshot(ctx, action.Snapshot, action.Volume)
+	if err == nil && action.Tag != "" {
+		err = l.Pool.Hold(ctx, action.Volume, action.Snapshot, action.Tag)
+	}
+	return err
+}
+
+// forgetSnapshot takes a snapshot away that only the tag holds; where there is none, nothing happens. One that is
+// needed otherwise keeps the tag's hold.
+func (l *Local) forgetSnapshot(ctx context.Context, action Action) error {
+	all, err := l.Pool.ListSnapshots(ctx, action.Volume)
+	for _, s := range all {
+		if s.Name != action.Snapshot {
+			continue
+		}
+		s.Holds = slices.DeleteFunc(s.Holds, func(tag string) bool { return tag == action.Tag })
+		if len(s.Holds)+len(s.Clones) > 0 {
+			return storage.SnapshotNeeded(s)
+		}
+		if action.Tag != "" {
+			if err := l.Pool.Release(ctx, action.Volume, s.Name, action.Tag); err != nil {
+				return err
+			}
+		}
+		return l.Pool.Forget(ctx, action.Volume, s.Name)
+	}
+	if api.CodeOf(err) == api.CodeVolumeNotFound {
+		return nil
+	}
+	return err
+}
+
+// othersNeed is a snapshot as it would be without the hold of commits.
+func othersNeed(s storage.Snapshot) storage.Snapshot {
+	s.Holds = slices.DeleteFunc(slices.Clone(s.Holds), func(tag string) bool { return tag == commitHold })
+	return s
 }
 
 // withSources says where on this machine the volumes are that an instance mounts. Errors: volume.not-found,

@@ -81,7 +81,9 @@ type Action struct {
 	// Ports all that the namespace publishes on the machine), "fence" (do nothing but listen
 	// to no older fence any more), or of a volume "retire-volume" (take its name, keep it), "restore-volume" (give the
 	// name back), "swap-volume" (let it take the name of the live volume Out, which is kept), "swap-back-volume" (make
-	// Out live again, however far that came) and "destroy-volume" (for good, and only if the operation Maker made it).
+	// Out live again, however far that came), "destroy-volume" (for good, and only if the operation Maker made it),
+	// "prune-volume" (for good, and only a kept one that no clone and no hold but that of commits needs), "take-snapshot"
+	// (of Volume as Snapshot, held by Tag if there is one) and "forget-snapshot" (which gives that hold back).
 	Verb      string
 	Instance  string
 	Namespace string
@@ -91,6 +93,7 @@ type Action struct {
 	// Volumes and Snapshot are for "forget-snapshots", which takes back what SnapshotVolumes took.
 	Volumes  []string `json:",omitempty"`
 	Snapshot string   `json:",omitempty"`
+	Tag      string   `json:",omitempty"`
 	// Ports are those to publish, by instance.
 	Ports map[string][]api.Port
 }
@@ -157,7 +160,9 @@ type Kit struct {
 	Facts        store.Facts
 	Participants Participants
 	Sealer       Sealer
-	Now          func() time.Time
+	// Log is the ledger, which tells what operations that are over may have left; nil tells nothing.
+	Log store.Log
+	Now func() time.Time
 	// Settle is how long after a routing switch an old instance still answers those who looked its
 	// name up before: the resolver's TTL. 0 means 1.1 s.
 	Settle time.Duration

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -21,6 +22,10 @@ type volumeChange struct {
 	change
 	// target is the data set in question; nil where the operation makes one.
 	target *volumeFact
+	// spared is the ID of one whose name this operation itself takes or gives.
+	spared string
+	// cloned are the snapshots that unfinished clones took for themselves, by machine.
+	cloned map[string][]storage.Snapshot
 }
 
 // look reads the facts and asks the machines what they keep.
@@ -28,10 +33,50 @@ func (v *volumeChange) look(ctx context.Context, before operation.Situation) (er
 	if err := v.inspect(ctx, before); err != nil {
 		return err
 	}
-	if v.volumes, err = readVolumes(ctx, v.kit.Facts, v.ns); err == nil {
-		v.inspectPools(ctx)
+	if v.volumes, err = readVolumes(ctx, v.kit.Facts, v.ns); err != nil {
+		return err
 	}
-	return err
+	v.inspectPools(ctx)
+	if slices.ContainsFunc(v.unended(), func(u operation.Unfinished) bool { return u.Kind == api.KindVolumeClone }) {
+		v.inspectCloned(ctx)
+	}
+	return nil
+}
+
+// inspectCloned finds what interrupted clones may have left beside volumes. A pool that does not say is left alone.
+func (v *volumeChange) inspectCloned(ctx context.Context) {
+	v.cloned = map[string][]storage.Snapshot{}
+	for _, m := range v.machines {
+		var ids []string
+		for _, is := range m.stored.Volumes {
+			ids = append(ids, is.ID)
+		}
+		p, err := v.kit.Participants.Participant(ctx, m.member.Name)
+		if err != nil || len(ids) == 0 {
+			continue
+		}
+		all, err := p.ListSnapshots(ctx, ids)
+		for _, id := range ids {
+			for _, s := range all[id] {
+				if err == nil && strings.HasPrefix(s.Name, clonePrefix) {
+					v.cloned[m.member.Name] = append(v.cloned[m.member.Name], s)
+				}
+			}
+		}
+	}
+}
+
+// snapshotsOf are the snapshots of a data set now; none while its machine cannot be asked, which is refused elsewhere.
+func (v *volumeChange) snapshotsOf(ctx context.Context, t *volumeFact) ([]storage.Snapshot, error) {
+	if v.unreachable(t.Machine) != nil {
+		return nil, nil
+	}
+	m, err := v.kit.Participants.Participant(ctx, t.Machine)
+	if err != nil {
+		return nil, err
+	}
+	all, err := m.ListSnapshots(ctx, []string{t.ID})
+	return all[t.ID], err
 }
 
 // unended are the operations of the namespace that did not come to their end, newest first.
@@ -74,7 +119,7 @@ func (v *volumeChange) plan(p operation.Plan) operation.Plan {
 	if p.Resolves = v.resolves(); !p.Resolves {
 		return p
 	}
-	l := layout{strayVolumes: slices.DeleteFunc(v.strayVolumes(), func(s strayVolume) bool { return v.target != nil && s.volume.ID == v.target.ID })}
+	l := layout{strayVolumes: slices.DeleteFunc(v.strayVolumes(), func(s strayVolume) bool { return s.volume.ID == v.spared })}
 	p.Changes = append(p.Changes, v.volumeChanges(l)...)
 	steps := v.clearVolumes(l)
 	for _, lost := range v.lost() {
@@ -85,15 +130,44 @@ func (v *volumeChange) plan(p operation.Plan) operation.Plan {
 	}
 	p.Phases = append([]operation.Phase{{Name: "clear leftovers", Steps: steps}}, p.Phases...)
 	p.Cleanup = append(p.Cleanup, v.dropVolumes(l)...)
+	for _, name := range slices.Sorted(maps.Keys(v.cloned)) {
+		p.Cleanup = append(p.Cleanup, v.forgetCloned(name, v.cloned[name]))
+	}
 	return p
 }
 
-// lost are live data sets, other than the one in question, whose name was taken from them without a commit.
+// forgetCloned takes away what clones no longer need, each with a step name of its own (see allAtOnce).
+func (v *volumeChange) forgetCloned(machineName string, list []storage.Snapshot) operation.Step {
+	var each []operation.Step
+	for _, s := range list {
+		each = append(each, v.forgetUnneeded(machineName, s.Volume, s.Name))
+	}
+	return operation.Step{
+		Name: "forget the snapshots of clones", Participant: machineName, Clear: each[0].Clear,
+		Do: func(ctx context.Context, act *operation.Act) error { return allAtOnce(ctx, act, each) },
+	}
+}
+
+// forgetUnneeded takes a clone's snapshot away unless the clone depends on it, or somebody holds it by now.
+func (v *volumeChange) forgetUnneeded(machineName, id, snapshot string) operation.Step {
+	step := v.act(machineName, Action{Verb: "forget-snapshot", Volume: id, Snapshot: snapshot}, "forget "+id+"@"+snapshot)
+	step.Clear = "ployzctl volume snapshot rm " + v.ns + "/" + id + " " + snapshot
+	forget := step.Do
+	step.Do = func(ctx context.Context, act *operation.Act) error {
+		err := forget(ctx, act)
+		if api.CodeOf(err) == api.CodeVolumeSnapshotNeeded {
+			return nil
+		}
+		return err
+	}
+	return step
+}
+
+// lost are live data sets, other than a spared one, whose name was taken from them without a commit.
 func (v *volumeChange) lost() (list []volumeFact) {
 	for _, fact := range v.volumes {
 		seen := v.seenIn(fact.Machine, fact.ID)
-		mine := v.target != nil && fact.ID == v.target.ID
-		if !mine && fact.State == api.VolumeLive && seen != nil && seen.State == storage.StateKept {
+		if fact.ID != v.spared && fact.State == api.VolumeLive && seen != nil && seen.State == storage.StateKept {
 			list = append(list, fact)
 		}
 	}
@@ -148,6 +222,25 @@ func (v *volumeChange) needLive(name string) error {
 		err = err.WithHint("one of that name is kept, and gets it back with: ployzctl volume restore %s", kept.ID)
 	}
 	return err
+}
+
+// needAny finds the data set that has a name, or a kept one by its ID. Errors: volume.not-found.
+func (v *volumeChange) needAny(nameOrID string) error {
+	if v.target = v.volumeByID(nameOrID); v.target != nil {
+		return nil
+	}
+	return v.needLive(nameOrID)
+}
+
+// there refuses a data set that its machine's pool cannot be asked about, or does not have.
+func (v *volumeChange) there(t *volumeFact) *api.Error {
+	if err := v.unreachable(t.Machine); err != nil {
+		return err
+	}
+	if v.seenIn(t.Machine, t.ID) == nil {
+		return api.AsError(storage.NotFound("the pool of "+t.Machine, t.ID))
+	}
+	return nil
 }
 
 // result is a data set as the operation leaves it.

@@ -14,6 +14,16 @@ import (
 	"github.com/ployz/ployz/node/storage"
 )
 
+// TestBreakVolumes breaks every operation on volumes by themselves everywhere.
+func TestBreakVolumes(t *testing.T) {
+	for name, c := range volumeCases() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			optest.Exhaust(t, c)
+		})
+	}
+}
+
 // volumeCases are the operations on volumes by themselves, each in every state in which it finds its volume.
 func volumeCases() map[string]optest.Case {
 	return map[string]optest.Case{
@@ -21,6 +31,18 @@ func volumeCases() map[string]optest.Case {
 		"volume.restore": on(uploadsKept, func(l *lab) operation.Operation {
 			return deploy.NewRestoreVolume(l.kit, "shop", l.anyVolume("uploads").ID)
 		}),
+		"volume.prune":    on(uploadsOld, func(l *lab) operation.Operation { return l.prune() }),
+		"volume.snapshot": on(statefulRuns, func(l *lab) operation.Operation { return l.snap("before") }),
+		"volume.snapshot.rm": on(snapped, func(l *lab) operation.Operation {
+			return deploy.NewRemoveSnapshot(l.kit, api.VolumeSnapshotRequest{Namespace: "shop", Name: "data", Snapshot: "before"})
+		}),
+		"volume.clone":          on(statefulRuns, func(l *lab) operation.Operation { return l.clone("data", "", "trial") }),
+		"volume.clone/depends":  on(dependent, func(l *lab) operation.Operation { return l.clone("data", "", "trial") }),
+		"volume.clone/snapshot": on(snapped, func(l *lab) operation.Operation { return l.clone("data", "before", "trial") }),
+		"volume.create": on(statefulRuns, func(l *lab) operation.Operation {
+			return l.create(api.VolumeCreateRequest{Name: "media", SizeBytes: gib, Owner: &api.Owner{UID: 7, GID: 8}, Mode: 0o750})
+		}),
+		"volume.create/first": on(nothing, func(l *lab) operation.Operation { return l.create(api.VolumeCreateRequest{Name: "data.db-0"}) }),
 	}
 }
 

@@ -27,9 +27,11 @@ func (r *RemoveVolume) Inspect(ctx context.Context, before operation.Situation) 
 	}
 	if kept := r.lastKept(r.name); r.live(r.name) == nil && r.again(kept) {
 		r.target = kept
-		return nil
+	} else if err := r.needLive(r.name); err != nil {
+		return err
 	}
-	return r.needLive(r.name)
+	r.spared = r.target.ID
+	return nil
 }
 
 // Plan implements operation.Operation.
@@ -105,6 +107,7 @@ func (r *RestoreVolume) Inspect(ctx context.Context, before operation.Situation)
 	if err := r.look(ctx, before); err != nil {
 		return err
 	}
+	r.spared = r.id
 	if r.target = r.volumeByID(r.id); r.target == nil {
 		return api.Errorf(api.CodeVolumeNotFound, "the namespace keeps no volume %s", r.id).About(r.ns).
 			WithHint("those there are: ployzctl volume ls %s", r.ns)
@@ -157,14 +160,10 @@ func (r *RestoreVolume) taken() *api.Error {
 
 // gone is why the pool cannot give the name back.
 func (r *RestoreVolume) gone() *api.Error {
-	if err := r.unreachable(r.target.Machine); err != nil {
+	if err := r.there(r.target); err != nil {
 		return err
 	}
-	seen := r.seenIn(r.target.Machine, r.id)
-	if seen == nil {
-		return api.AsError(storage.NotFound("the pool of "+r.target.Machine, r.id))
-	}
-	if seen.State == storage.StateIncoming {
+	if seen := r.seenIn(r.target.Machine, r.id); seen.State == storage.StateIncoming {
 		return api.AsError(storage.CheckState(seen.Spec, seen.State, storage.StateKept))
 	}
 	return nil

@@ -63,7 +63,7 @@ func newLab(t testing.TB) *lab {
 		Machine: l.observe, Serving: l.serving, Steady: time.Nanosecond,
 	}
 	l.kit = deploy.Kit{
-		Facts: l.store.Facts(), Participants: alone{l.local}, Sealer: plainSealer{}, Now: clock.Now,
+		Facts: l.store.Facts(), Participants: alone{l.local}, Sealer: plainSealer{}, Log: l.store.Log(), Now: clock.Now,
 		Settle: time.Millisecond, ApplyDeadline: 200 * time.Millisecond,
 	}
 	l.put(t, store.Machine("m1"), machine.Member{ID: "m1", Name: "m1", Recipient: "age1test"})

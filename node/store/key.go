@@ -88,6 +88,9 @@ func Volume(ns, id string) Key { return join("ns", ns, "volume", id) }
 // Volumes is the prefix of a namespace's data sets.
 func Volumes(ns string) Key { return join("ns", ns, "volume") }
 
+// LastPrune is what the last volume prune of a namespace took the facts of, with the operation that did it.
+func LastPrune(ns string) Key { return join("ns", ns, "prune") }
+
 // NamespaceID claims a 32-bit namespace id, in hex, so that no two namespaces share one.
 func NamespaceID(hex string) Key { return join("nsid", hex) }
 

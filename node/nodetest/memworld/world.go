@@ -45,8 +45,10 @@ type World struct {
 	// Volumes is the pool of m1, of which it has none before UsePool.
 	Volumes *Volumes
 	network *memruntime.Network
-	member  atomic.Pointer[daemon.Member]
-	future  *daemon.Member // what init makes the member
+	// pool is what deploys keep volumes in; it is shown after ShowPool only.
+	pool   *mempool.Pool
+	member atomic.Pointer[daemon.Member]
+	future *daemon.Member // what init makes the member
 
 	ahead atomic.Int64 // by how much the store's clock is ahead, in nanoseconds
 
@@ -64,7 +66,7 @@ type World struct {
 func Start(dir, socket string) (w *World, stop func(), err error) {
 	w = &World{
 		Runtime: memruntime.New(), Images: memruntime.NewImages(),
-		Volumes: newVolumes(), network: memruntime.NewNetwork(), programs: map[string]memruntime.Program{},
+		Volumes: newVolumes(), pool: mempool.New(""), network: memruntime.NewNetwork(), programs: map[string]memruntime.Program{},
 	}
 	w.Store = memstore.New(memstore.Config{Clock: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }})
 	w.Runtime.Program = w.program
@@ -94,14 +96,17 @@ func Start(dir, socket string) (w *World, stop func(), err error) {
 	return w, func() { cancel(); <-done }, nil
 }
 
+// ShowPool makes m1's pool the one in memory that its deploys use.
+func (w *World) ShowPool() { w.Volumes.UsePool(w.pool) }
+
 func (w *World) makeMember(fences *coordination.Fences) *daemon.Member {
 	local := &deploy.Local{
-		Runtime: w.Runtime, Images: w.Images, Network: w.network, Console: w.Runtime, Fences: fences, Pool: mempool.New(""),
+		Runtime: w.Runtime, Images: w.Images, Network: w.network, Console: w.Runtime, Fences: fences, Pool: w.pool,
 		Subnet:  deploy.Subnet{V4: netip.MustParsePrefix("10.101.1.0/24"), V6: netip.MustParsePrefix("fd00:1:2:1::/64")},
 		Machine: w.observe, Serving: w.serving,
 	}
 	kit := deploy.Kit{
-		Facts: w.Store.Facts(), Participants: fleet{w, local}, Sealer: plainSealer{}, Now: time.Now,
+		Facts: w.Store.Facts(), Participants: fleet{w, local}, Sealer: plainSealer{}, Log: w.Store.Log(), Now: time.Now,
 		Settle: time.Millisecond, ApplyDeadline: 300 * time.Millisecond,
 	}
 	leases := &coordination.Leases{Facts: w.Store.Facts()}

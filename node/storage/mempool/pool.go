@@ -24,6 +24,9 @@ type Pool struct {
 	root string
 	// Users, when set, says who has a live or kept volume mounted; "" is nobody. It must be set before the first call.
 	Users func(id string) string
+	// ClonesDepend makes it like the file systems whose snapshots cannot go before what began as them. Set it before
+	// the first call.
+	ClonesDepend bool
 
 	mu      sync.Mutex
 	volumes map[string]*volume // guarded by mu
@@ -34,6 +37,7 @@ type Pool struct {
 type volume struct {
 	storage.Mark
 	state     storage.State
+	promoted  bool
 	snapshots []*storage.Snapshot
 }
 
@@ -67,7 +71,9 @@ func (p *Pool) World() []string {
 }
 
 // Capabilities implements storage.Pool.
-func (p *Pool) Capabilities() storage.Capabilities { return storage.Capabilities{Backend: Backend} }
+func (p *Pool) Capabilities() storage.Capabilities {
+	return storage.Capabilities{Backend: Backend, ClonesDepend: p.ClonesDepend}
+}
 
 // Usage implements storage.Pool.
 func (p *Pool) Usage(context.Context) (storage.Usage, error) {
@@ -188,8 +194,8 @@ func (p *Pool) Destroy(_ context.Context, id string) error {
 		}
 	}
 	for _, s := range v.snapshots {
-		if len(s.Holds) > 0 {
-			return storage.SnapshotNeeded(*s)
+		if one := p.seenLocked(s); len(one.Holds)+len(one.Clones) > 0 {
+			return storage.SnapshotNeeded(one)
 		}
 	}
 	delete(p.volumes, id)

@@ -12,10 +12,15 @@ import (
 
 func TestConformance(t *testing.T) {
 	testenv.Require(t, testenv.Root) // a folder is given to another owner
-	p := mempool.New(t.TempDir())
-	storagetest.RunNames(t, func(t *testing.T) storagetest.Fixture {
-		return storagetest.Fixture{Pool: p, Reopen: func(testing.TB) storage.Pool { return p }}
-	})
+	for name, depend := range map[string]bool{"clones stand alone": false, "clones depend": true} {
+		t.Run(name, func(t *testing.T) {
+			p := mempool.New(t.TempDir())
+			p.ClonesDepend = depend
+			storagetest.RunNames(t, func(t *testing.T) storagetest.Fixture {
+				return storagetest.Fixture{Pool: p, Reopen: func(testing.TB) storage.Pool { return p }}
+			})
+		})
+	}
 }
 
 // TestUsers: what somebody has mounted is not destroyed, and with nobody it goes.

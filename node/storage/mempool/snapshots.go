@@ -3,6 +3,7 @@ package mempool
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -77,11 +78,21 @@ func (p *Pool) ListSnapshots(_ context.Context, id string) ([]storage.Snapshot, 
 	}
 	var all []storage.Snapshot
 	for _, s := range v.snapshots {
-		one := *s
-		one.Holds = slices.Clone(s.Holds)
-		all = append(all, one)
+		all = append(all, p.seenLocked(s))
 	}
 	return all, nil
+}
+
+// seenLocked is a snapshot with what could not be without it.
+func (p *Pool) seenLocked(s *storage.Snapshot) storage.Snapshot {
+	one := *s
+	one.Holds = slices.Clone(s.Holds)
+	for _, id := range slices.Sorted(maps.Keys(p.volumes)) {
+		if o := p.volumes[id].Origin; p.ClonesDepend && o != nil && o.Volume == s.Volume && o.Snapshot == s.Name && !p.volumes[id].promoted {
+			one.Clones = append(one.Clones, id)
+		}
+	}
+	return one
 }
 
 // Hold implements storage.Snapshots.
@@ -119,8 +130,9 @@ func (p *Pool) Forget(_ context.Context, id, snapshot string) error {
 		return nil
 	case err != nil:
 		return err
-	case len(s.Holds) > 0:
-		return storage.SnapshotNeeded(*s)
+	}
+	if one := p.seenLocked(s); len(one.Holds)+len(one.Clones) > 0 {
+		return storage.SnapshotNeeded(one)
 	}
 	v.snapshots = slices.DeleteFunc(v.snapshots, func(other *storage.Snapshot) bool { return other == s })
 	return nil
@@ -163,10 +175,13 @@ func (p *Pool) Clone(_ context.Context, id, snapshot string, spec storage.Spec, 
 	return p.observeLocked(v), nil
 }
 
-// Promote implements storage.Snapshots: in memory a clone never depended on its origin.
+// Promote implements storage.Snapshots. In memory the origin keeps its snapshots all the same.
 func (p *Pool) Promote(_ context.Context, id string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, err := p.findLocked(id)
+	v, err := p.findLocked(id)
+	if err == nil {
+		v.promoted = true
+	}
 	return err
 }

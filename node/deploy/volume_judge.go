@@ -1,0 +1,164 @@
+package deploy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/storage"
+	"github.com/ployz/ployz/node/store"
+)
+
+// mostPruned leaves room in a batch for what else a prune writes.
+const mostPruned = store.MaxBatch - 10
+
+// judge decides whether a data set goes, by what was seen.
+func (p *PruneVolumes) judge(x *prunable) {
+	if x.fact == nil {
+		p.judgeUnclaimed(x)
+		return
+	}
+	m := p.candidate(x.machine)
+	switch {
+	case p.going() >= mostPruned:
+		x.stay(api.Errorf(api.CodeStoreTooLarge, "one prune takes away at most %d", mostPruned).WithHint("prune again"))
+	case m == nil:
+		x.prune("%s, and %s has left the cluster with it", keptSince(x), x.machine)
+	case m.silent != nil || m.stored.None != nil:
+		x.stay(p.unreachable(x.machine))
+	case p.request.OlderThan > 0 && p.kit.Now().Sub(x.fact.Kept) < p.request.OlderThan.D(0):
+		x.stay(api.Errorf(api.CodeBadRequest, "%s, which is less than %s ago", keptSince(x), p.request.OlderThan.D(0)).
+			WithHint("prune it all the same: ployzctl volume prune %s --older-than 0", p.ns))
+	case x.seen == nil:
+		x.prune("%s, and the pool of %s has it no more", keptSince(x), x.machine)
+	default:
+		p.judgeSeen(x, keptSince(x))
+	}
+}
+
+// judgeUnclaimed decides about what a pool has and no fact names: it goes only where it is proven whose it was.
+func (p *PruneVolumes) judgeUnclaimed(x *prunable) {
+	unknown := func(format string, args ...any) {
+		x.stay(api.Errorf(api.CodeVolumeUnclaimed, format, args...).WithHint("look at it: ployzctl volume show %s --machine %s", x.id, x.machine))
+	}
+	fact := p.volumeByID(x.id)
+	switch {
+	case fact != nil:
+		unknown("a copy: the volume itself is %s on %s", fact.State, fact.Machine)
+	case x.maker != "":
+		p.judgeSeen(x, x.reason)
+	case slices.Contains(p.last.Owed, owed{x.id, x.machine}):
+		p.judgeSeen(x, "the prune "+p.last.Operation+" did not come to it")
+	case x.reason != "":
+		unknown("%s", x.reason)
+	default:
+		unknown("no operation in the ledger made it")
+	}
+}
+
+// judgeSeen decides about what is in a pool and would go because of why, by who needs it.
+func (p *PruneVolumes) judgeSeen(x *prunable, why string) {
+	switch {
+	case x.seen.Problem != nil:
+		x.stay(api.AsError(x.seen.Problem))
+	case x.seen.State == storage.StateLive && x.maker == "":
+		x.stay(api.Errorf(api.CodeVolumeNotKept, "it still has its name in the pool").WithHint("an unfinished operation left it so, and this one takes it away: prune again"))
+	default:
+		if err := p.needs(x); err != nil {
+			x.stay(err)
+			return
+		}
+		x.prune("%s", why)
+	}
+}
+
+// needs is who needs a data set: commits that can be gone back to with their data, and those who hold snapshots.
+func (p *PruneVolumes) needs(x *prunable) *api.Error {
+	var commits []string
+	for _, c := range p.commits {
+		for _, v := range c.Volumes {
+			if v.ID == x.id {
+				commits = append(commits, fmt.Sprintf("commit %d (snapshot %s)", c.Number, orNone(v.Snapshot)))
+			}
+		}
+	}
+	if len(commits) > 0 {
+		err := api.Errorf(api.CodeVolumeSnapshotNeeded, "%s can be gone back to with this data", strings.Join(commits, ", "))
+		if p.keepCommits() == 1 {
+			return err.WithHint("it is the present one: the next commit lets it go: ployzctl deploy")
+		}
+		return err.WithHint("let fewer commits keep their data than the last %d: ployzctl volume prune %s --keep-commits 1", p.keepCommits(), p.ns)
+	}
+	for _, s := range x.snapshots {
+		if s = othersNeed(s); len(s.Holds) > 0 {
+			s.Clones = nil // see spareOrigins
+			return needed(s, p.ns)
+		}
+	}
+	return nil
+}
+
+func orNone(snapshot string) string {
+	if snapshot == "" {
+		return "none"
+	}
+	return snapshot
+}
+
+// needed says what a snapshot is needed by, and what to do about a hold of operators.
+func needed(s storage.Snapshot, ns string) *api.Error {
+	err := api.AsError(storage.SnapshotNeeded(s))
+	if slices.Contains(s.Holds, operatorHold) {
+		err = err.WithHint("take it away if nobody needs it: ployzctl volume snapshot rm %s/%s %s", ns, s.Volume, s.Name)
+	}
+	return err
+}
+
+// spareOrigins keeps what a clone that stays depends on, and what that one depends on in turn.
+func (p *PruneVolumes) spareOrigins() {
+	for spared := true; spared; {
+		spared = false
+		for i := range p.all {
+			x := &p.all[i]
+			for _, s := range x.snapshots {
+				s.Holds = nil
+				s.Clones = slices.DeleteFunc(slices.Clone(s.Clones), func(id string) bool { return p.goes(id, x.machine) })
+				if x.goes && len(s.Clones) > 0 {
+					x.stay(api.AsError(storage.SnapshotNeeded(s)))
+					spared = true
+				}
+			}
+		}
+	}
+}
+
+func (p *PruneVolumes) goes(id, machineName string) bool {
+	return slices.ContainsFunc(p.all, func(x prunable) bool { return x.goes && x.id == id && x.machine == machineName })
+}
+
+func (p *PruneVolumes) going() (n int) {
+	for _, x := range p.all {
+		if x.goes {
+			n++
+		}
+	}
+	return n
+}
+
+// began reports whether a data set began as a snapshot of this one and could not be without it.
+func (x prunable) began(clone string) bool {
+	return slices.ContainsFunc(x.snapshots, func(s storage.Snapshot) bool { return slices.Contains(s.Clones, clone) })
+}
+
+func (x *prunable) prune(format string, args ...any) {
+	x.goes, x.reason, x.stays = true, fmt.Sprintf(format, args...), nil
+}
+
+func (x *prunable) stay(why *api.Error) {
+	e := *why
+	if e.Subject == "" {
+		e.Subject = x.name + " (" + x.id + ")"
+	}
+	x.goes, x.reason, x.stays = false, e.Message, &e
+}

@@ -1,0 +1,338 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/storage"
+	"github.com/ployz/ployz/node/store"
+)
+
+// PruneVolumes destroys kept data sets for good. Their facts go with its commit, so that nobody restores one any more,
+// and the data after it: what it does not come to, the next prune finds in the fact of this one.
+type PruneVolumes struct {
+	volumeChange
+	request api.VolumePruneRequest
+
+	commits []api.Commit // those that need their data
+	last    pruned
+	// revision is that of the fact of the last prune.
+	revision store.Revision
+	all      []prunable
+}
+
+// pruned is the value of the fact of a namespace's last prune.
+type pruned struct {
+	Operation string `json:"operation"`
+	// Owed are the data sets that have no fact any more and are to be destroyed.
+	Owed []owed `json:"owed,omitempty"`
+}
+
+type owed struct {
+	ID      string `json:"id"`
+	Machine string `json:"machine"`
+}
+
+// prunable is a data set that may go.
+type prunable struct {
+	id, name, machine string
+	// fact is nil for what a pool has and no fact names; seen for what a fact names and the pool has not.
+	fact      *volumeFact
+	seen      *storage.Volume
+	snapshots []storage.Snapshot
+	// maker is the operation, over and never committed, that made it and left it without a fact.
+	maker  string
+	goes   bool
+	reason string
+	// stays is why it cannot go, where somebody asks for just this one.
+	stays *api.Error
+}
+
+// NewPruneVolumes prepares it.
+func NewPruneVolumes(kit Kit, request api.VolumePruneRequest) *PruneVolumes {
+	return &PruneVolumes{volumeChange: volumeChange{change: change{kit: kit, ns: request.Namespace, kind: api.KindVolumePrune}}, request: request}
+}
+
+// Inspect implements operation.Operation.
+func (p *PruneVolumes) Inspect(ctx context.Context, before operation.Situation) error {
+	if p.request.KeepCommits < 0 || p.request.OlderThan < 0 {
+		return api.Errorf(api.CodeBadRequest, "neither how many commits keep their data nor an age can be less than nothing").About(p.ns)
+	}
+	if err := p.look(ctx, before); err != nil {
+		return err
+	}
+	if err := p.inspectCommits(ctx); err != nil {
+		return err
+	}
+	if err := p.inspectLast(ctx); err != nil {
+		return err
+	}
+	p.collect()
+	if err := p.inspectMakers(ctx); err != nil {
+		return err
+	}
+	p.inspectSnapshots(ctx)
+	for i := range p.all {
+		p.judge(&p.all[i])
+	}
+	p.spareOrigins()
+	return p.needAsked()
+}
+
+// inspectCommits reads the commits whose data is needed.
+func (p *PruneVolumes) inspectCommits(ctx context.Context) error {
+	list, err := p.kit.Facts.List(ctx, store.Commits(p.ns))
+	if err != nil {
+		return err
+	}
+	for _, fact := range list {
+		var c api.Commit
+		if err := decode(fact, &c); err != nil {
+			return err
+		}
+		if c.Number > p.now.head.Commit-p.keepCommits() {
+			p.commits = append(p.commits, c)
+		}
+	}
+	slices.SortFunc(p.commits, func(a, b api.Commit) int { return a.Number - b.Number })
+	return nil
+}
+
+func (p *PruneVolumes) keepCommits() int {
+	if p.request.KeepCommits == 0 {
+		return api.DefaultKeepCommits
+	}
+	return p.request.KeepCommits
+}
+
+func (p *PruneVolumes) inspectLast(ctx context.Context) error {
+	fact, err := p.kit.Facts.Get(ctx, store.LastPrune(p.ns))
+	p.revision = fact.Revision
+	if store.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return decode(fact, &p.last)
+}
+
+// collect finds what may go: the kept ones of the facts, and what pools have that no fact names. What this operation
+// clears anyway is not among them.
+func (p *PruneVolumes) collect() {
+	add := func(x prunable) {
+		if (p.request.Machine == "" || p.request.Machine == x.machine) && (p.request.ID == "" || p.request.ID == x.id) {
+			p.all = append(p.all, x)
+		}
+	}
+	for i, fact := range p.volumes {
+		if fact.State == api.VolumeKept {
+			add(prunable{id: fact.ID, name: fact.Name, machine: fact.Machine, fact: &p.volumes[i], seen: p.seenIn(fact.Machine, fact.ID)})
+		}
+	}
+	for _, m := range p.machines {
+		for i, v := range m.stored.Volumes {
+			fact := p.volumeByID(v.ID)
+			if (fact == nil || fact.Machine != m.member.Name) && !(p.resolves() && p.makerOf(v) != "") {
+				add(prunable{id: v.ID, name: v.Name, machine: m.member.Name, seen: &m.stored.Volumes[i]})
+			}
+		}
+	}
+}
+
+// inspectMakers looks in the ledger for who made what no fact names. Whoever did held this scope, which is now held
+// here: it is over, whatever became of it.
+func (p *PruneVolumes) inspectMakers(ctx context.Context) error {
+	unnamed := func(x prunable) bool { return x.fact == nil && p.volumeByID(x.id) == nil }
+	if p.kit.Log == nil || !slices.ContainsFunc(p.all, unnamed) {
+		return nil
+	}
+	records, err := p.kit.Log.Last(ctx, 0)
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		for i, x := range p.all {
+			if !unnamed(x) || volumeID(r.Operation, p.ns, x.name) != x.id {
+				continue
+			}
+			events, err := operation.History(ctx, p.kit.Log, r.Operation)
+			if err != nil {
+				return err
+			}
+			switch is := operation.Summarise(events, false).State; api.Result(is) {
+			case api.Committed, api.CommittedLeftovers:
+				p.all[i].reason = "the operation " + r.Operation + " made it and " + is + ", and its fact is lost"
+			default:
+				p.all[i].maker, p.all[i].reason = r.Operation, "left by the operation "+r.Operation+", "+is
+			}
+		}
+	}
+	return nil
+}
+
+// inspectSnapshots asks each machine for the snapshots of what may go. A pool that does not say stands in its own way only.
+func (p *PruneVolumes) inspectSnapshots(ctx context.Context) {
+	ids := map[string][]string{}
+	for _, x := range p.all {
+		if x.seen != nil && x.seen.Problem == nil {
+			ids[x.machine] = append(ids[x.machine], x.id)
+		}
+	}
+	for name, of := range ids {
+		var list map[string][]storage.Snapshot
+		m, err := p.kit.Participants.Participant(ctx, name)
+		if err == nil {
+			list, err = m.ListSnapshots(ctx, of)
+		}
+		if err != nil {
+			p.candidate(name).stored.None = api.AsError(err)
+		}
+		for i, x := range p.all {
+			if x.machine == name {
+				p.all[i].snapshots = list[x.id]
+			}
+		}
+	}
+}
+
+// needAsked refuses to prune just one that cannot be.
+func (p *PruneVolumes) needAsked() error {
+	if p.request.ID == "" || len(p.all) > 0 || p.repeats() {
+		return nil
+	}
+	if v := p.volumeByID(p.request.ID); v != nil && v.State == api.VolumeLive {
+		return api.Errorf(api.CodeVolumeNotKept, "it has its name, %s", v.Name).About(p.ns+"/"+v.Name).
+			WithHint("take it away first: ployzctl volume rm %s/%s", p.ns, v.Name)
+	}
+	return api.Errorf(api.CodeVolumeNotFound, "the namespace keeps no volume %s", p.request.ID).About(p.ns).
+		WithHint("those there are: ployzctl volume ls %s", p.ns)
+}
+
+// Plan implements operation.Operation.
+func (p *PruneVolumes) Plan() operation.Plan {
+	plan := operation.Plan{Commit: p.commit()}
+	for _, x := range p.all {
+		change := api.Change{Action: "keep", Subject: "volume " + x.name + " (" + x.id + ")", Machine: x.machine, Reason: x.reason}
+		if x.seen != nil {
+			change.From = sizeText(x.seen.UsedBytes)
+		}
+		if x.goes {
+			change.Action = "destroy"
+		}
+		plan.Changes = append(plan.Changes, change)
+		if p.request.ID == x.id {
+			plan.Requirements = append(plan.Requirements, operation.Met("it is not needed", x.stays))
+		}
+	}
+	named := map[string]int{}
+	for _, x := range p.inOrder() {
+		step := p.destroy(x)
+		if named[x.machine+step.Name]++; named[x.machine+step.Name] > 1 { // several may have had one name
+			step.Name += " " + strconv.Itoa(named[x.machine+step.Name])
+		}
+		plan.Cleanup = append(plan.Cleanup, step)
+	}
+	return p.plan(plan)
+}
+
+// destroy is the step that ends a data set. What an operation made and never committed is destroyed as that, whose
+// proof is in its id.
+func (p *PruneVolumes) destroy(x prunable) operation.Step {
+	action := Action{Verb: "prune-volume", Volume: x.id}
+	if x.maker != "" {
+		action = Action{Verb: "destroy-volume", Volume: x.id, Maker: x.maker}
+	}
+	step := p.act(x.machine, action, "destroy volume "+x.name)
+	step.Clear = "ployzctl volume prune " + p.ns
+	return step
+}
+
+// inOrder are those that go and are in a pool, clones before what they began as.
+func (p *PruneVolumes) inOrder() (list []prunable) {
+	var rest []prunable
+	for _, x := range p.all {
+		if x.goes && x.seen != nil {
+			rest = append(rest, x)
+		}
+	}
+	for len(rest) > 0 {
+		at := slices.IndexFunc(rest, func(x prunable) bool {
+			return !slices.ContainsFunc(rest, func(y prunable) bool { return y.id != x.id && y.machine == x.machine && x.began(y.id) })
+		})
+		at = max(at, 0) // clones form no circle
+		list, rest = append(list, rest[at]), slices.Delete(slices.Clone(rest), at, at+1)
+	}
+	return list
+}
+
+// commit takes the facts away, and writes down what is to be destroyed.
+func (p *PruneVolumes) commit() operation.Commit {
+	var content []string
+	for _, x := range p.all {
+		content = append(content, x.machine+" "+x.id+" "+strconv.FormatBool(x.goes))
+	}
+	key := store.LastPrune(p.ns)
+	return operation.Commit{
+		Witness: key, Expect: p.revision, Content: content,
+		Batch: func(op string) ([]store.Put, error) {
+			var b puts
+			b.value(key, pruned{Operation: op, Owed: p.owed()}, store.Expect(p.revision))
+			for _, x := range p.all {
+				if x.goes && x.fact != nil {
+					b.remove(store.Volume(p.ns, x.id), store.Expect(x.fact.revision))
+				}
+			}
+			return b.list, b.err
+		},
+	}
+}
+
+// owed are what goes now, and what earlier prunes may not have come to: all that was not seen to be gone.
+func (p *PruneVolumes) owed() (list []owed) {
+	for _, x := range p.inOrder() {
+		if x.maker == "" {
+			list = append(list, owed{x.id, x.machine})
+		}
+	}
+	for _, o := range p.last.Owed {
+		m := p.candidate(o.Machine)
+		unseen := m != nil && (m.silent != nil || m.stored.None != nil)
+		if !slices.Contains(list, o) && (unseen || p.seenIn(o.Machine, o.ID) != nil) {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+// Result implements operation.Resulter.
+func (p *PruneVolumes) Result() any {
+	r := api.VolumePruneResult{Destroyed: []api.PrunedVolume{}, Stays: []api.PrunedVolume{}}
+	for _, x := range p.all {
+		is := api.PrunedVolume{ID: x.id, Name: x.name, Machine: x.machine, Reason: x.reason}
+		if x.seen != nil {
+			is.UsedBytes = x.seen.UsedBytes
+		}
+		if !x.goes {
+			r.Stays = append(r.Stays, is)
+			continue
+		}
+		r.Destroyed = append(r.Destroyed, is)
+		if x.seen != nil {
+			r.OwnBytes += x.seen.OwnBytes
+		}
+	}
+	return r
+}
+
+// when is a moment as plans show it: an age would be another one by the time the plan is done.
+func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+func keptSince(x *prunable) string {
+	return fmt.Sprintf("kept since %s", when(x.fact.Kept))
+}

@@ -9,10 +9,12 @@ import (
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/routing"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/runtime/memruntime"
 	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/store"
+	"github.com/ployz/ployz/node/store/memstore"
 )
 
 const gib = 1 << 30
@@ -526,5 +528,38 @@ func TestRunMountsNothing(t *testing.T) {
 	l.mustRun(t, deploy.NewRun(l.kit, api.RunRequest{Namespace: "shop", Service: "db", Command: []string{"check"}}))
 	if len(mounts) != 0 {
 		t.Errorf("it mounts %+v", mounts)
+	}
+}
+
+// TestStoppedWriterIsFoundAgain: the job before the switch needs the database, whose old instance had to stop first.
+func TestStoppedWriterIsFoundAgain(t *testing.T) {
+	l := newLab(t)
+	statefulRuns(t, l)
+	next := stateful("v1")
+	edit(&next, "db", func(s *api.Service) { s.Process.Env = map[string]string{"LEVEL": "2"} })
+	plan := l.preview(t, deploy.NewDeploy(l.kit, next, nil))
+	expectLines(t, about(phases(plan), "announce"), "announce: announce db")
+	old := l.instance(t, "db-0")
+	announced := 0
+	l.store.SetHooks(memstore.Hooks{BeforeCommit: func(b store.Batch) error {
+		if !strings.Contains(b.ID, "-announce-") {
+			return nil
+		}
+		announced++
+		view, err := routing.Decode("shop", b.Puts[0].Value)
+		if err != nil {
+			return err
+		}
+		if db := view.Services["db"]; len(db.Instances) != 1 || db.Instances[0].ID == old {
+			t.Errorf("%+v is announced, and %s has stopped", db, old)
+		}
+		if app := view.Services["app"]; len(app.Instances) != 2 || len(app.Routes) == 0 {
+			t.Errorf("%+v is announced of what goes on", app)
+		}
+		return nil
+	}})
+	l.mustRun(t, deploy.NewDeploy(l.kit, next, nil))
+	if announced != 1 {
+		t.Errorf("it was announced %d times", announced)
 	}
 }

@@ -33,7 +33,7 @@ func one(expr, legend string) []query { return []query{{expr, legend}} }
 const perMachine = "{{machine}}"
 
 func rows() []row {
-	return []row{overview(), gateway(), resolver(), store(), controlPlane(), overlay(), programs()}
+	return []row{overview(), gateway(), resolver(), store(), controlPlane(), volumes(), overlay(), programs()}
 }
 
 func overview() row {
@@ -131,6 +131,15 @@ func controlPlane() row {
 		{kind: graph, title: "Instances", stacked: true, queries: one(`sum by (machine, state) (ployz_workloads{}) > 0`, "{{machine}} {{state}}")},
 		{kind: graph, title: "Instances that are not as recorded", queries: one(`ployz_workloads_drifted{}`, perMachine)},
 		{kind: graph, title: "Adoption at the daemon's start", queries: []query{{`ployz_adoption_seconds{}`, "{{machine}} seconds"}, {`ployz_adopted{,verdict!="adopt"}`, "{{machine}} {{verdict}}"}}},
+	}}
+}
+
+func volumes() row {
+	return row{"Volumes", []panel{
+		{kind: graph, title: "Pools that do not answer", help: "One line for each machine; also one without a pool counts.", queries: one(`ployz_pool_up{} == 0`, perMachine)},
+		{kind: graph, title: "Free in the pools", unit: "bytes", queries: []query{{`ployz_pool_free_bytes{}`, "{{machine}} {{backend}} free"}, {`ployz_pool_size_bytes{}`, "{{machine}} {{backend}} in all"}}},
+		{kind: graph, title: "Promised, as a part of the pool", unit: "percentunit", help: "Sizes are limits, not reservations: above 1 not all volumes can be filled.", queries: one(`ployz_pool_promised_bytes{} / ployz_pool_size_bytes{}`, perMachine)},
+		{kind: graph, title: "Volumes", stacked: true, queries: one(`sum by (machine, state) (ployz_volumes{}) > 0`, "{{machine}} {{state}}")},
 	}}
 }
 

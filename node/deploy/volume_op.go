@@ -101,19 +101,6 @@ func (v *volumeChange) again(fact *volumeFact) bool {
 // repeats reports whether the last unfinished operation is of this kind.
 func (v *volumeChange) repeats() bool { return v.unfinished != nil && v.unfinished.Kind == v.kind }
 
-// seenIn is what the pool of a machine says of a data set, or nil.
-func (c *change) seenIn(machineName, id string) *storage.Volume {
-	m := c.candidate(machineName)
-	if m == nil {
-		return nil
-	}
-	at := slices.IndexFunc(m.stored.Volumes, func(v storage.Volume) bool { return v.ID == id })
-	if at < 0 {
-		return nil
-	}
-	return &m.stored.Volumes[at]
-}
-
 // plan adds the clearing to what an operation does of its own.
 func (v *volumeChange) plan(p operation.Plan) operation.Plan {
 	if p.Resolves = v.resolves(); !p.Resolves {
@@ -166,7 +153,7 @@ func (v *volumeChange) forgetUnneeded(machineName, id, snapshot string) operatio
 // lost are live data sets, other than a spared one, whose name was taken from them without a commit.
 func (v *volumeChange) lost() (list []volumeFact) {
 	for _, fact := range v.volumes {
-		seen := v.seenIn(fact.Machine, fact.ID)
+		seen := v.inPool(fact.Machine, fact.ID)
 		if fact.ID != v.spared && fact.State == api.VolumeLive && seen != nil && seen.State == storage.StateKept {
 			list = append(list, fact)
 		}
@@ -237,7 +224,7 @@ func (v *volumeChange) there(t *volumeFact) *api.Error {
 	if err := v.unreachable(t.Machine); err != nil {
 		return err
 	}
-	if v.seenIn(t.Machine, t.ID) == nil {
+	if v.inPool(t.Machine, t.ID) == nil {
 		return api.AsError(storage.NotFound("the pool of "+t.Machine, t.ID))
 	}
 	return nil

@@ -132,7 +132,7 @@ func (p *PruneVolumes) collect() {
 	}
 	for i, fact := range p.volumes {
 		if fact.State == api.VolumeKept {
-			add(prunable{id: fact.ID, name: fact.Name, machine: fact.Machine, fact: &p.volumes[i], seen: p.seenIn(fact.Machine, fact.ID)})
+			add(prunable{id: fact.ID, name: fact.Name, machine: fact.Machine, fact: &p.volumes[i], seen: p.inPool(fact.Machine, fact.ID)})
 		}
 	}
 	for _, m := range p.machines {
@@ -303,7 +303,7 @@ func (p *PruneVolumes) owed() (list []owed) {
 	for _, o := range p.last.Owed {
 		m := p.candidate(o.Machine)
 		unseen := m != nil && (m.silent != nil || m.stored.None != nil)
-		if !slices.Contains(list, o) && (unseen || p.seenIn(o.Machine, o.ID) != nil) {
+		if !slices.Contains(list, o) && (unseen || p.inPool(o.Machine, o.ID) != nil) {
 			list = append(list, o)
 		}
 	}

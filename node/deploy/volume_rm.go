@@ -37,7 +37,7 @@ func (r *RemoveVolume) Inspect(ctx context.Context, before operation.Situation) 
 // Plan implements operation.Operation.
 func (r *RemoveVolume) Plan() operation.Plan {
 	t := r.target
-	seen := r.seenIn(t.Machine, t.ID)
+	seen := r.inPool(t.Machine, t.ID)
 	change := api.Change{
 		Action: "retire", Subject: "volume " + t.Name, Machine: t.Machine, From: sizeLimit(t.SizeBytes),
 		Reason: "it is kept, and restored with: ployzctl volume restore " + t.ID,
@@ -123,7 +123,7 @@ func (r *RestoreVolume) Inspect(ctx context.Context, before operation.Situation)
 func (r *RestoreVolume) Plan() operation.Plan {
 	t := r.target
 	change := api.Change{Action: "restore", Subject: "volume " + t.Name, Machine: t.Machine, To: sizeLimit(t.SizeBytes)}
-	if seen := r.seenIn(t.Machine, t.ID); seen != nil {
+	if seen := r.inPool(t.Machine, t.ID); seen != nil {
 		change.Reason = "it holds " + sizeText(seen.UsedBytes)
 	}
 	step := r.act(t.Machine, Action{Verb: "restore-volume", Volume: t.ID}, "restore volume "+t.Name)
@@ -163,7 +163,7 @@ func (r *RestoreVolume) gone() *api.Error {
 	if err := r.there(r.target); err != nil {
 		return err
 	}
-	if seen := r.seenIn(r.target.Machine, r.id); seen.State == storage.StateIncoming {
+	if seen := r.inPool(r.target.Machine, r.id); seen.State == storage.StateIncoming {
 		return api.AsError(storage.CheckState(seen.Spec, seen.State, storage.StateKept))
 	}
 	return nil

@@ -253,6 +253,19 @@ func (c *change) dataset(name, machineName string) dataset {
 	return d
 }
 
+// inPool is a data set as its machine has it, or nil.
+func (c *change) inPool(machineName, id string) *storage.Volume {
+	m := c.candidate(machineName)
+	if m == nil {
+		return nil
+	}
+	at := slices.IndexFunc(m.stored.Volumes, func(v storage.Volume) bool { return v.ID == id })
+	if at < 0 {
+		return nil
+	}
+	return &m.stored.Volumes[at]
+}
+
 func (c *change) candidate(machineName string) *candidate {
 	for i, m := range c.machines {
 		if m.member.Name == machineName {

@@ -181,19 +181,6 @@ func (c *change) giveBack(d *dataset, p past) {
 	}
 }
 
-// inPool is a data set as its machine has it, or nil.
-func (c *change) inPool(machineName, id string) *storage.Volume {
-	m := c.candidate(machineName)
-	if m == nil {
-		return nil
-	}
-	at := slices.IndexFunc(m.stored.Volumes, func(v storage.Volume) bool { return v.ID == id })
-	if at < 0 {
-		return nil
-	}
-	return &m.stored.Volumes[at]
-}
-
 // toSnapshot is the data set whose snapshot the commit names under a name: the one that is there until then.
 func (d dataset) toSnapshot() (id string, there bool) {
 	switch {

@@ -39,7 +39,7 @@ var badInputs = []bad{
 		code: api.CodeComposeUnsupported, says: []string{"compose.yaml:5: services.app.network_mode", "→"}},
 	{name: "a key that nobody has", compose: other("    imgae: x\n"),
 		code: api.CodeComposeUnknown, says: []string{"compose.yaml:5: services.app.imgae", "image"}},
-	{name: "a volume", compose: other("    volumes: [\"data:/data\"]\nvolumes: {data: {}}\n"),
+	{name: "a folder of the machine", compose: other("    volumes: [\"/etc:/data\"]\n"),
 		code: api.CodeComposeUnsupported, says: []string{"compose.yaml:5: services.app.volumes", "→"}},
 	{name: "not YAML", compose: "name: other\nservices: [\n", code: api.CodeComposeSyntax, says: []string{"compose.yaml:"}},
 	{name: "a bad reference", compose: "name: other\nservices: {app: {image: \"web:!!\"}}\n",
@@ -144,7 +144,7 @@ func unlike(t *testing.T, m *onemachine.Machine) *ocitest.Built {
 // flipped is an image whose layer is, in one byte, not what its digest says.
 func flipped(t *testing.T, m *onemachine.Machine) {
 	b := unlike(t, m)
-	layer := b.Manifest.Layers[1].Digest
+	layer := last(b.Manifest.Layers).Digest
 	dir := m.Layout("layout", b)
 	blob := bytes.Clone(b.Blobs[layer])
 	blob[len(blob)/2] ^= 1
@@ -156,13 +156,15 @@ func flipped(t *testing.T, m *onemachine.Machine) {
 // truncated is an image whose layer ends early, under the digest that it then has.
 func truncated(t *testing.T, m *onemachine.Machine) {
 	b := unlike(t, m)
-	layer := b.Manifest.Layers[1]
+	layer := last(b.Manifest.Layers)
 	cut := b.Put(b.Blobs[layer.Digest][:layer.Size/2], layer.MediaType)
 	manifest := bytes.ReplaceAll(b.Blobs[b.Digest], []byte(layer.Digest), []byte(cut.Digest))
 	manifest = bytes.ReplaceAll(manifest, []byte(sizeOf(layer)), []byte(sizeOf(cut)))
 	b.Digest = b.Put(manifest, b.MediaType).Digest
 	m.Layout("layout", b)
 }
+
+func last(layers []v1.Descriptor) v1.Descriptor { return layers[len(layers)-1] }
 
 func sizeOf(d v1.Descriptor) string { return `"size":` + itoa(d.Size) }
 

@@ -32,7 +32,8 @@ func cutLosesWhatWasNotSynced(t *testing.T, lab *labtest.Lab) {
 		echo synced >synced; sync synced .
 		echo lost >lost
 		systemd-run --quiet --unit=writer sh -c 'cd /var/lib/ployz; i=0; while :; do
-			i=$((i+1)); echo $i >counter.new; sync counter.new; mv counter.new counter; sync .; echo $i >/var/tmp/acknowledged; done'`)
+			i=$((i+1)); echo $i >counter.new; sync counter.new; mv counter.new counter; sync .
+			echo $i >/var/tmp/acknowledged.new; mv /var/tmp/acknowledged.new /var/tmp/acknowledged; done'`)
 	lab.Eventually("the writer", func() bool { return lab.Try("m1", "test", "-s", "/var/tmp/acknowledged").Status == 0 })
 	lab.Script("m1", "echo lost too >>/var/lib/ployz/synced; echo kept >/etc/kept")
 	lab.Cut("m1")

@@ -17,8 +17,12 @@ var (
 	accessDone chan struct{}
 )
 
-// accessEvery is exact enough: blocks leave the cache ten seconds after they were used, and then take some seconds more.
-const accessEvery = 5 * time.Second
+// accessEvery is exact enough: blocks leave the cache ten seconds after they were used, and facts with a TTL may go as late as that.
+const accessEvery = 2 * time.Second
+
+// accessTime is in whole ticks, as the ten seconds are. The library looks again after what is left of them: were that a
+// millisecond by this clock, it would look a thousand times until the next tick.
+func accessTime(now time.Time) int64 { return now.Truncate(accessEvery).UnixNano() }
 
 // calm has the clock tick that slowly, until stop. The last store's end leaves its word in the channel's buffer,
 // where nobody needs it.
@@ -29,7 +33,7 @@ func calm(stop <-chan struct{}) {
 	for {
 		select {
 		case now := <-tick.C:
-			accessed.Store(now.UnixNano())
+			accessed.Store(accessTime(now))
 		case <-stop:
 			return
 		}

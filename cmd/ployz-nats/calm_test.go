@@ -34,3 +34,14 @@ func TestUsageIsToldSeldom(t *testing.T) {
 		t.Errorf("the servers of a group tell each other every %v how much they hold", usageEvery)
 	}
 }
+
+// What is left of the cache's time must never be a part of a tick.
+func TestAccessTimeIsInWholeTicks(t *testing.T) {
+	begin := time.Unix(1700000000, 999_999_000)
+	for n := range 20 {
+		at := accessTime(begin.Add(time.Duration(n) * (accessEvery + 3*time.Millisecond)))
+		if at%int64(accessEvery) != 0 {
+			t.Fatalf("tick %d is at %d", n, at)
+		}
+	}
+}

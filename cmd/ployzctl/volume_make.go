@@ -21,12 +21,7 @@ away with volume snapshot rm. What is written meanwhile is in it as after a powe
   ployzctl volume snapshot shop/data.db-0 before-upgrade    # of scope slot`,
 		Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeVolumes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			of, err := volumeArg(args[0], "")
-			if err != nil {
-				return err
-			}
-			body := api.VolumeSnapshotRequest{Namespace: of.Namespace, Name: of.Name, Snapshot: args[1]}
-			return a.planned(cmd.Context(), flags, api.KindVolumeSnapshot, body)
+			return a.snapshot(cmd, args, flags, api.KindVolumeSnapshot)
 		},
 	}
 	flags.add(cmd)
@@ -43,16 +38,21 @@ func (a *app) volumeSnapshotRm() *cobra.Command {
 		Example: `  ployzctl volume snapshot rm shop/data before-upgrade`,
 		Args:    cobra.ExactArgs(2), ValidArgsFunction: a.completeVolumes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			of, err := volumeArg(args[0], "")
-			if err != nil {
-				return err
-			}
-			body := api.VolumeSnapshotRequest{Namespace: of.Namespace, Name: of.Name, Snapshot: args[1]}
-			return a.planned(cmd.Context(), flags, api.KindVolumeSnapshotRemove, body)
+			return a.snapshot(cmd, args, flags, api.KindVolumeSnapshotRemove)
 		},
 	}
 	flags.add(cmd)
 	return cmd
+}
+
+// snapshot asks for something about the snapshot args[1] of the volume args[0].
+func (a *app) snapshot(cmd *cobra.Command, args []string, flags planFlags, kind string) error {
+	of, err := volumeArg(args[0], "")
+	if err != nil {
+		return err
+	}
+	body := api.VolumeSnapshotRequest{Namespace: of.Namespace, Name: of.Name, Snapshot: args[1]}
+	return a.planned(cmd.Context(), flags, kind, body)
 }
 
 func (a *app) volumeClone() *cobra.Command {

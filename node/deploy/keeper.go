@@ -198,8 +198,8 @@ func (l *Local) pruneVolume(ctx context.Context, id string) error {
 		return err
 	}
 	for _, s := range all {
-		if s = othersNeed(s); len(s.Holds)+len(s.Clones) > 0 {
-			return storage.SnapshotNeeded(s)
+		if err := neededBut(s, commitHold); err != nil {
+			return err
 		}
 	}
 	for _, s := range all {
@@ -237,9 +237,8 @@ func (l *Local) forgetSnapshot(ctx context.Context, action Action) error {
 		if s.Name != action.Snapshot {
 			continue
 		}
-		s.Holds = slices.DeleteFunc(s.Holds, func(tag string) bool { return tag == action.Tag })
-		if len(s.Holds)+len(s.Clones) > 0 {
-			return storage.SnapshotNeeded(s)
+		if err := neededBut(s, action.Tag); err != nil {
+			return err
 		}
 		if action.Tag != "" {
 			if err := l.Pool.Release(ctx, action.Volume, s.Name, action.Tag); err != nil {
@@ -254,10 +253,18 @@ func (l *Local) forgetSnapshot(ctx context.Context, action Action) error {
 	return err
 }
 
-// othersNeed is a snapshot as it would be without the hold of commits.
-func othersNeed(s storage.Snapshot) storage.Snapshot {
-	s.Holds = slices.DeleteFunc(slices.Clone(s.Holds), func(tag string) bool { return tag == commitHold })
+// unheld is a snapshot as it would be without the hold of a tag.
+func unheld(s storage.Snapshot, tag string) storage.Snapshot {
+	s.Holds = slices.DeleteFunc(slices.Clone(s.Holds), func(t string) bool { return t == tag })
 	return s
+}
+
+// neededBut refuses a snapshot that a clone, or a hold of any other tag, needs. Errors: volume.snapshot-needed.
+func neededBut(s storage.Snapshot, tag string) error {
+	if s = unheld(s, tag); len(s.Holds)+len(s.Clones) > 0 {
+		return storage.SnapshotNeeded(s)
+	}
+	return nil
 }
 
 // withSources says where on this machine the volumes are that an instance mounts. Errors: volume.not-found,

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
@@ -159,7 +160,7 @@ func (c *CloneVolume) fact(id string) api.VolumeFact {
 	defer c.mu.Unlock()
 	fact := c.target.VolumeFact
 	fact.ID, fact.Name, fact.Scope, fact.State = id, c.request.As, "", api.VolumeLive
-	fact.Created, fact.Kept, fact.Origin = c.kit.Now().UTC(), api.VolumeFact{}.Kept, nil
+	fact.Created, fact.Kept, fact.Origin = c.kit.Now().UTC(), time.Time{}, nil
 	if o := c.clone.Origin; o != nil {
 		fact.Origin = &api.VolumeOrigin{Volume: o.Volume, Snapshot: o.Snapshot, GUID: o.GUID}
 	}

@@ -91,7 +91,7 @@ func (p *PruneVolumes) needs(x *prunable) *api.Error {
 		return err.WithHint("let fewer commits keep their data than the last %d: ployzctl volume prune %s --keep-commits 1", p.keepCommits(), p.ns)
 	}
 	for _, s := range x.snapshots {
-		if s = othersNeed(s); len(s.Holds) > 0 {
+		if s = unheld(s, commitHold); len(s.Holds) > 0 {
 			s.Clones = nil // see spareOrigins
 			return needed(s, p.ns)
 		}

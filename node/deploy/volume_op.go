@@ -110,9 +110,7 @@ func (v *volumeChange) plan(p operation.Plan) operation.Plan {
 	p.Changes = append(p.Changes, v.volumeChanges(l)...)
 	steps := v.clearVolumes(l)
 	for _, lost := range v.lost() {
-		step := v.act(lost.Machine, Action{Verb: "restore-volume", Volume: lost.ID}, "restore volume "+lost.Name)
-		step.Undo = v.act(lost.Machine, Action{Verb: "retire-volume", Volume: lost.ID}, "").Do
-		steps = append(steps, step)
+		steps = append(steps, v.restoreVolume(lost.Machine, lost.ID, lost.Name))
 		p.Changes = append(p.Changes, api.Change{Action: "restore", Subject: "volume " + lost.Name, Machine: lost.Machine, Reason: "it lost its name to an operation that did not come to its end"})
 	}
 	p.Phases = append([]operation.Phase{{Name: "clear leftovers", Steps: steps}}, p.Phases...)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/storage"
@@ -172,7 +173,7 @@ func (c *change) putVolumes(b *puts, op string, l layout) {
 		asked := c.next.spec.Volumes[d.volume]
 		fact.SizeBytes, fact.Owner, fact.Mode, fact.Scope = asked.SizeBytes, asked.Owner, asked.Mode, asked.Scope
 		fact.State, fact.Operation = api.VolumeLive, op
-		fact.Kept = api.VolumeFact{}.Kept
+		fact.Kept = time.Time{}
 		b.value(store.Volume(c.ns, fact.ID), fact, store.Expect(expect))
 		if d.out != nil {
 			c.putKept(b, op, *d.out)

@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
@@ -126,9 +127,9 @@ func (r *RestoreVolume) Plan() operation.Plan {
 	if seen := r.inPool(t.Machine, t.ID); seen != nil {
 		change.Reason = "it holds " + sizeText(seen.UsedBytes)
 	}
-	step := r.act(t.Machine, Action{Verb: "restore-volume", Volume: t.ID}, "restore volume "+t.Name)
-	if t.State == api.VolumeKept {
-		step.Undo = r.act(t.Machine, Action{Verb: "retire-volume", Volume: t.ID}, "").Do
+	step := r.restoreVolume(t.Machine, t.ID, t.Name)
+	if t.State != api.VolumeKept {
+		step.Undo = nil // the fact says already that it has its name
 	}
 	return r.plan(operation.Plan{
 		Requirements: []operation.Requirement{
@@ -140,7 +141,7 @@ func (r *RestoreVolume) Plan() operation.Plan {
 		Phases:  []operation.Phase{{Name: "volume", Steps: []operation.Step{step}}},
 		Commit: r.commitFact(t.ID, t.revision, []string{"restore", t.ID}, func() api.VolumeFact {
 			fact := t.VolumeFact
-			fact.State, fact.Kept = api.VolumeLive, api.VolumeFact{}.Kept
+			fact.State, fact.Kept = api.VolumeLive, time.Time{}
 			return fact
 		}),
 	})

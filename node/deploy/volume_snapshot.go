@@ -183,12 +183,7 @@ func (r *RemoveSnapshot) needed() *api.Error {
 		}
 		return api.AsError(storage.SnapshotNotFound(r.target.ID, r.request.Snapshot))
 	}
-	s := *r.has
-	s.Holds = slices.DeleteFunc(slices.Clone(s.Holds), func(tag string) bool { return tag == operatorHold })
-	if len(s.Holds)+len(s.Clones) == 0 {
-		return nil
-	}
-	return api.AsError(storage.SnapshotNeeded(s))
+	return api.AsError(neededBut(*r.has, operatorHold))
 }
 
 // Result implements operation.Resulter.

@@ -23,13 +23,18 @@ func (c *change) volumeSteps(l layout) []operation.Step {
 			continue
 		}
 		if d.action() == "restore" {
-			step := c.act(d.machine, Action{Verb: "restore-volume", Volume: d.spec.ID}, "restore volume "+d.name)
-			step.Undo = c.act(d.machine, Action{Verb: "retire-volume", Volume: d.spec.ID}, "").Do
-			steps = append(steps, step)
+			steps = append(steps, c.restoreVolume(d.machine, d.spec.ID, d.name))
 		}
 		steps = append(steps, c.volumeStep(d))
 	}
 	return steps
+}
+
+// restoreVolume gives a data set its name back; its undo takes it again.
+func (c *change) restoreVolume(machineName, id, name string) operation.Step {
+	step := c.act(machineName, Action{Verb: "restore-volume", Volume: id}, "restore volume "+name)
+	step.Undo = c.act(machineName, Action{Verb: "retire-volume", Volume: id}, "").Do
+	return step
 }
 
 // needs reports whether a data set's machine has anything to do for it: also one that stays as it is has to be mounted
@@ -113,8 +118,8 @@ func (c *change) dropVolumes(l layout) []operation.Step {
 }
 
 // snapshotSteps take, of every live data set of a machine, the snapshot that the commit names: the data as the commit
-// before it leaves it, and what a rollback to that one with data gives back. Those who will be replaced have stopped by then, and nothing new has started; who goes on
-// running goes on writing, and its snapshot is as after a power cut.
+// before it leaves it, and what a rollback to that one with data gives back. Those who will be replaced have stopped by
+// then, and nothing new has started; who goes on running goes on writing, and its snapshot is as after a power cut.
 func (c *change) snapshotSteps(l layout) []operation.Step {
 	on := map[string][]string{}
 	for _, d := range l.sets {

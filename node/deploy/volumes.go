@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/ployz/ployz/node/api"
-	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/store"
 )
@@ -370,10 +369,7 @@ func (c *change) strayVolumes() []strayVolume {
 
 // makerOf is the unfinished operation that made a volume, or "".
 func (c *change) makerOf(v storage.Volume) string {
-	if c.unfinished == nil {
-		return ""
-	}
-	for _, u := range append([]operation.Unfinished{*c.unfinished}, c.earlier...) {
+	for _, u := range c.unended() {
 		if !u.Committed && volumeID(u.Operation, v.Namespace, v.Name) == v.ID {
 			return u.Operation
 		}

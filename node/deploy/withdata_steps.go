@@ -13,9 +13,7 @@ func (c *change) presentSteps(d dataset) []operation.Step {
 	if d.out == nil || d.outSeen == nil || d.outSeen.State != storage.StateKept {
 		return nil
 	}
-	step := c.act(d.machine, Action{Verb: "restore-volume", Volume: d.out.ID}, "restore volume "+d.name)
-	step.Undo = c.act(d.machine, Action{Verb: "retire-volume", Volume: d.out.ID}, "").Do
-	return []operation.Step{step}
+	return []operation.Step{c.restoreVolume(d.machine, d.out.ID, d.name)}
 }
 
 // cloneSteps make what comes back. Nobody has a name for it yet where another has the volume's.

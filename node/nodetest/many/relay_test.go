@@ -63,22 +63,24 @@ func led(m *onemachine.Machine, args ...string) (r labtest.Result) {
 // and again until the relay is in place.
 func setRelay(t *testing.T, m *onemachine.Machine, by string) {
 	t.Helper()
-	var out api.Outcome
-	m.Eventually("the store to have a leader whom a majority hears", func() bool {
-		m.JSON(&out, "machine", "set", "m3", "--relay", by)
-		return out.Outcome == api.Committed || out.Outcome == api.CommittedLeftovers
-	})
+	wantEnd(t, m, []api.Result{api.Committed, api.CommittedLeftovers}, "machine", "set", "m3", "--relay", by)
 }
 
 // committed is led for a command that is to change something.
-func committed(t *testing.T, m *onemachine.Machine, args ...string) (out api.Outcome) {
+func committed(t *testing.T, m *onemachine.Machine, args ...string) api.Outcome {
+	t.Helper()
+	return wantEnd(t, m, []api.Result{api.Committed}, args...)
+}
+
+// wantEnd runs a command, again while the store has no leader whom a majority hears, and wants one of some ends.
+func wantEnd(t *testing.T, m *onemachine.Machine, ends []api.Result, args ...string) (out api.Outcome) {
 	t.Helper()
 	m.Eventually("the store to have a leader whom a majority hears", func() bool {
 		out = api.Outcome{}
 		m.JSON(&out, args...)
 		return out.Outcome != api.Refused || !out.Error.Retryable
 	})
-	if out.Outcome != api.Committed {
+	if !slices.Contains(ends, out.Outcome) {
 		t.Fatalf("%s ended %s: %s %+v %s", strings.Join(args, " "), out.Outcome, onemachine.Said(out.Error), out.Leftovers, out.Value)
 	}
 	return out

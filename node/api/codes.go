@@ -134,6 +134,16 @@ const (
 	CodeVolumeScope            Code = "volume.scope-changed"
 	CodeVolumeSpread           Code = "volume.several-machines"
 	CodeVolumeLineage          Code = "volume.lineage"
+	CodeVolumeQuiesce          Code = "volume.quiesce-failed"
+)
+
+// Codes of branches.
+const (
+	CodeBranchExists  Code = "branch.namespace-taken"
+	CodeBranchAbsent  Code = "branch.not-a-branch"
+	CodeBranchSecrets Code = "branch.secrets-undecided"
+	CodeBranchHosts   Code = "branch.hostname-invalid"
+	CodePromoteUnlike Code = "branch.not-promotable"
 )
 
 // Codes of supervised services (node/services).
@@ -424,6 +434,12 @@ func Codes() []CodeDoc {
 		{CodeVolumeNotConverging, "the volume is written faster than it is sent, or a stop would take longer than it may"},
 		{CodeVolumeScope, "a volume is one for the namespace or one for each slot, and that cannot change while it is live"},
 		{CodeVolumeSpread, "a volume of scope namespace is on one machine, and instances on several were to mount it"},
+		{CodeVolumeQuiesce, "an instance could not be brought to hold still for a snapshot; it goes on as before"},
+		{CodeBranchExists, "a namespace of the branch's name is there already"},
+		{CodeBranchAbsent, "the namespace did not begin as a branch"},
+		{CodeBranchSecrets, "the branch or the target needs secrets, and nobody said which values they get"},
+		{CodeBranchHosts, "a branch's hostname cannot be made from the template, or two would be the same"},
+		{CodePromoteUnlike, "the branch has something that cannot be the target's, such as a hostname of its own"},
 		{CodeVolumeLineage, "the data that a commit left cannot be given back: its snapshot is gone, was never taken, or is on another machine"},
 
 		{CodeSupervisorDown, "the service supervisor (systemd) does not answer"},

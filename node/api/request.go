@@ -43,6 +43,12 @@ const (
 	KindVolumeSnapshotRemove = "volume.snapshot.rm" // VolumeSnapshotRequest
 	KindVolumeClone          = "volume.clone"       // VolumeCloneRequest
 	KindVolumeCreate         = "volume.create"      // VolumeCreateRequest
+	KindVolumeSend           = "volume.send"        // VolumeSendRequest
+
+	KindBranch       = "branch"    // BranchRequest
+	KindBranchRemove = "branch.rm" // NamespaceRequest
+	KindPromote      = "promote"   // PromoteRequest
+	KindMigrate      = "migrate"   // MigrateRequest
 )
 
 // OperationRequest is the body of POST /v1/plans and POST /v1/operations.

@@ -13,6 +13,8 @@ type Spec struct {
 	Configs map[string]Config `json:"configs,omitempty"`
 	// Volumes are what the services mount, by name.
 	Volumes map[string]Volume `json:"volumes,omitempty"`
+	// Retention is what the namespace keeps of its past; nil is Retention's own defaults.
+	Retention *Retention `json:"retention,omitempty"`
 }
 
 // Service is what was asked for; instances are its running copies. With Job set it is a
@@ -31,6 +33,7 @@ type Service struct {
 	Ready     *Probe    `json:"ready,omitempty"`
 	Placement Placement `json:"placement"`
 	Update    Update    `json:"update"`
+	Quiesce   *Quiesce  `json:"quiesce,omitempty"`
 	Resources Resources `json:"resources"`
 	Restart   Restart   `json:"restart"`
 	Security  Security  `json:"security"`
@@ -216,7 +219,8 @@ const (
 
 // Job makes a service a one-shot run.
 type Job struct {
-	// When is "before" the services of the deploy switch over, or "after" the commit.
+	// When is "before" the services of the deploy switch over, "after" the commit, or "branch": then it runs only in a
+	// new branch, when what it depends on is ready and before anything else starts.
 	When string `json:"when"`
 	// Deadline for the run; 0 means 5 minutes.
 	Deadline Duration `json:"deadline,omitempty"`

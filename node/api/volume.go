@@ -39,6 +39,35 @@ type Mount struct {
 	ReadOnly bool `json:"readOnly,omitempty"`
 }
 
+// Quiesce is how a service comes to a moment at which its volumes are snapshot, while it goes on running. What a
+// snapshot without it shows is as after a power cut.
+type Quiesce struct {
+	// Mode is QuiesceFreeze (unset means it too), QuiesceStop or QuiesceNone.
+	Mode string `json:"mode,omitempty"`
+	// Before runs inside the instance before the moment, and After after it, also if Before failed; a Before that does
+	// not end with 0 refuses the snapshot. Neither runs with a shell.
+	Before []string `json:"before,omitempty"`
+	After  []string `json:"after,omitempty"`
+	// Timeout bounds each of them; 0 means 10 s.
+	Timeout Duration `json:"timeout,omitempty"`
+}
+
+// How an instance that writes is had to hold still.
+const (
+	QuiesceFreeze = "freeze" // its processes stand still for the moment
+	QuiesceStop   = "stop"   // it ends and is started again
+	QuiesceNone   = "none"   // it goes on writing
+)
+
+// Retention is what a namespace keeps of its past, until a volume prune.
+type Retention struct {
+	// Commits is how many commits, the present one among them, can be gone back to with their data; 0 means
+	// DefaultKeepCommits.
+	Commits int `json:"commits,omitempty"`
+	// Volumes is how long a data set that lost its name is kept at least; 0 is no time.
+	Volumes Duration `json:"volumes,omitempty"`
+}
+
 // VolumeFact is the intent about one data set: that it is, where, and who made it so. What is so now, such as how much
 // it holds, is asked of the machine.
 type VolumeFact struct {
@@ -63,6 +92,8 @@ type VolumeFact struct {
 	Kept time.Time `json:"kept,omitzero"`
 	// Operation is the last one that wrote the fact.
 	Operation string `json:"operation"`
+	// Copies are those in the pools of other machines, by machine's name in order.
+	Copies []VolumeCopy `json:"copies,omitempty"`
 }
 
 // The states of a volume as intended. One live data set has a name; kept ones wait to be restored or pruned.
@@ -88,6 +119,8 @@ type CommitVolume struct {
 	// Of is the data set that the snapshot is of, where that is not this one but the one that had the name until then:
 	// a rollback with data let this one take its place. Its snapshot is the data as the commit before this one left it.
 	Of string `json:"of,omitempty"`
+	// Move is how it came to this machine, where this commit moved it.
+	Move *VolumeMove `json:"move,omitempty"`
 }
 
 // SnapshotOf is the id of the data set that the snapshot is of.

@@ -53,7 +53,7 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 	case "restore-volume":
 		do = func() error { return l.Pool.Restore(ctx, action.Volume) }
 	case "forget-snapshots":
-		do = func() error { return l.forgetSnapshots(ctx, action.Snapshot, action.Volumes) }
+		do = func() error { return l.forgetSnapshots(ctx, action.Snapshot, action.Tag, action.Volumes) }
 	case "swap-volume":
 		do = func() error { return l.Pool.Swap(ctx, action.Out, action.Volume) }
 	case "swap-back-volume":
@@ -103,7 +103,7 @@ func (l *Local) destroyMade(ctx context.Context, action Action) error {
 const commitHold = "commit"
 
 // SnapshotVolumes implements Participant.
-func (l *Local) SnapshotVolumes(ctx context.Context, by Fenced, name string, ids []string) ([]storage.Snapshot, error) {
+func (l *Local) SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOrder) ([]storage.Snapshot, error) {
 	if err := l.Fences.Admit(by.Scope, by.Fence); err != nil {
 		return nil, err
 	}
@@ -111,22 +111,22 @@ func (l *Local) SnapshotVolumes(ctx context.Context, by Fenced, name string, ids
 		return nil, noPool()
 	}
 	// One of that name is of a commit that never was: it shows another moment.
-	if err := l.forgetSnapshots(ctx, name, ids); err != nil {
+	if err := l.forgetSnapshots(ctx, order.Name, order.Tag, order.Volumes); err != nil {
 		return nil, err
 	}
-	taken, err := l.Pool.Snapshot(ctx, name, ids...)
+	taken, err := l.Pool.Snapshot(ctx, order.Name, order.Volumes...)
 	for i := range taken {
 		if err == nil {
-			err = l.Pool.Hold(ctx, taken[i].Volume, name, commitHold)
+			err = l.Pool.Hold(ctx, taken[i].Volume, order.Name, order.Tag)
 		}
 	}
 	return taken, err
 }
 
-// forgetSnapshots takes a commit's snapshots away; where there is none, nothing happens.
-func (l *Local) forgetSnapshots(ctx context.Context, name string, ids []string) error {
+// forgetSnapshots takes snapshots away that a tag holds; where there is none, nothing happens.
+func (l *Local) forgetSnapshots(ctx context.Context, name, tag string, ids []string) error {
 	for _, id := range ids {
-		err := l.Pool.Release(ctx, id, name, commitHold)
+		err := l.Pool.Release(ctx, id, name, tag)
 		if err == nil {
 			err = l.Pool.Forget(ctx, id, name)
 		}
@@ -142,7 +142,7 @@ func (l *Local) forgetAll(ctx context.Context, id string) error {
 	all, err := l.Pool.ListSnapshots(ctx, id)
 	for _, s := range all {
 		if err == nil {
-			err = l.forgetSnapshots(ctx, s.Name, []string{id})
+			err = l.forgetSnapshots(ctx, s.Name, commitHold, []string{id})
 		}
 	}
 	return err

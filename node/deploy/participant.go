@@ -49,14 +49,23 @@ type Keeper interface {
 	// Errors: volume.*.
 	EnsureVolume(ctx context.Context, by Fenced, spec storage.Spec) (storage.Volume, error)
 	// SnapshotVolumes takes a snapshot of each of the volumes under one name, anew where an operation that did not come
-	// to its end took one, and holds it. Errors: volume.*.
-	SnapshotVolumes(ctx context.Context, by Fenced, name string, ids []string) ([]storage.Snapshot, error)
+	// to its end took one, and holds it by the order's tag. Errors: volume.*.
+	SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOrder) ([]storage.Snapshot, error)
 	// ListSnapshots answers which snapshots volumes have now, oldest first, by volume. One that is not there has none.
 	// Errors: volume.pool-unavailable, volume.pool-failed.
 	ListSnapshots(ctx context.Context, ids []string) (map[string][]storage.Snapshot, error)
 	// CloneVolume makes a volume that begins as a snapshot of another: a live one, or, where kept is true, one without
 	// a name. Errors: volume.*.
 	CloneVolume(ctx context.Context, by Fenced, order CloneOrder) (storage.Volume, error)
+}
+
+// SnapshotOrder says of which volumes of a machine a moment is kept.
+type SnapshotOrder struct {
+	// Name is the snapshots'.
+	Name    string   `json:"name"`
+	Volumes []string `json:"volumes"`
+	// Tag holds them.
+	Tag string `json:"tag"`
 }
 
 // CloneOrder says which snapshot a new volume begins as, and what it is.
@@ -90,7 +99,7 @@ type Action struct {
 	Volume    string `json:",omitempty"`
 	Maker     string `json:",omitempty"`
 	Out       string `json:",omitempty"`
-	// Volumes and Snapshot are for "forget-snapshots", which takes back what SnapshotVolumes took.
+	// Volumes, Snapshot and Tag are for "forget-snapshots", which takes back what SnapshotVolumes took.
 	Volumes  []string `json:",omitempty"`
 	Snapshot string   `json:",omitempty"`
 	Tag      string   `json:",omitempty"`

@@ -65,10 +65,6 @@ type (
 		Consumer
 		Err *api.Error
 	}
-	momentOrder struct {
-		Name    string   `json:"name"`
-		Volumes []string `json:"volumes"`
-	}
 	nothing struct{}
 )
 
@@ -147,8 +143,8 @@ func (r *Remote) EnsureVolume(ctx context.Context, by Fenced, spec storage.Spec)
 }
 
 // SnapshotVolumes implements Participant.
-func (r *Remote) SnapshotVolumes(ctx context.Context, by Fenced, name string, ids []string) (taken []storage.Snapshot, err error) {
-	err = r.ask(ctx, by, verbMoment, momentOrder{name, ids}, &taken, nil)
+func (r *Remote) SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOrder) (taken []storage.Snapshot, err error) {
+	err = r.ask(ctx, by, verbMoment, order, &taken, nil)
 	return taken, err
 }
 
@@ -211,8 +207,8 @@ func Serve(p Participant) map[string]coordination.Verb {
 			return applied(ctx, p, namespace)
 		}),
 		verbStored: serve(false, func(ctx context.Context, _ call, namespace string) (Stored, error) { return p.Stored(ctx, namespace) }),
-		verbMoment: serve(true, func(ctx context.Context, c call, o momentOrder) ([]storage.Snapshot, error) {
-			return p.SnapshotVolumes(ctx, c.by, o.Name, o.Volumes)
+		verbMoment: serve(true, func(ctx context.Context, c call, o SnapshotOrder) ([]storage.Snapshot, error) {
+			return p.SnapshotVolumes(ctx, c.by, o)
 		}),
 		verbMoments: serve(false, func(ctx context.Context, _ call, ids []string) (map[string][]storage.Snapshot, error) {
 			return p.ListSnapshots(ctx, ids)

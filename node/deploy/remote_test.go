@@ -165,12 +165,12 @@ func (s *transcript) scriptVolumes(ctx context.Context, p deploy.Participant, by
 	s.add("another of the name", nil, err)
 	_, err = p.EnsureVolume(ctx, deploy.Fenced{Operation: "op0", Step: "volume", Scope: "ns/shop", Fence: 1}, v.Spec)
 	s.add("volume, too late", nil, err)
-	taken, err := p.SnapshotVolumes(ctx, by("snapshot"), "c1", []string{"v1"})
+	taken, err := p.SnapshotVolumes(ctx, by("snapshot"), deploy.SnapshotOrder{Name: "c1", Volumes: []string{"v1"}, Tag: "commit"})
 	for i := range taken {
 		taken[i].Created = time.Time{}
 	}
 	s.add("snapshot", taken, err)
-	_, err = p.SnapshotVolumes(ctx, by("snapshot of nothing"), "c1", []string{"v9"})
+	_, err = p.SnapshotVolumes(ctx, by("snapshot of nothing"), deploy.SnapshotOrder{Name: "c1", Volumes: []string{"v9"}, Tag: "commit"})
 	s.add("snapshot of nothing", nil, err)
 	s.scriptClones(ctx, p, by, v.Spec, taken)
 	_, err = p.Launch(ctx, by("launch with its volume"), mounts)

@@ -137,7 +137,7 @@ func (c *change) snapshotSteps(l layout) []operation.Step {
 			Do: func(ctx context.Context, act *operation.Act) error {
 				return c.snapshot(ctx, act, machineName, name, ids)
 			},
-			Undo: c.act(machineName, Action{Verb: "forget-snapshots", Volumes: ids, Snapshot: name}, "").Do,
+			Undo: c.act(machineName, Action{Verb: "forget-snapshots", Volumes: ids, Snapshot: name, Tag: commitHold}, "").Do,
 		})
 	}
 	return steps
@@ -148,7 +148,7 @@ func (c *change) snapshot(ctx context.Context, act *operation.Act, machineName, 
 	if err != nil {
 		return err
 	}
-	taken, err := m.SnapshotVolumes(ctx, fenced(act), name, ids)
+	taken, err := m.SnapshotVolumes(ctx, fenced(act), SnapshotOrder{Name: name, Volumes: ids, Tag: commitHold})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range taken {

@@ -91,6 +91,12 @@ func Volumes(ns string) Key { return join("ns", ns, "volume") }
 // LastPrune is what the last volume prune of a namespace took the facts of, with the operation that did it.
 func LastPrune(ns string) Key { return join("ns", ns, "prune") }
 
+// Branch is the lineage of a namespace that began as a copy of another.
+func Branch(ns string) Key { return join("branch", ns) }
+
+// Branches is the prefix of every branch's lineage.
+func Branches() Key { return "branch" }
+
 // NamespaceID claims a 32-bit namespace id, in hex, so that no two namespaces share one.
 func NamespaceID(hex string) Key { return join("nsid", hex) }
 

@@ -21,6 +21,7 @@ func TestKeys(t *testing.T) {
 		store.MachinePort("m1", "udp", 53):  "machineport.m1.udp.53",
 		store.Secret("shop", "db-password"): "ns.shop.secret.db-password",
 		store.Volume("shop", "v1"):          "ns.shop.volume.v1",
+		store.Branch("try"):                 "branch.try",
 	} {
 		if string(key) != want {
 			t.Errorf("got %s, want %s", key, want)

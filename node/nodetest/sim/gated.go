@@ -64,9 +64,9 @@ func (g gated) EnsureVolume(ctx context.Context, by deploy.Fenced, spec storage.
 	return g.inner.EnsureVolume(ctx, by, spec)
 }
 
-func (g gated) SnapshotVolumes(ctx context.Context, by deploy.Fenced, name string, ids []string) ([]storage.Snapshot, error) {
+func (g gated) SnapshotVolumes(ctx context.Context, by deploy.Fenced, order deploy.SnapshotOrder) ([]storage.Snapshot, error) {
 	g.d.gate()
-	return g.inner.SnapshotVolumes(ctx, by, name, ids)
+	return g.inner.SnapshotVolumes(ctx, by, order)
 }
 
 func (g gated) ListSnapshots(ctx context.Context, ids []string) (map[string][]storage.Snapshot, error) {

@@ -170,8 +170,8 @@ func (f forgetful) EnsureVolume(ctx context.Context, by deploy.Fenced, spec stor
 }
 
 // SnapshotVolumes implements deploy.Participant.
-func (f forgetful) SnapshotVolumes(ctx context.Context, by deploy.Fenced, name string, ids []string) ([]storage.Snapshot, error) {
-	return f.fresh().SnapshotVolumes(ctx, by, name, ids)
+func (f forgetful) SnapshotVolumes(ctx context.Context, by deploy.Fenced, order deploy.SnapshotOrder) ([]storage.Snapshot, error) {
+	return f.fresh().SnapshotVolumes(ctx, by, order)
 }
 
 // CloneVolume implements deploy.Participant.

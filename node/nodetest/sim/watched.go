@@ -59,9 +59,9 @@ func (p watched) EnsureVolume(ctx context.Context, by deploy.Fenced, spec storag
 }
 
 // SnapshotVolumes implements deploy.Participant.
-func (p watched) SnapshotVolumes(ctx context.Context, by deploy.Fenced, name string, ids []string) (taken []storage.Snapshot, err error) {
-	err = p.act(by, "snapshot "+name, func() (e error) {
-		taken, e = p.Participant.SnapshotVolumes(ctx, by, name, ids)
+func (p watched) SnapshotVolumes(ctx context.Context, by deploy.Fenced, order deploy.SnapshotOrder) (taken []storage.Snapshot, err error) {
+	err = p.act(by, "snapshot "+order.Name, func() (e error) {
+		taken, e = p.Participant.SnapshotVolumes(ctx, by, order)
 		return e
 	})
 	return taken, err

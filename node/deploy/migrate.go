@@ -51,6 +51,8 @@ type Migrate struct {
 	began, served time.Time
 	// launched says that an instance may have written to a copy.
 	launched bool
+	// away are the data sets whose name may be gone here, given those that may have it there, by name.
+	away, given map[string]bool
 }
 
 // NewMigrate prepares it.
@@ -186,7 +188,7 @@ func (m *Migrate) slotsThatMove() (list []api.Slot) {
 
 // prepare makes what carries the data sets.
 func (m *Migrate) prepare(ctx context.Context) error {
-	m.names = map[string]string{}
+	m.names, m.away, m.given = map[string]string{}, map[string]bool{}, map[string]bool{}
 	m.pre = &Precopy{BytesPerSecond: m.request.BytesPerSecond, MaxStop: m.request.MaxStop.D(0)}
 	for _, name := range slices.Sorted(maps.Keys(m.moves)) {
 		v := m.live(name)

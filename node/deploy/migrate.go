@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/storage"
+	"github.com/ployz/ployz/node/store"
 )
 
 // Migrate moves data sets of a namespace, and with them who mounts them, to another machine. The release stays what it
@@ -248,6 +250,28 @@ func (m *Migrate) Result() any {
 		r.Kept = append(r.Kept, m.live(name).ID)
 	}
 	return r
+}
+
+// LastMove is how a data set came to the machine that it lives on; nil if no commit moved it. Errors: store.*.
+func LastMove(ctx context.Context, facts machine.Lister, ns, id string) (*api.VolumeMove, error) {
+	list, err := facts.List(ctx, store.Commits(ns))
+	if err != nil {
+		return nil, err
+	}
+	var last api.Commit
+	var move *api.VolumeMove
+	for _, fact := range list {
+		var c api.Commit
+		if err := decode(fact, &c); err != nil {
+			return nil, err
+		}
+		for _, v := range c.Volumes {
+			if v.ID == id && v.Move != nil && c.Number > last.Number {
+				last, move = c, v.Move
+			}
+		}
+	}
+	return move, nil
 }
 
 // evidence is what became of a data set's rounds.

@@ -148,6 +148,7 @@ done
 show --host "dev://$lab/m3" logs -n 3 shop/web
 
 say 'Move the database to m2 while orders come in; the gateways hold what would meet the stop'
+before=$(orders shop)
 # shellcheck disable=SC2016
 client sh -c '
     taken=0
@@ -157,8 +158,7 @@ client sh -c '
     done
     echo $taken >/tmp/taken' &
 taker=$!
-before=$(orders shop)
-show migrate shop/db --to m2
+show migrate shop/db --to m2 --hold
 client touch /tmp/enough
 wait "$taker"
 taken=$(client cat /tmp/taken)

@@ -39,8 +39,8 @@ type change struct {
 	// volumes are the namespace's data sets, live and kept; revive are the kept ones that get their names back, by name.
 	volumes []volumeFact
 	revive  map[string]string
-	// back is the data of an earlier commit that volumes get, by the data set's name; written is what a rollback that
-	// leaves the data says of it, likewise.
+	// back is the data of an earlier commit that volumes get, by the data set's name; written is what an operation that
+	// leaves the data as it is says of it, likewise.
 	back    map[string]past
 	written map[string]string
 	fence   store.Revision

@@ -25,7 +25,7 @@ type Promote struct {
 	since    []api.Commit
 	sinceAll int
 	// copied are the secrets that the target gets from the branch, in order.
-	copied []string
+	copied []copiedSecret
 }
 
 // NewPromote prepares it.

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,20 +15,32 @@ import (
 // maxSince is how many of the target's commits a plan names one by one.
 const maxSince = 10
 
-// Plan implements operation.Operation: that of a deploy, held to the branch as it was looked at.
+// Plan implements operation.Operation: that of a deploy, and what is the promotion's own.
 func (p *Promote) Plan() operation.Plan {
 	plan := p.change.Plan()
 	plan.Changes = append(p.said(), plan.Changes...)
-	head, left := store.Head(p.request.Branch), plan.Commit.Moved
-	plan.Commit.Checks = append(plan.Commit.Checks, store.Check{Key: head, Expect: p.branch.revision})
-	plan.Commit.Moved = func(key store.Key) *api.Error {
+	p.guard(&plan.Commit)
+	release := plan.Commit.Batch
+	plan.Commit.Batch = func(op string) ([]store.Put, error) {
+		var b puts
+		p.putSecrets(&b, op)
+		list, err := release(op) // it ends with the routing event, whose revision is the batch's
+		return append(b.list, list...), cmp.Or(b.err, err)
+	}
+	return plan
+}
+
+// guard holds the commit to the branch as it was looked at.
+func (p *Promote) guard(commit *operation.Commit) {
+	head, left := store.Head(p.request.Branch), commit.Moved
+	commit.Checks = append(commit.Checks, store.Check{Key: head, Expect: p.branch.revision})
+	commit.Moved = func(key store.Key) *api.Error {
 		if key == head {
 			return api.Errorf(api.CodeConflict, "the branch changed while it was promoted").About(p.request.Branch).Again().
 				WithHint("look at what it is now, and repeat: ployzctl promote %s %s --preview", p.request.Branch, p.ns)
 		}
 		return left(key)
 	}
-	return plan
 }
 
 // said is what a promotion says that a deploy does not.
@@ -37,8 +50,8 @@ func (p *Promote) said() []api.Change {
 		Reason: "its images by digest, and its configuration",
 	}}
 	list = append(list, p.undone()...)
-	for _, name := range p.copied {
-		list = append(list, api.Change{Action: "copy", Subject: "secret " + name, Reason: p.ns + " has none of that name"})
+	for _, s := range p.copied {
+		list = append(list, api.Change{Action: "copy", Subject: "secret " + s.name, Reason: p.ns + " has none of that name"})
 	}
 	return append(list, p.otherNumbers()...)
 }

@@ -37,23 +37,33 @@ func NewPromote(kit Kit, request api.PromoteRequest) *Promote {
 
 // FindScope implements operation.ScopeFinder: where no target was named it is what the branch began as.
 func (p *Promote) FindScope(ctx context.Context) error {
+	if p.request.Namespace != "" {
+		return nil
+	}
+	if err := p.inspectLineage(ctx); err != nil {
+		return err
+	}
+	if p.lineage.From == "" {
+		return api.Errorf(api.CodeBranchAbsent, "it did not begin as a branch, so nothing says where it is to be promoted to").About(p.request.Branch).
+			WithHint("name the target: ployzctl promote %s NAMESPACE; which are branches: ployzctl branch ls", p.request.Branch)
+	}
+	p.ns = p.lineage.From
+	return nil
+}
+
+// inspectLineage reads how the branch began; a namespace that is none has no lineage.
+func (p *Promote) inspectLineage(ctx context.Context) error {
 	if err := CheckNamespace(p.request.Branch); err != nil {
 		return err
 	}
 	fact, err := p.kit.Facts.Get(ctx, store.Branch(p.request.Branch))
 	switch {
-	case err == nil:
-		err = decode(fact, &p.lineage)
-	case store.IsNotFound(err) && p.request.Namespace == "":
-		return api.Errorf(api.CodeBranchAbsent, "it did not begin as a branch, so nothing says where it is to be promoted to").About(p.request.Branch).
-			WithHint("name the target: ployzctl promote %s NAMESPACE; which are branches: ployzctl branch ls", p.request.Branch)
 	case store.IsNotFound(err):
-		err = nil
+		return nil
+	case err != nil:
+		return err
 	}
-	if err == nil && p.request.Namespace == "" {
-		p.ns = p.lineage.From
-	}
-	return err
+	return decode(fact, &p.lineage)
 }
 
 // Inspect implements operation.Operation.
@@ -94,8 +104,11 @@ func (p *Promote) check() *api.Error {
 	return nil
 }
 
-// inspectBranch reads what the branch runs, and what the target committed since the branch began.
+// inspectBranch reads how the branch began, what it runs, and what the target committed since the branch began.
 func (p *Promote) inspectBranch(ctx context.Context) (err error) {
+	if err = p.inspectLineage(ctx); err != nil {
+		return err
+	}
 	if p.branch, err = readCurrent(ctx, p.kit.Facts, p.request.Branch); err != nil {
 		return err
 	}

@@ -174,7 +174,7 @@ func (l *lab) current(t testing.TB, ns string) api.Commit {
 }
 
 // suffix is the part of an instance id that comes from the operation's id.
-var suffix = regexp.MustCompile(`(shop-[a-z]+(?:-[0-9]+)?)-[a-z2-9]{6}`)
+var suffix = regexp.MustCompile(`((?:shop|try)-[a-z]+(?:-[0-9]+)?)-[a-z2-9]{6}`)
 
 // noise are addresses, which come from instance ids, and numbers of commits and operations.
 var noise = regexp.MustCompile(`10\.101\.1\.\d+|fd00:[0-9a-f:]+|"operation":"[^"]*"|"commit":"?\d+"?|"number":\d+,|"parent":\d+,|"time":"[^"]*"|identity=[0-9a-f]+`)

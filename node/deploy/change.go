@@ -55,6 +55,8 @@ type change struct {
 	auths map[string]runtime.RegistryAuth
 
 	next release
+	// hold are the services that gateways hold requests for while their instances stop; see holdPhase.
+	hold []string
 	// jobs says that one-shot jobs are part of this change.
 	jobs bool
 

@@ -26,6 +26,7 @@ func (c *change) phases(l layout) []operation.Phase {
 		{Name: "clear leftovers", Steps: c.clearSteps(l)},
 		{Name: "images", Steps: c.imageSteps(l), Width: width},
 		{Name: "volumes", Steps: c.volumeSteps(l)},
+		c.holdPhase(l),
 		{Name: "stop the writers", Steps: c.writerSteps(l), Width: width},
 		{Name: "snapshot", Steps: c.snapshotSteps(l), Width: width},
 		{Name: "clone", Steps: c.cloneSteps(l), Width: width},

@@ -39,7 +39,7 @@ type change struct {
 	// volumes are the namespace's data sets, live and kept; revive are the kept ones that get their names back, by name.
 	volumes []volumeFact
 	revive  map[string]string
-	// back is the data of an earlier commit that volumes get, by the data set's name; written is what a rollback that
+	// back is the data that volumes begin with, by the data set's name; written is what a rollback that
 	// leaves the data says of it, likewise.
 	back    map[string]past
 	written map[string]string
@@ -60,10 +60,12 @@ type change struct {
 	// jobs says that one-shot jobs are part of this change.
 	jobs bool
 
-	mu    sync.Mutex // guards addrs and moments, which steps of one phase fill at once
+	mu    sync.Mutex // guards addrs, moments and origins, which steps of one phase fill at once
 	addrs map[string]runtime.Addresses
 	// moments are the snapshots taken before the commit, by data set id; guarded by mu.
 	moments map[string]storage.Snapshot
+	// origins are the snapshots that the operation took for itself, likewise.
+	origins map[string]storage.Snapshot
 }
 
 type claimed struct {
@@ -79,7 +81,8 @@ func (c *change) inspect(ctx context.Context, before operation.Situation) error 
 	}
 	c.operation, c.caller, c.fence = before.Operation, before.Caller, before.Fence
 	c.unfinished, c.earlier = before.Unfinished, before.Earlier
-	c.addrs, c.moments = map[string]runtime.Addresses{}, map[string]storage.Snapshot{}
+	c.addrs = map[string]runtime.Addresses{}
+	c.moments, c.origins = map[string]storage.Snapshot{}, map[string]storage.Snapshot{}
 	c.absent = map[string]map[string]bool{}
 	c.pushed, c.unnamed = map[string]time.Time{}, map[string]map[string]bool{}
 	var err error

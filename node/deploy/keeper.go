@@ -60,6 +60,8 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.swapBack(ctx, action.Out, action.Volume) }
 	case "destroy-volume":
 		do = func() error { return l.destroyMade(ctx, action) }
+	case "forget-operation":
+		do = func() error { return l.forgetOperation(ctx, action.Maker, action.Volumes) }
 	case "prune-volume":
 		do = func() error { return l.pruneVolume(ctx, action.Volume) }
 	case "take-snapshot":
@@ -251,6 +253,46 @@ func (l *Local) forgetSnapshot(ctx context.Context, action Action) error {
 		return nil
 	}
 	return err
+}
+
+// forgetOperation ends what an operation holds of some volumes, or of all where none are named, and forgets what it took
+// for itself, but for what a clone or another hold needs.
+func (l *Local) forgetOperation(ctx context.Context, operation string, ids []string) error {
+	if len(ids) == 0 {
+		all, err := l.Pool.List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, v := range all {
+			if v.Problem == nil {
+				ids = append(ids, v.ID)
+			}
+		}
+	}
+	all, err := l.ListSnapshots(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		for _, s := range all[id] {
+			if err := l.letGo(ctx, operation, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Local) letGo(ctx context.Context, operation string, s storage.Snapshot) error {
+	if slices.Contains(s.Holds, operation) {
+		if err := l.Pool.Release(ctx, s.Volume, s.Name, operation); err != nil {
+			return err
+		}
+	}
+	if !storage.IsOperationSnapshot(operation, s.Name) || neededBut(s, operation) != nil {
+		return nil
+	}
+	return l.Pool.Forget(ctx, s.Volume, s.Name)
 }
 
 // unheld is a snapshot as it would be without the hold of a tag.

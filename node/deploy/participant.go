@@ -92,14 +92,16 @@ type Action struct {
 	// name back), "swap-volume" (let it take the name of the live volume Out, which is kept), "swap-back-volume" (make
 	// Out live again, however far that came), "destroy-volume" (for good, and only if the operation Maker made it),
 	// "prune-volume" (for good, and only a kept one that no clone and no hold but that of commits needs), "take-snapshot"
-	// (of Volume as Snapshot, held by Tag if there is one) and "forget-snapshot" (which gives that hold back).
+	// (of Volume as Snapshot, held by Tag if there is one), "forget-snapshot" (which gives that hold back) and
+	// "forget-operation" (end what the operation Maker holds of Volumes, or of all where none are named, and forget the
+	// snapshots that it took for itself unless somebody needs one).
 	Verb      string
 	Instance  string
 	Namespace string
 	Volume    string `json:",omitempty"`
 	Maker     string `json:",omitempty"`
 	Out       string `json:",omitempty"`
-	// Volumes, Snapshot and Tag are for "forget-snapshots", which takes back what SnapshotVolumes took.
+	// Snapshot, Tag and Volumes are for "forget-snapshots", too, which takes back what SnapshotVolumes took.
 	Volumes  []string `json:",omitempty"`
 	Snapshot string   `json:",omitempty"`
 	Tag      string   `json:",omitempty"`

@@ -29,6 +29,7 @@ func (c *change) phases(l layout) []operation.Phase {
 		c.holdPhase(l),
 		{Name: "stop the writers", Steps: c.writerSteps(l), Width: width},
 		{Name: "snapshot", Steps: c.snapshotSteps(l), Width: width},
+		{Name: "snapshot the origin", Steps: c.originSteps(l), Width: width},
 		{Name: "clone", Steps: c.cloneSteps(l), Width: width},
 		{Name: "swap", Steps: c.swapSteps(l)},
 	}

@@ -43,7 +43,9 @@ type change struct {
 	// leaves the data says of it, likewise.
 	back    map[string]past
 	written map[string]string
-	fence   store.Revision
+	// source is the commit whose data sets the operation's begin as; zero where none do.
+	source api.Commit
+	fence  store.Revision
 	// problems are requirements that were found unmet while looking.
 	problems []*api.Error
 	// absent are the images that a machine lacks: machine → digest → true.

@@ -67,7 +67,9 @@ func (s *Supervisor) armThaw(ctx context.Context, name string, after time.Durati
 		Base  string
 		Usecs uint64
 	}
-	property := func(name string, value any) dbus.Property { return dbus.Property{Name: name, Value: godbus.MakeVariant(value)} }
+	property := func(name string, value any) dbus.Property {
+		return dbus.Property{Name: name, Value: godbus.MakeVariant(value)}
+	}
 	description := property("Description", "Thaw "+name)
 	collect := property("CollectMode", "inactive-or-failed")
 	arm := func(c *dbus.Conn, ctx context.Context, timerName, mode string, done chan<- string) (int, error) {

@@ -48,7 +48,9 @@ type change struct {
 	moved map[string]api.VolumeMove // guarded by mu
 	// abandoned are the snapshots that migrations left which did not come to their end.
 	abandoned []abandoned
-	fence     store.Revision
+	// source is the commit whose data sets the operation's begin as; zero where none do.
+	source api.Commit
+	fence  store.Revision
 	// problems are requirements that were found unmet while looking.
 	problems []*api.Error
 	// absent are the images that a machine lacks: machine → digest → true.
@@ -60,6 +62,8 @@ type change struct {
 	auths map[string]runtime.RegistryAuth
 
 	next release
+	// hold are the services that gateways hold requests for while their instances stop; see holdPhase.
+	hold []string
 	// jobs says that one-shot jobs are part of this change.
 	jobs bool
 

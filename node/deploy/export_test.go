@@ -46,3 +46,10 @@ func (c *copied) Inspect(ctx context.Context, before operation.Situation) error 
 	}
 	return c.inspectClaims(ctx)
 }
+
+// NewHeldDeploy is a deploy for which the gateways hold requests to some services.
+func NewHeldDeploy(kit Kit, spec api.Spec, services ...string) *Deploy {
+	d := NewDeploy(kit, spec, nil)
+	d.hold = services
+	return d
+}

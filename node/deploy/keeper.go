@@ -32,7 +32,7 @@ func (l *Local) Stored(ctx context.Context, namespace string) (Stored, error) {
 		return Stored{None: api.AsError(err)}, nil
 	}
 	all = slices.DeleteFunc(all, func(v storage.Volume) bool { return v.Namespace != namespace })
-	return Stored{Usage: usage, Volumes: all}, nil
+	return Stored{Usage: usage, Volumes: all, OneMoment: l.Pool.Capabilities().OneMoment}, nil
 }
 
 // EnsureVolume implements Participant.
@@ -121,7 +121,7 @@ func (l *Local) SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOr
 	if err := l.forgetSnapshots(ctx, order.Name, order.Tag, order.Volumes); err != nil {
 		return nil, err
 	}
-	taken, err := l.Pool.Snapshot(ctx, order.Name, order.Volumes...)
+	taken, err := l.snapshotQuiet(ctx, order)
 	for i := range taken {
 		if err == nil {
 			err = l.Pool.Hold(ctx, taken[i].Volume, order.Name, order.Tag)

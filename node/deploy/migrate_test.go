@@ -58,10 +58,10 @@ func TestMigrate(t *testing.T) {
 	if out.Outcome != api.Committed {
 		t.Fatalf("%s %v %v", out.Outcome, out.Error, out.Leftovers)
 	}
-	if at, runs := l.running(t, "db-0"); at != "m2" || !runs {
+	if at, runs := l.runningSlot(t, "db-0"); at != "m2" || !runs {
 		t.Errorf("the database is on %s, and runs: %v", at, runs)
 	}
-	if at, runs := l.running(t, "app-0"); at != "m1" || !runs {
+	if at, runs := l.runningSlot(t, "app-0"); at != "m1" || !runs {
 		t.Errorf("what does not mount it is on %s, and runs: %v", at, runs)
 	}
 	now, r := l.volume(t, "data"), migrated(t, out)
@@ -153,7 +153,7 @@ func TestMigrateBack(t *testing.T) {
 	if now.Machine != "m1" || len(now.Copies) != 1 || now.Copies[0].Machine != "m2" {
 		t.Errorf("data is %+v", now)
 	}
-	if at, runs := l.running(t, "db-0"); at != "m1" || !runs {
+	if at, runs := l.runningSlot(t, "db-0"); at != "m1" || !runs {
 		t.Errorf("the database is on %s, and runs: %v", at, runs)
 	}
 }
@@ -171,7 +171,7 @@ func TestMigrateTogether(t *testing.T) {
 	l.mustRun(t, deploy.NewMigrate(l.kit, toM2("web")))
 	expectLines(t, l.facts(t), "cache.app-0 live m2", "cache.app-1 live m2", "data live m1", "uploads live m2")
 	for _, slot := range []string{"app-0", "app-1", "web-0"} {
-		if at, runs := l.running(t, slot); at != "m2" || !runs {
+		if at, runs := l.runningSlot(t, slot); at != "m2" || !runs {
 			t.Errorf("%s is on %s, and runs: %v", slot, at, runs)
 		}
 	}

@@ -158,8 +158,8 @@ func TestBreakMigrate(t *testing.T) {
 	}
 }
 
-// running names the machine that runs a slot, and whether it does.
-func (l *lab) running(t *testing.T, slot string) (machineName string, runs bool) {
+// runningSlot names the machine that runs a slot, and whether it does.
+func (l *lab) runningSlot(t *testing.T, slot string) (machineName string, runs bool) {
 	t.Helper()
 	is := l.current(t, "shop").Slots[slot]
 	r := map[string]runtime.Runtime{"m1": l.runtime, "m2": l.two.Runtime}[is.Machine]

@@ -49,7 +49,8 @@ type Keeper interface {
 	// Errors: volume.*.
 	EnsureVolume(ctx context.Context, by Fenced, spec storage.Spec) (storage.Volume, error)
 	// SnapshotVolumes takes a snapshot of each of the volumes under one name, anew where an operation that did not come
-	// to its end took one, and holds it by the order's tag. Errors: volume.*.
+	// to its end took one, and holds it by the order's tag. What the order names as writers holds still meanwhile, by
+	// the machine's own doing; where one cannot, nothing is snapshot, and all go on. Errors: volume.*.
 	SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOrder) ([]storage.Snapshot, error)
 	// ListSnapshots answers which snapshots volumes have now, oldest first, by volume. One that is not there has none.
 	// Errors: volume.pool-unavailable, volume.pool-failed.
@@ -66,6 +67,20 @@ type SnapshotOrder struct {
 	Volumes []string `json:"volumes"`
 	// Tag holds them.
 	Tag string `json:"tag"`
+	// Quiesce are the instances of the machine that write one of the volumes and have to hold still for the moment. One
+	// that does not run by then is left alone.
+	Quiesce []QuiesceInstance `json:"quiesce,omitempty"`
+}
+
+// QuiesceInstance says how one instance holds still.
+type QuiesceInstance struct {
+	Instance string `json:"instance"`
+	// Mode is api.QuiesceFreeze, or api.QuiesceNone where there are only the commands.
+	Mode string `json:"mode"`
+	// Before and After are what runs inside, see api.Quiesce; Timeout bounds each.
+	Before  []string     `json:"before,omitempty"`
+	After   []string     `json:"after,omitempty"`
+	Timeout api.Duration `json:"timeout,omitempty"`
 }
 
 // CloneOrder says which snapshot a new volume begins as, and what it is.
@@ -82,6 +97,8 @@ type Stored struct {
 	None    *api.Error
 	Usage   storage.Usage
 	Volumes []storage.Volume
+	// OneMoment is the pool's capability of that name.
+	OneMoment bool
 }
 
 // Action is one small thing done to an instance or a volume.

@@ -231,7 +231,7 @@ func (c *change) changes(l layout) []api.Change {
 	for _, s := range l.strays {
 		list = append(list, api.Change{Action: "remove", Subject: s.instance, Machine: s.machine, Reason: "left by an unfinished operation"})
 	}
-	return append(list, c.routeChanges()...)
+	return append(append(list, c.quiesceChanges(l)...), c.routeChanges()...)
 }
 
 // stopsFor is why an old instance stops before its successor starts.

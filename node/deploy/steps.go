@@ -26,13 +26,18 @@ func (c *change) phases(l layout) []operation.Phase {
 		{Name: "clear leftovers", Steps: c.clearSteps(l)},
 		{Name: "images", Steps: c.imageSteps(l), Width: width},
 		{Name: "volumes", Steps: c.volumeSteps(l)},
+		c.holdPhase(l),
 		{Name: "stop the writers", Steps: c.writerSteps(l), Width: width},
+		{Name: "hold still", Steps: c.stopSteps(l), Width: width},
 		{Name: "snapshot", Steps: c.snapshotSteps(l), Width: width},
-		{Name: "snapshot the origin", Steps: c.originSteps(l), Width: width},
-		{Name: "clone", Steps: c.cloneSteps(l), Width: width},
-		{Name: "let the origin go", Steps: c.letOriginsGo(l), Width: width},
-		{Name: "swap", Steps: c.swapSteps(l)},
 	}
+	phases = append(phases, c.goOnPhases(l)...)
+	phases = append(phases,
+		operation.Phase{Name: "snapshot the origin", Steps: c.originSteps(l), Width: width},
+		operation.Phase{Name: "clone", Steps: c.cloneSteps(l), Width: width},
+		operation.Phase{Name: "let the origin go", Steps: c.letOriginsGo(l), Width: width},
+		operation.Phase{Name: "swap", Steps: c.swapSteps(l)},
+	)
 	for i, layer := range l.order {
 		phases = append(phases, c.layerPhases(l, layer)...)
 		phases = append(phases, c.announcePhase(l, i))

@@ -51,19 +51,24 @@ func (p *Promote) FindScope(ctx context.Context) error {
 	return nil
 }
 
-// inspectLineage reads how the branch began; a namespace that is none has no lineage.
-func (p *Promote) inspectLineage(ctx context.Context) error {
+func (p *Promote) inspectLineage(ctx context.Context) (err error) {
 	if err := CheckNamespace(p.request.Branch); err != nil {
 		return err
 	}
-	fact, err := p.kit.Facts.Get(ctx, store.Branch(p.request.Branch))
+	p.lineage, err = readLineage(ctx, p.kit.Facts, p.request.Branch)
+	return err
+}
+
+// readLineage is how a branch began; zero for a namespace that is none. Errors: store.*.
+func readLineage(ctx context.Context, facts store.Facts, branch string) (lineage api.BranchFact, err error) {
+	fact, err := facts.Get(ctx, store.Branch(branch))
 	switch {
 	case store.IsNotFound(err):
-		return nil
+		return lineage, nil
 	case err != nil:
-		return err
+		return lineage, err
 	}
-	return decode(fact, &p.lineage)
+	return lineage, decode(fact, &lineage)
 }
 
 // Inspect implements operation.Operation.

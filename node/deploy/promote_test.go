@@ -69,6 +69,13 @@ func TestPromote(t *testing.T) {
 	of := l.current(t, "try")
 	l.images.Serve("app:v2", "the tag has moved meanwhile", runtime.ImageConfig{})
 
+	differ, err := deploy.DiffBranch(t.Context(), l.store.Facts(), "try", "")
+	if err != nil || slices.ContainsFunc(differ, func(d api.Difference) bool {
+		return strings.Contains(d.Path, "host") || strings.Contains(d.Path, "namespace")
+	}) ||
+		!slices.Contains(differ, api.Difference{Path: ".services.app.labels.tried", To: "yes"}) {
+		t.Errorf("they differ in %+v, %v", differ, err)
+	}
 	plan := l.preview(t, promote(l))
 	expectLines(t, lines(plan)[:3],
 		"promote commit 1 of try: its images by digest, and its configuration",

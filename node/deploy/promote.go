@@ -91,7 +91,7 @@ func (p *Promote) Inspect(ctx context.Context, before operation.Situation) error
 		return err
 	}
 	p.neverShrink()
-	if err := p.inspectData(ctx); err != nil {
+	if err := p.inspectOrigins(ctx); err != nil {
 		return err
 	}
 	p.complete(ctx)

@@ -30,7 +30,6 @@ func (c *change) phases(l layout) []operation.Phase {
 		{Name: "snapshot", Steps: c.snapshotSteps(l), Width: width},
 		{Name: "snapshot the origin", Steps: c.originSteps(l), Width: width},
 		{Name: "clone", Steps: c.cloneSteps(l), Width: width},
-		{Name: "let the origin go", Steps: c.letOriginsGo(l), Width: width},
 		{Name: "swap", Steps: c.swapSteps(l)},
 	}
 	for i, layer := range l.order {

@@ -114,7 +114,7 @@ func (c *change) dropVolumes(l layout) []operation.Step {
 			steps = append(steps, c.act(s.machine, Action{Verb: "destroy-volume", Volume: s.volume.ID, Maker: s.maker}, "destroy volume "+s.volume.ID))
 		}
 	}
-	return append(steps, c.forgetOrigins()...)
+	return append(steps, c.giveOriginsBack(l)...)
 }
 
 // snapshotSteps take, of every live data set of a machine, the snapshot that the commit names: the data as the commit

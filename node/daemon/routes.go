@@ -227,6 +227,14 @@ func (a *API) volumeRoutes() []Route {
 			Method: "GET", Path: "/v1/namespaces/{ns}/volumes/{name}", Answer: api.VolumeDetail{}, Query: []Parameter{byMachine},
 			Summary: "Likewise, by its name: of what has it now, or else had it.",
 			serve:   a.member(showVolume),
+		}, {
+			Method: "GET", Path: "/v1/branches", Answer: api.BranchList{},
+			Summary: "The namespaces that began as a branch of another, and what is so of them now.",
+			serve:   a.member(listBranches),
+		}, {
+			Method: "GET", Path: "/v1/branches/{ns}", Answer: api.BranchEntry{},
+			Summary: "One of them.",
+			serve:   a.member(showBranch),
 		},
 	}
 }

@@ -55,8 +55,13 @@ type change struct {
 	auths map[string]runtime.RegistryAuth
 
 	next release
-	// jobs says that one-shot jobs are part of this change.
-	jobs bool
+	// jobs says that the one-shot jobs of a deploy are part of this change, and masks that those of a branch are.
+	jobs, masks bool
+	// besides are further writes of the commit, and checks what else must be as inspect saw it.
+	besides func(b *puts, op string)
+	checks  []store.Check
+	// lineage is what a plan's digest covers of a branch besides its release.
+	lineage any
 
 	mu    sync.Mutex // guards addrs, moments and origins, which steps of one phase fill at once
 	addrs map[string]runtime.Addresses

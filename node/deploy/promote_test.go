@@ -247,8 +247,8 @@ func TestPromoteAsShown(t *testing.T) {
 		return err
 	}})
 	out = l.run(promote(l))
-	if out.Outcome != api.RolledBack || out.Error.Code != api.CodeConflict || !strings.Contains(out.Error.Message, "changed while it was promoted") ||
-		!strings.Contains(out.Error.Hint, "ployzctl promote try shop --preview") {
+	if out.Outcome != api.RolledBack || out.Error.Code != api.CodeConflict || !strings.Contains(out.Error.Message, "try was changed meanwhile") ||
+		!strings.Contains(out.Error.Hint, "ployzctl history try; then repeat the command") {
 		t.Fatalf("%s %v", out.Outcome, out.Error)
 	}
 	if after := l.snapshot(); after != before {

@@ -28,8 +28,8 @@ func (c *change) phases(l layout) []operation.Phase {
 		{Name: "volumes", Steps: c.volumeSteps(l)},
 		{Name: "stop the writers", Steps: c.writerSteps(l), Width: width},
 		{Name: "snapshot", Steps: c.snapshotSteps(l), Width: width},
-		{Name: "snapshot the origin", Steps: c.originSteps(l), Width: width},
-		{Name: "clone", Steps: c.cloneSteps(l), Width: width},
+		{Name: originPhase, Steps: c.originSteps(l), Width: width},
+		{Name: clonePhase, Steps: c.cloneSteps(l), Width: width},
 		{Name: "swap", Steps: c.swapSteps(l)},
 	}
 	for i, layer := range l.order {
@@ -51,7 +51,7 @@ func (c *change) clearSteps(l layout) []operation.Step {
 func (c *change) imageSteps(l layout) []operation.Step {
 	var steps []operation.Step
 	done := map[string]bool{}
-	for _, p := range slices.Concat(l.places, l.jobList("before"), l.jobList("after")) {
+	for _, p := range slices.Concat(l.places, l.early(), l.jobList("after")) {
 		s := c.next.spec.Services[p.service]
 		key := p.machine + " " + s.Digest
 		if !c.pushed[s.Image].IsZero() {
@@ -101,7 +101,7 @@ func (c *change) layerPhases(l layout, layer []string) []operation.Phase {
 		start = append(start, c.launch(p))
 		ready = append(ready, c.await(p))
 	}
-	for _, job := range l.jobList("before") {
+	for _, job := range l.early() {
 		if slices.Contains(layer, job.service) {
 			start = append(start, c.launch(job))
 			ready = append(ready, c.await(job))
@@ -113,6 +113,9 @@ func (c *change) layerPhases(l layout, layer []string) []operation.Phase {
 		{Name: "ready", Steps: ready, Width: len(ready)},
 	}
 }
+
+// early are the jobs that run before the commit.
+func (l layout) early() []place { return slices.Concat(l.jobList("before"), l.jobList(whenBranch)) }
 
 // jobList is the jobs of one kind, each after those it depends on.
 func (l layout) jobList(when string) []place {

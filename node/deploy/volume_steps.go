@@ -50,7 +50,7 @@ func (l layout) needs(d dataset) bool {
 
 // starting are all instances that the change makes, jobs among them.
 func (l layout) starting() []place {
-	all := slices.Concat(l.places, l.jobList("before"), l.jobList("after"))
+	all := slices.Concat(l.places, l.early(), l.jobList("after"))
 	return slices.DeleteFunc(all, func(p place) bool { return p.keep })
 }
 

@@ -404,7 +404,7 @@ func writes(spec api.Spec, service, slot string) map[string]bool {
 // one write: two never write one at once. Who mounts a data set that is swapped stops as well, also if it only reads.
 func (c *change) oldWriters(l layout) map[string]string {
 	starting := map[string]bool{}
-	for _, p := range slices.Concat(l.places, l.jobList("before")) {
+	for _, p := range slices.Concat(l.places, l.early()) {
 		if !p.keep {
 			maps.Copy(starting, writes(c.next.spec, p.service, p.slot))
 		}

@@ -15,6 +15,12 @@ import (
 // own id, since their owner knows nothing of them, and gives them back after its commit. Where a clone cannot be
 // without its snapshot (ZFS) that stays, held by nobody, for as long as the clone does.
 
+// The phases in which volumes begin: until the end of the second the time does not depend on how much they hold.
+const (
+	originPhase = "snapshot the origin"
+	clonePhase  = "clone"
+)
+
 // originName is what an operation calls the snapshots that it takes of what its data sets begin as.
 func originName(operation string) string { return storage.OperationSnapshot(operation, 0) }
 
@@ -89,7 +95,7 @@ func (c *change) originSteps(l layout) []operation.Step {
 	for _, machineName := range slices.Sorted(maps.Keys(orders)) {
 		order := orders[machineName]
 		steps = append(steps, operation.Step{
-			Name: "snapshot the origin", Participant: machineName, Clear: "ployzctl operation resolve " + c.operation,
+			Name: originPhase, Participant: machineName, Clear: "ployzctl operation resolve " + c.operation,
 			Do: func(ctx context.Context, act *operation.Act) error {
 				return c.takeOrigins(ctx, act, machineName, order)
 			},
@@ -132,17 +138,35 @@ func (c *change) giveOriginsBack(l layout) []operation.Step {
 	for _, machineName := range slices.Sorted(maps.Keys(orders)) {
 		steps = append(steps, c.act(machineName, Action{Verb: "forget-operation", Maker: c.operation, Volumes: orders[machineName].Volumes}, "forget the origin's snapshot"))
 	}
-	for _, u := range c.unended() {
-		if !takesOrigins(u.Kind) {
-			continue
-		}
+	for _, operation := range c.owing() {
 		for _, m := range c.machines {
 			if m.silent == nil && m.seen.Keeps {
-				steps = append(steps, c.act(m.member.Name, Action{Verb: "forget-operation", Maker: u.Operation}, "forget the snapshots of "+u.Operation))
+				steps = append(steps, c.act(m.member.Name, Action{Verb: "forget-operation", Maker: operation}, "forget the snapshots of "+operation))
 			}
 		}
 	}
 	return steps
+}
+
+// owing are the operations that may not have given back what they held of other namespaces' data sets: unfinished
+// ones, for a clear those that data sets began with, and for a promotion the one of the present commit.
+func (c *change) owing() []string {
+	all := map[string]bool{}
+	for _, u := range c.unended() {
+		if takesOrigins(u.Kind) {
+			all[u.Operation] = true
+		}
+	}
+	for _, v := range c.volumes {
+		if c.kind == api.KindClear && v.Origin != nil {
+			all[storage.SnapshotOperation(v.Origin.Snapshot)] = true
+		}
+	}
+	if c.kind == api.KindPromote && c.now.commit != nil && takesOrigins(c.now.commit.Kind) {
+		all[c.now.head.Operation] = true
+	}
+	delete(all, "")
+	return slices.Sorted(maps.Keys(all))
 }
 
 // takesOrigins reports whether operations of a kind take snapshots for themselves, of whichever namespace's data sets.

@@ -338,6 +338,16 @@ func (c *Client) Volumes(ctx context.Context, namespace, machine string) (api.Vo
 	return list, err
 }
 
+// Branches lists every branch of the cluster.
+func (c *Client) Branches(ctx context.Context) (list api.BranchList, err error) {
+	return list, c.call(ctx, http.MethodGet, "/v1/branches", nil, nil, &list)
+}
+
+// Branch shows one branch. Errors: branch.not-a-branch.
+func (c *Client) Branch(ctx context.Context, ns string) (b api.BranchEntry, err error) {
+	return b, c.call(ctx, http.MethodGet, "/v1/branches/"+url.PathEscape(ns), nil, nil, &b)
+}
+
 // Volume shows one volume with its snapshots and family, by its ID or, of a live one, as NAMESPACE/NAME; machine
 // tells copies of one apart, or is "". Errors: volume.not-found, api.bad-request (several could be meant),
 // deploy.machine-silent.

@@ -48,6 +48,8 @@ var requests = map[string]any{
 	api.KindVolumeSnapshotRemove: api.VolumeSnapshotRequest{},
 	api.KindVolumeClone:          api.VolumeCloneRequest{},
 	api.KindVolumeCreate:         api.VolumeCreateRequest{},
+	api.KindBranch:               api.BranchRequest{},
+	api.KindBranchRemove:         api.NamespaceRequest{},
 }
 
 const place = "#/components/schemas/"

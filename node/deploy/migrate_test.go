@@ -60,10 +60,10 @@ func TestMigrate(t *testing.T) {
 	if out.Outcome != api.Committed {
 		t.Fatalf("%s %v %v", out.Outcome, out.Error, out.Leftovers)
 	}
-	if at, runs := l.running(t, "db-0"); at != "m2" || !runs {
+	if at, runs := l.runningSlot(t, "db-0"); at != "m2" || !runs {
 		t.Errorf("the database is on %s, and runs: %v", at, runs)
 	}
-	if at, runs := l.running(t, "app-0"); at != "m1" || !runs {
+	if at, runs := l.runningSlot(t, "app-0"); at != "m1" || !runs {
 		t.Errorf("what does not mount it is on %s, and runs: %v", at, runs)
 	}
 	now, r := l.volume(t, "data"), migrated(t, out)
@@ -155,7 +155,7 @@ func TestMigrateBack(t *testing.T) {
 	if now.Machine != "m1" || len(now.Copies) != 1 || now.Copies[0].Machine != "m2" {
 		t.Errorf("data is %+v", now)
 	}
-	if at, runs := l.running(t, "db-0"); at != "m1" || !runs {
+	if at, runs := l.runningSlot(t, "db-0"); at != "m1" || !runs {
 		t.Errorf("the database is on %s, and runs: %v", at, runs)
 	}
 }
@@ -173,7 +173,7 @@ func TestMigrateTogether(t *testing.T) {
 	l.mustRun(t, deploy.NewMigrate(l.kit, toM2("web")))
 	expectLines(t, l.facts(t), "cache.app-0 live m2", "cache.app-1 live m2", "data live m1", "uploads live m2")
 	for _, slot := range []string{"app-0", "app-1", "web-0"} {
-		if at, runs := l.running(t, slot); at != "m2" || !runs {
+		if at, runs := l.runningSlot(t, slot); at != "m2" || !runs {
 			t.Errorf("%s is on %s, and runs: %v", slot, at, runs)
 		}
 	}
@@ -276,7 +276,6 @@ func TestMigrateRefusals(t *testing.T) {
 		"unknown service":    {nil, toM2("nobody"), api.CodeNoSuchService, `no service "nobody"`, "ployzctl service ls shop"},
 		"not on that":        {nil, api.MigrateRequest{Namespace: "shop", From: "m3", To: "m2"}, api.CodeVolumeNotFound, "none of its volumes are on m3", "ployzctl volume ls shop"},
 		"there already":      {nil, api.MigrateRequest{Namespace: "shop", To: "m1"}, api.CodeVolumeThere, "m1 has them already: cache.app-0, cache.app-1, data, uploads", "ployzctl volume ls shop"},
-		"hold":               {nil, api.MigrateRequest{Namespace: "shop", To: "m2", Hold: true}, api.CodeBadRequest, "cannot hold requests", "--hold"},
 		"less than nothing":  {nil, api.MigrateRequest{Namespace: "shop", To: "m2", MaxStop: -1}, api.CodeBadRequest, "less than nothing", ""},
 		"may not run there":  {placedOn("m1"), toM2("db"), api.CodeNoMachine, "db-0 may not run on m2: not among the machines asked for", "ployzctl deploy"},
 		"nothing is there":   {nil, api.MigrateRequest{Namespace: "none", To: "m2"}, api.CodeNamespaceAbsent, "nothing is deployed", "ployzctl service ls"},
@@ -385,7 +384,7 @@ func TestMigrateHalfWay(t *testing.T) {
 	*silent = false
 	l.mustRun(t, deploy.NewClear(l.kit, "shop"))
 	expectStates(t, l, id, storage.StateLive, storage.StateKept)
-	if at, runs := l.running(t, "db-0"); at != "m1" || !runs {
+	if at, runs := l.runningSlot(t, "db-0"); at != "m1" || !runs {
 		t.Errorf("the database is on %s, and runs: %v", at, runs)
 	}
 	if got := l.heldBy(t, "m1", id); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "op [d") }) {

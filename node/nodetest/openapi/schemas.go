@@ -16,6 +16,7 @@ import (
 var requests = map[string]any{
 	api.KindDeploy:               api.DeployRequest{},
 	api.KindRollback:             api.RollbackRequest{},
+	api.KindPromote:              api.PromoteRequest{},
 	api.KindScale:                api.ScaleRequest{},
 	api.KindRestart:              api.ServiceRequest{},
 	api.KindRemove:               api.NamespaceRequest{},
@@ -48,6 +49,8 @@ var requests = map[string]any{
 	api.KindVolumeSnapshotRemove: api.VolumeSnapshotRequest{},
 	api.KindVolumeClone:          api.VolumeCloneRequest{},
 	api.KindVolumeCreate:         api.VolumeCreateRequest{},
+	api.KindBranch:               api.BranchRequest{},
+	api.KindBranchRemove:         api.NamespaceRequest{},
 }
 
 const place = "#/components/schemas/"

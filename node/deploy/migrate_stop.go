@@ -21,7 +21,7 @@ import (
 const (
 	usualStop  = 300 * time.Millisecond // an instance to end
 	usualStart = 2 * time.Second        // an instance to start and become ready
-	usualRest  = 400 * time.Millisecond // to hand over, to commit and to be routed to
+	usualRest  = 500 * time.Millisecond // to hand over, to commit and to be routed to
 )
 
 // fixed is what the stop takes with nothing left to carry.

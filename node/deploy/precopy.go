@@ -41,7 +41,8 @@ type Precopy struct {
 	last     string    // the newest snapshot that both machines have; "" before the first round
 	at       time.Time // when it was taken
 	taken    int
-	overhead time.Duration
+	snapped  time.Duration // what it took to take
+	overhead time.Duration // what the last round took besides its bytes
 }
 
 // Telling is told how a volume's bytes pass.
@@ -123,8 +124,11 @@ func (p *Precopy) snapshot(ctx context.Context, by Fenced) (name string, now tim
 	for i, v := range p.Volumes {
 		ids[i] = v.ID
 	}
+	begun := time.Now()
 	_, err = p.From.SnapshotVolumes(ctx, by, name, ids...)
-	return name, time.Now(), err
+	now = time.Now()
+	p.snapped = now.Sub(begun)
+	return name, now, err
 }
 
 // plan asks what comes next, with a snapshot taken now.
@@ -166,7 +170,7 @@ func (p *Precopy) carry(ctx context.Context, by Fenced, name string, now time.Ti
 	if p.last != "" {
 		round.Span = now.Sub(p.at)
 	}
-	p.overhead = max(time.Since(begun)-round.Took, 0)
+	p.overhead = p.snapped + max(time.Since(begun)-round.Took, 0)
 	p.Rounds, p.Carried = append(p.Rounds, round), append(p.Carried, carried)
 	p.last, p.at = name, now
 	return nil

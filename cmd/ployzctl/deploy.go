@@ -158,7 +158,10 @@ func (a *app) showHistory(commits []api.CommitSummary) error {
 			number += " *"
 		}
 		what := c.Kind
-		if c.Of != 0 {
+		switch {
+		case c.Branch != "":
+			what += fmt.Sprintf(" of %s %d", c.Branch, c.Of)
+		case c.Of != 0:
 			what += fmt.Sprintf(" to %d", c.Of)
 		}
 		rows = append(rows, []string{number, what, ago(c.Time), orDash(c.Caller), c.Operation, orDash(images(c.Images)), orDash(moments(c.Volumes))})

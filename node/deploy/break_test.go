@@ -104,9 +104,19 @@ func Cases() map[string]optest.Case {
 			statefulTwice(t, l)
 			l.mustRun(t, deploy.NewRemove(l.kit, "shop"))
 		}, 1)),
-		"scale/volumes": on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewScale(l.kit, "shop", "app", 1) }),
-		"clear/volumes": on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewClear(l.kit, "shop") }),
-		"rm/volumes":    on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewRemove(l.kit, "shop") }),
+		"promote": on(tried, func(l *lab) operation.Operation {
+			return deploy.NewPromote(l.kit, api.PromoteRequest{Branch: "try", Namespace: "shop"})
+		}),
+		"promote/to a new one": on(func(t *testing.T, l *lab) {
+			tried(t, l)
+			l.mustRun(t, deploy.NewRemove(l.kit, "shop"))
+		}, func(l *lab) operation.Operation {
+			return deploy.NewPromote(l.kit, api.PromoteRequest{Branch: "try", Namespace: "shop", Secrets: api.BranchSecretsCopy})
+		}),
+		"promote/with data": breakPromoteWithData(),
+		"scale/volumes":     on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewScale(l.kit, "shop", "app", 1) }),
+		"clear/volumes":     on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewClear(l.kit, "shop") }),
+		"rm/volumes":        on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewRemove(l.kit, "shop") }),
 		"restart/volumes": withoutRevisions(on(statefulRuns, func(l *lab) operation.Operation {
 			return deploy.NewRestart(l.kit, "shop", "db")
 		})),

@@ -39,10 +39,15 @@ type change struct {
 	// volumes are the namespace's data sets, live and kept; revive are the kept ones that get their names back, by name.
 	volumes []volumeFact
 	revive  map[string]string
-	// back is the data that volumes begin with, by the data set's name; written is what a rollback that
-	// leaves the data says of it, likewise.
+	// back is the data that volumes begin with, by the data set's name; written is what an operation that leaves the data
+	// as it is says of it, likewise.
 	back    map[string]past
 	written map[string]string
+	// moves are the machines that live data sets move to, by the data set's name; moved is how they came there, likewise.
+	moves map[string]string
+	moved map[string]api.VolumeMove // guarded by mu
+	// abandoned are the snapshots that migrations left which did not come to their end.
+	abandoned []abandoned
 	// source is the commit whose data sets the operation's begin as; zero where none do.
 	source api.Commit
 	fence  store.Revision
@@ -62,7 +67,7 @@ type change struct {
 	// jobs says that one-shot jobs are part of this change.
 	jobs bool
 
-	mu    sync.Mutex // guards addrs, moments and origins, which steps of one phase fill at once
+	mu    sync.Mutex // guards what steps of one phase fill at once
 	addrs map[string]runtime.Addresses
 	// moments are the snapshots taken before the commit, by data set id; guarded by mu.
 	moments map[string]storage.Snapshot

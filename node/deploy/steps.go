@@ -35,6 +35,7 @@ func (c *change) phases(l layout) []operation.Phase {
 	phases = append(phases,
 		operation.Phase{Name: "snapshot the origin", Steps: c.originSteps(l), Width: width},
 		operation.Phase{Name: "clone", Steps: c.cloneSteps(l), Width: width},
+		operation.Phase{Name: "let the origin go", Steps: c.letOriginsGo(l), Width: width},
 		operation.Phase{Name: "swap", Steps: c.swapSteps(l)},
 	)
 	for i, layer := range l.order {

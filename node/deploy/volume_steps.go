@@ -15,6 +15,9 @@ import (
 func (c *change) volumeSteps(l layout) []operation.Step {
 	var steps []operation.Step
 	for _, d := range l.sets {
+		if d.from != "" {
+			continue // it is handed over later
+		}
 		if d.back != nil {
 			steps = append(steps, c.presentSteps(d)...)
 			continue
@@ -114,7 +117,7 @@ func (c *change) dropVolumes(l layout) []operation.Step {
 			steps = append(steps, c.act(s.machine, Action{Verb: "destroy-volume", Volume: s.volume.ID, Maker: s.maker}, "destroy volume "+s.volume.ID))
 		}
 	}
-	return append(steps, c.giveOriginsBack(l)...)
+	return append(steps, c.forgetOrigins()...)
 }
 
 // snapshotSteps take, of every live data set of a machine, the snapshot that the commit names: the data as the commit

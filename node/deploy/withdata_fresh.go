@@ -12,8 +12,9 @@ import (
 
 // A volume may also begin as what another namespace's is now: the operation takes a snapshot for itself, of all that
 // one machine has of them in one moment, and clones it as it does an earlier commit's. It holds the snapshots by its
-// own id, since their owner knows nothing of them, and gives them back after its commit. Where a clone cannot be
-// without its snapshot (ZFS) that stays, held by nobody, for as long as the clone does.
+// own id, since their owner knows nothing of them, and gives them back once the clones are there: so nothing is owed
+// after the commit. Where a clone cannot be without its snapshot (ZFS) that stays, held by nobody, for as long as the
+// clone does.
 
 // originName is what an operation calls the snapshots that it takes of what its data sets begin as.
 func originName(operation string) string { return storage.OperationSnapshot(operation, 0) }
@@ -115,14 +116,20 @@ func (c *change) origin(p past) storage.Origin {
 	return storage.Origin{Volume: s.Volume, Snapshot: s.Name, GUID: s.GUID}
 }
 
-// giveOriginsBack are the steps after the commit that end the operation's hold on what its data sets began as, and the
-// holds of those before it that did not come to that.
-func (c *change) giveOriginsBack(l layout) []operation.Step {
+// letOriginsGo are the steps that end the operation's hold on what its data sets began as. There is no undo: what is
+// left of the snapshots goes with that of taking them.
+func (c *change) letOriginsGo(l layout) []operation.Step {
 	var steps []operation.Step
 	orders := c.originOrders(l)
 	for _, machineName := range slices.Sorted(maps.Keys(orders)) {
-		steps = append(steps, c.act(machineName, Action{Verb: "forget-operation", Maker: c.operation, Volumes: orders[machineName].Volumes}, "forget the origin's snapshot"))
+		steps = append(steps, c.act(machineName, Action{Verb: "forget-operation", Maker: c.operation, Volumes: orders[machineName].Volumes}, "let the origin go"))
 	}
+	return steps
+}
+
+// forgetOrigins are the steps after the commit that end the holds of operations that did not come to that.
+func (c *change) forgetOrigins() []operation.Step {
+	var steps []operation.Step
 	for _, u := range c.unended() {
 		if !takesOrigins(u.Kind) {
 			continue

@@ -97,7 +97,8 @@ type PlanPhase struct {
 // Change is one line of a preview: what will be different, and why.
 type Change struct {
 	// Action is "create", "replace", "update", "keep", "stop", "remove" or "run"; of a volume also "grow", "shrink",
-	// "restore" (it gets its name back) or "retire" (it loses its name and is kept).
+	// "restore" (it gets its name back), "retire" (it loses its name and is kept), "destroy" (for good) or, of a
+	// snapshot, "forget" (likewise).
 	Action  string `json:"action"`
 	Subject string `json:"subject"`
 	Machine string `json:"machine,omitempty"`

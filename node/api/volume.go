@@ -64,9 +64,17 @@ type Retention struct {
 	// Commits is how many commits, the present one among them, can be gone back to with their data; 0 means
 	// DefaultKeepCommits.
 	Commits int `json:"commits,omitempty"`
-	// Volumes is how long a data set that lost its name is kept at least; 0 is no time.
+	// Volumes is how long a data set that lost its name is kept at least; 0 means DefaultKeepVolumes.
 	Volumes Duration `json:"volumes,omitempty"`
 }
+
+// What a namespace keeps of its past where its spec does not say.
+const (
+	DefaultKeepCommits = 10
+	DefaultKeepVolumes = Duration(7 * 24 * time.Hour)
+	// MaxKeepCommits is the most that can be asked for.
+	MaxKeepCommits = 1000
+)
 
 // VolumeFact is the intent about one data set: that it is, where, and who made it so. What is so now, such as how much
 // it holds, is asked of the machine.

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -66,6 +67,8 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.takeSnapshot(ctx, action) }
 	case "forget-snapshot":
 		do = func() error { return l.forgetSnapshot(ctx, action) }
+	case "prune-snapshots":
+		do = func() error { return l.pruneSnapshots(ctx, action.Volume, action.Snapshots) }
 	default:
 		return api.Errorf(api.CodeBadRequest, "no action %q", action.Verb)
 	}
@@ -234,23 +237,26 @@ func (l *Local) takeSnapshot(ctx context.Context, action Action) error {
 func (l *Local) forgetSnapshot(ctx context.Context, action Action) error {
 	all, err := l.Pool.ListSnapshots(ctx, action.Volume)
 	for _, s := range all {
-		if s.Name != action.Snapshot {
-			continue
+		if s.Name == action.Snapshot {
+			return l.forgetSeen(ctx, s, action.Tag)
 		}
-		if err := neededBut(s, action.Tag); err != nil {
-			return err
-		}
-		if action.Tag != "" {
-			if err := l.Pool.Release(ctx, action.Volume, s.Name, action.Tag); err != nil {
-				return err
-			}
-		}
-		return l.Pool.Forget(ctx, action.Volume, s.Name)
 	}
 	if api.CodeOf(err) == api.CodeVolumeNotFound {
 		return nil
 	}
 	return err
+}
+
+func (l *Local) forgetSeen(ctx context.Context, s storage.Snapshot, tag string) error {
+	if err := neededBut(s, tag); err != nil {
+		return err
+	}
+	if tag != "" {
+		if err := l.Pool.Release(ctx, s.Volume, s.Name, tag); err != nil {
+			return err
+		}
+	}
+	return l.Pool.Forget(ctx, s.Volume, s.Name)
 }
 
 // unheld is a snapshot as it would be without the hold of a tag.
@@ -285,4 +291,29 @@ func (l *Local) withSources(ctx context.Context, spec runtime.Spec) (runtime.Spe
 		spec.Mounts[i].Source = v.Path
 	}
 	return spec, nil
+}
+
+// pruneSnapshots forgets snapshots of a volume that commits or operations took. Whatever a coordinator believes, one
+// that an operator took, or that a clone or another tag needs, stays, and keeps its holds.
+func (l *Local) pruneSnapshots(ctx context.Context, id string, names []string) error {
+	all, err := l.Pool.ListSnapshots(ctx, id)
+	if api.CodeOf(err) == api.CodeVolumeNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range all {
+		if !slices.Contains(names, s.Name) {
+			continue
+		}
+		tag, ours := ownTag(s.Name)
+		if !ours {
+			errs = append(errs, api.Errorf(api.CodeBadRequest, "no commit and no operation took the snapshot %s", s.Name).About(id+"@"+s.Name))
+			continue
+		}
+		errs = append(errs, l.forgetSeen(ctx, s, tag))
+	}
+	return errors.Join(errs...)
 }

@@ -92,7 +92,8 @@ type Action struct {
 	// name back), "swap-volume" (let it take the name of the live volume Out, which is kept), "swap-back-volume" (make
 	// Out live again, however far that came), "destroy-volume" (for good, and only if the operation Maker made it),
 	// "prune-volume" (for good, and only a kept one that no clone and no hold but that of commits needs), "take-snapshot"
-	// (of Volume as Snapshot, held by Tag if there is one) and "forget-snapshot" (which gives that hold back).
+	// (of Volume as Snapshot, held by Tag if there is one), "forget-snapshot" (which gives that hold back) and
+	// "prune-snapshots" (for good, of Volume those Snapshots that commits and operations took and nobody else needs).
 	Verb      string
 	Instance  string
 	Namespace string
@@ -100,9 +101,10 @@ type Action struct {
 	Maker     string `json:",omitempty"`
 	Out       string `json:",omitempty"`
 	// Volumes, Snapshot and Tag are for "forget-snapshots", which takes back what SnapshotVolumes took.
-	Volumes  []string `json:",omitempty"`
-	Snapshot string   `json:",omitempty"`
-	Tag      string   `json:",omitempty"`
+	Volumes   []string `json:",omitempty"`
+	Snapshot  string   `json:",omitempty"`
+	Snapshots []string `json:",omitempty"`
+	Tag       string   `json:",omitempty"`
 	// Ports are those to publish, by instance.
 	Ports map[string][]api.Port
 }

@@ -20,7 +20,8 @@ func (r *Remove) Inspect(ctx context.Context, before operation.Situation) error 
 	if err := r.inspect(ctx, before); err != nil {
 		return err
 	}
-	r.next = release{spec: api.Spec{Namespace: r.ns}}
+	// What it keeps of its past holds for what this leaves, too.
+	r.next = release{spec: api.Spec{Namespace: r.ns, Retention: r.presentSpec().Retention}}
 	if err := r.inspectVolumes(ctx); err != nil {
 		return err
 	}

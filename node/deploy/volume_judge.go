@@ -27,8 +27,8 @@ func (p *PruneVolumes) judge(x *prunable) {
 		x.prune("%s, and %s has left the cluster with it", keptSince(x), x.machine)
 	case m.silent != nil || m.stored.None != nil:
 		x.stay(p.unreachable(x.machine))
-	case p.request.OlderThan > 0 && p.kit.Now().Sub(x.fact.Kept) < p.request.OlderThan.D(0):
-		x.stay(api.Errorf(api.CodeBadRequest, "%s, which is less than %s ago", keptSince(x), p.request.OlderThan.D(0)).
+	case p.kit.Now().Sub(x.fact.Kept) < p.kept.volumes:
+		x.stay(api.Errorf(api.CodeBadRequest, "%s, which is less than %s ago (%s)", keptSince(x), p.kept.volumes, p.kept.volumeBy).
 			WithHint("prune it all the same: ployzctl volume prune %s --older-than 0", p.ns))
 	case x.seen == nil:
 		x.prune("%s, and the pool of %s has it no more", keptSince(x), x.machine)
@@ -85,10 +85,10 @@ func (p *PruneVolumes) needs(x *prunable) *api.Error {
 	}
 	if len(commits) > 0 {
 		err := api.Errorf(api.CodeVolumeSnapshotNeeded, "%s can be gone back to with this data", strings.Join(commits, ", "))
-		if p.keepCommits() == 1 {
+		if p.kept.commits == 1 {
 			return err.WithHint("it is the present one: the next commit lets it go: ployzctl deploy")
 		}
-		return err.WithHint("let fewer commits keep their data than the last %d: ployzctl volume prune %s --keep-commits 1", p.keepCommits(), p.ns)
+		return err.WithHint("let fewer commits keep their data than the last %d (%s): ployzctl volume prune %s --keep-commits 1", p.kept.commits, p.kept.commitBy, p.ns)
 	}
 	for _, s := range x.snapshots {
 		if s = unheld(s, commitHold); len(s.Holds) > 0 {

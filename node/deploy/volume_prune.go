@@ -13,17 +13,23 @@ import (
 	"github.com/ployz/ployz/node/store"
 )
 
-// PruneVolumes destroys kept data sets for good. Their facts go with its commit, so that nobody restores one any more,
-// and the data after it: what it does not come to, the next prune finds in the fact of this one.
+// PruneVolumes destroys kept data sets for good, and forgets snapshots that no commit needs any more. The facts go with
+// its commit, so that nobody restores a data set any more, and the data after it: what it does not come to, the next
+// prune finds in the fact of this one, and snapshots it finds again where they are.
 type PruneVolumes struct {
 	volumeChange
 	request api.VolumePruneRequest
 
+	kept    kept
+	history []api.Commit // all of the namespace, oldest first
 	commits []api.Commit // those that need their data
 	last    pruned
 	// revision is that of the fact of the last prune.
 	revision store.Revision
 	all      []prunable
+	// snapshots are what the pools say, by machine and data set.
+	snapshots map[string]map[string][]storage.Snapshot
+	forgets   []forgettable
 }
 
 // pruned is the value of the fact of a namespace's last prune.
@@ -31,6 +37,8 @@ type pruned struct {
 	Operation string `json:"operation"`
 	// Owed are the data sets that have no fact any more and are to be destroyed.
 	Owed []owed `json:"owed,omitempty"`
+	// DataFrom is the oldest commit whose data any prune has left.
+	DataFrom int `json:"dataFrom,omitempty"`
 }
 
 type owed struct {
@@ -60,8 +68,8 @@ func NewPruneVolumes(kit Kit, request api.VolumePruneRequest) *PruneVolumes {
 
 // Inspect implements operation.Operation.
 func (p *PruneVolumes) Inspect(ctx context.Context, before operation.Situation) error {
-	if p.request.KeepCommits < 0 || p.request.OlderThan < 0 {
-		return api.Errorf(api.CodeBadRequest, "neither how many commits keep their data nor an age can be less than nothing").About(p.ns)
+	if p.request.KeepCommits < 0 || p.request.KeepCommits > api.MaxKeepCommits || p.request.OlderThan != nil && *p.request.OlderThan < 0 {
+		return api.Errorf(api.CodeBadRequest, "neither how many commits keep their data nor an age can be less than nothing, nor those commits more than %d", api.MaxKeepCommits).About(p.ns)
 	}
 	if err := p.look(ctx, before); err != nil {
 		return err
@@ -81,45 +89,50 @@ func (p *PruneVolumes) Inspect(ctx context.Context, before operation.Situation) 
 		p.judge(&p.all[i])
 	}
 	p.spareOrigins()
+	if err := p.inspectForgettable(ctx); err != nil {
+		return err
+	}
 	return p.needAsked()
 }
 
-// inspectCommits reads the commits whose data is needed.
+// inspectCommits reads the history, and what is kept of it.
 func (p *PruneVolumes) inspectCommits(ctx context.Context) error {
 	list, err := p.kit.Facts.List(ctx, store.Commits(p.ns))
 	if err != nil {
 		return err
 	}
-	for _, fact := range list {
-		var c api.Commit
-		if err := decode(fact, &c); err != nil {
+	p.history = make([]api.Commit, len(list))
+	for i, fact := range list {
+		if err := decode(fact, &p.history[i]); err != nil {
 			return err
 		}
-		if c.Number > p.now.head.Commit-p.keepCommits() {
-			p.commits = append(p.commits, c)
-		}
 	}
-	slices.SortFunc(p.commits, func(a, b api.Commit) int { return a.Number - b.Number })
+	slices.SortFunc(p.history, func(a, b api.Commit) int { return a.Number - b.Number })
+	var says *api.Retention
+	if n := len(p.history); n > 0 { // also where it took everything away
+		says = p.history[n-1].Spec.Retention
+	}
+	p.kept = keptBy(says, p.request)
+	first := p.kept.first(p.now.head.Commit)
+	p.commits = slices.DeleteFunc(slices.Clone(p.history), func(c api.Commit) bool { return c.Number < first })
 	return nil
 }
 
-func (p *PruneVolumes) keepCommits() int {
-	if p.request.KeepCommits == 0 {
-		return api.DefaultKeepCommits
-	}
-	return p.request.KeepCommits
+func (p *PruneVolumes) inspectLast(ctx context.Context) (err error) {
+	p.last, p.revision, err = readPruned(ctx, p.kit.Facts, p.ns)
+	return err
 }
 
-func (p *PruneVolumes) inspectLast(ctx context.Context) error {
-	fact, err := p.kit.Facts.Get(ctx, store.LastPrune(p.ns))
-	p.revision = fact.Revision
+// readPruned reads what the last prune of a namespace wrote down; nothing where there was none.
+func readPruned(ctx context.Context, facts store.Facts, ns string) (last pruned, _ store.Revision, err error) {
+	fact, err := facts.Get(ctx, store.LastPrune(ns))
 	if store.IsNotFound(err) {
-		return nil
+		return last, fact.Revision, nil
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = decode(fact, &last)
 	}
-	return decode(fact, &p.last)
+	return last, fact.Revision, err
 }
 
 // collect finds what may go: the kept ones of the facts, and what pools have that no fact names. What this operation
@@ -176,28 +189,36 @@ func (p *PruneVolumes) inspectMakers(ctx context.Context) error {
 	return nil
 }
 
-// inspectSnapshots asks each machine for the snapshots of what may go. A pool that does not say stands in its own way only.
+// inspectSnapshots asks each machine for the snapshots of what may go, and, unless just one is asked for, of what stays.
+// A pool that does not say stands in its own way only.
 func (p *PruneVolumes) inspectSnapshots(ctx context.Context) {
 	ids := map[string][]string{}
-	for _, x := range p.all {
-		if x.seen != nil && x.seen.Problem == nil {
-			ids[x.machine] = append(ids[x.machine], x.id)
+	ask := func(machineName, id string, seen *storage.Volume) {
+		wanted := p.request.Machine == "" || p.request.Machine == machineName
+		if wanted && seen != nil && seen.Problem == nil && !slices.Contains(ids[machineName], id) {
+			ids[machineName] = append(ids[machineName], id)
 		}
 	}
+	for _, x := range p.all {
+		ask(x.machine, x.id, x.seen)
+	}
+	for _, fact := range p.volumes {
+		if p.request.ID == "" {
+			ask(fact.Machine, fact.ID, p.inPool(fact.Machine, fact.ID))
+		}
+	}
+	p.snapshots = map[string]map[string][]storage.Snapshot{}
 	for name, of := range ids {
-		var list map[string][]storage.Snapshot
 		m, err := p.kit.Participants.Participant(ctx, name)
 		if err == nil {
-			list, err = m.ListSnapshots(ctx, of)
+			p.snapshots[name], err = m.ListSnapshots(ctx, of)
 		}
 		if err != nil {
 			p.candidate(name).stored.None = api.AsError(err)
 		}
-		for i, x := range p.all {
-			if x.machine == name {
-				p.all[i].snapshots = list[x.id]
-			}
-		}
+	}
+	for i, x := range p.all {
+		p.all[i].snapshots = p.snapshots[x.machine][x.id]
 	}
 }
 
@@ -230,15 +251,23 @@ func (p *PruneVolumes) Plan() operation.Plan {
 			plan.Requirements = append(plan.Requirements, operation.Met("it is not needed", x.stays))
 		}
 	}
-	named := map[string]int{}
 	for _, x := range p.inOrder() {
-		step := p.destroy(x)
-		if named[x.machine+step.Name]++; named[x.machine+step.Name] > 1 { // several may have had one name
-			step.Name += " " + strconv.Itoa(named[x.machine+step.Name])
-		}
-		plan.Cleanup = append(plan.Cleanup, step)
+		plan.Cleanup = append(plan.Cleanup, p.destroy(x))
 	}
+	plan.Changes = append(plan.Changes, p.forgetChanges()...)
+	plan.Cleanup = distinct(append(plan.Cleanup, p.forgetSteps()...))
 	return p.plan(plan)
+}
+
+// distinct gives steps names of their own where several data sets of a machine have, or had, one name.
+func distinct(steps []operation.Step) []operation.Step {
+	named := map[string]int{}
+	for i, s := range steps {
+		if named[s.Participant+s.Name]++; named[s.Participant+s.Name] > 1 {
+			steps[i].Name += " " + strconv.Itoa(named[s.Participant+s.Name])
+		}
+	}
+	return steps
 }
 
 // destroy is the step that ends a data set. What an operation made and never committed is destroyed as that, whose
@@ -277,12 +306,17 @@ func (p *PruneVolumes) commit() operation.Commit {
 	for _, x := range p.all {
 		content = append(content, x.machine+" "+x.id+" "+strconv.FormatBool(x.goes))
 	}
+	for _, f := range p.forgets {
+		content = append(content, f.machine+" "+f.Volume+"@"+f.Name+" "+strconv.FormatBool(f.goes))
+	}
 	key := store.LastPrune(p.ns)
 	return operation.Commit{
 		Witness: key, Expect: p.revision, Content: content,
+		// What is needed was seen at this commit.
+		Checks: []store.Check{{Key: store.Head(p.ns), Expect: p.now.revision}},
 		Batch: func(op string) ([]store.Put, error) {
 			var b puts
-			b.value(key, pruned{Operation: op, Owed: p.owed()}, store.Expect(p.revision))
+			b.value(key, pruned{Operation: op, Owed: p.owed(), DataFrom: p.dataFrom()}, store.Expect(p.revision))
 			for _, x := range p.all {
 				if x.goes && x.fact != nil {
 					b.remove(store.Volume(p.ns, x.id), store.Expect(x.fact.revision))
@@ -291,6 +325,14 @@ func (p *PruneVolumes) commit() operation.Commit {
 			return b.list, b.err
 		},
 	}
+}
+
+// dataFrom is the oldest commit whose data this prune, and all before it, have left.
+func (p *PruneVolumes) dataFrom() int {
+	if p.request.ID != "" {
+		return p.last.DataFrom
+	}
+	return max(p.last.DataFrom, p.kept.first(p.now.head.Commit))
 }
 
 // owed are what goes now, and what earlier prunes may not have come to: all that was not seen to be gone.
@@ -312,7 +354,7 @@ func (p *PruneVolumes) owed() (list []owed) {
 
 // Result implements operation.Resulter.
 func (p *PruneVolumes) Result() any {
-	r := api.VolumePruneResult{Destroyed: []api.PrunedVolume{}, Stays: []api.PrunedVolume{}}
+	r := api.VolumePruneResult{Destroyed: []api.PrunedVolume{}, Stays: []api.PrunedVolume{}, Snapshots: p.forgotten()}
 	for _, x := range p.all {
 		is := api.PrunedVolume{ID: x.id, Name: x.name, Machine: x.machine, Reason: x.reason}
 		if x.seen != nil {

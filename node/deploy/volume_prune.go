@@ -37,8 +37,8 @@ type pruned struct {
 	Operation string `json:"operation"`
 	// Owed are the data sets that have no fact any more and are to be destroyed.
 	Owed []owed `json:"owed,omitempty"`
-	// DataFrom is the oldest commit whose data any prune has left.
-	DataFrom int `json:"dataFrom,omitempty"`
+	// KeptFrom is the oldest commit whose data any prune has left.
+	KeptFrom int `json:"keptFrom,omitempty"`
 }
 
 type owed struct {
@@ -316,7 +316,7 @@ func (p *PruneVolumes) commit() operation.Commit {
 		Checks: []store.Check{{Key: store.Head(p.ns), Expect: p.now.revision}},
 		Batch: func(op string) ([]store.Put, error) {
 			var b puts
-			b.value(key, pruned{Operation: op, Owed: p.owed(), DataFrom: p.dataFrom()}, store.Expect(p.revision))
+			b.value(key, pruned{Operation: op, Owed: p.owed(), KeptFrom: p.keptFrom()}, store.Expect(p.revision))
 			for _, x := range p.all {
 				if x.goes && x.fact != nil {
 					b.remove(store.Volume(p.ns, x.id), store.Expect(x.fact.revision))
@@ -327,12 +327,12 @@ func (p *PruneVolumes) commit() operation.Commit {
 	}
 }
 
-// dataFrom is the oldest commit whose data this prune, and all before it, have left.
-func (p *PruneVolumes) dataFrom() int {
+// keptFrom is the oldest commit whose data this prune, and all before it, have left.
+func (p *PruneVolumes) keptFrom() int {
 	if p.request.ID != "" {
-		return p.last.DataFrom
+		return p.last.KeptFrom
 	}
-	return max(p.last.DataFrom, p.kept.first(p.now.head.Commit))
+	return max(p.last.KeptFrom, p.kept.first(p.now.head.Commit))
 }
 
 // owed are what goes now, and what earlier prunes may not have come to: all that was not seen to be gone.

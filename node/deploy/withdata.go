@@ -66,7 +66,7 @@ func (r *Rollback) findPasts(ctx context.Context, commit api.Commit) error {
 	r.back = map[string]past{}
 	for name, had := range commit.Volumes {
 		if _, asked := r.next.spec.Volumes[volumeOf(name)]; asked {
-			r.back[name] = r.pastOf(name, had.ID, left, commit.Number < last.DataFrom)
+			r.back[name] = r.pastOf(name, had.ID, left, commit.Number < last.KeptFrom)
 		}
 	}
 	r.seePasts(ctx)

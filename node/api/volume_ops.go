@@ -56,11 +56,12 @@ type VolumePruneResult struct {
 	OwnBytes int64 `json:"ownBytes"`
 }
 
-// PrunedVolume is one data set that a prune decided about.
+// PrunedVolume is one data set, or a copy of one, that a prune decided about.
 type PrunedVolume struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Machine string `json:"machine"`
+	Copy    bool   `json:"copy,omitempty"`
 	// UsedBytes is what it held when it was looked at.
 	UsedBytes int64 `json:"usedBytes"`
 	// Reason is why it goes, or stays.

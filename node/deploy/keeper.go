@@ -67,6 +67,8 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.takeSnapshot(ctx, action) }
 	case "forget-snapshot":
 		do = func() error { return l.forgetSnapshot(ctx, action) }
+	case "prune-copy":
+		do = func() error { return l.pruneCopy(ctx, action.Volume) }
 	case "prune-snapshots":
 		do = func() error { return l.pruneSnapshots(ctx, action.Volume, action.Snapshots) }
 	default:

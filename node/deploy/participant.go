@@ -92,8 +92,8 @@ type Action struct {
 	// name back), "swap-volume" (let it take the name of the live volume Out, which is kept), "swap-back-volume" (make
 	// Out live again, however far that came), "destroy-volume" (for good, and only if the operation Maker made it),
 	// "prune-volume" (for good, and only a kept one that no clone and no hold but that of commits needs), "take-snapshot"
-	// (of Volume as Snapshot, held by Tag if there is one), "forget-snapshot" (which gives that hold back) and
-	// "prune-snapshots" (for good, of Volume those Snapshots that commits and operations took and nobody else needs).
+	// (of Volume as Snapshot, held by Tag if there is one), "forget-snapshot" (which gives that hold back),
+	// "prune-copy" (for good, and only one without a name that no clone needs) and "prune-snapshots" (for good, of Volume those Snapshots that commits and operations took and nobody else needs).
 	Verb      string
 	Instance  string
 	Namespace string

@@ -13,7 +13,7 @@ import (
 	"github.com/ployz/ployz/node/store"
 )
 
-// PruneVolumes destroys kept data sets for good, and forgets snapshots that no commit needs any more. The facts go with
+// PruneVolumes destroys kept data sets and copies for good, and forgets snapshots that no commit needs. The facts go with
 // its commit, so that nobody restores a data set any more, and the data after it: what it does not come to, the next
 // prune finds in the fact of this one, and snapshots it finds again where they are.
 type PruneVolumes struct {
@@ -44,15 +44,20 @@ type pruned struct {
 type owed struct {
 	ID      string `json:"id"`
 	Machine string `json:"machine"`
+	// Copy says that it was one of a volume on another machine.
+	Copy bool `json:"copy,omitempty"`
 }
 
 // prunable is a data set that may go.
 type prunable struct {
 	id, name, machine string
-	// fact is nil for what a pool has and no fact names; seen for what a fact names and the pool has not.
-	fact      *volumeFact
+	// fact is nil for what a pool has and no fact names, and for a copy, of the volume of a fact; seen is nil for what a
+	// fact names and the pool has not.
+	fact, of  *volumeFact
 	seen      *storage.Volume
 	snapshots []storage.Snapshot
+	// copy says that what it holds is, or was, on another machine as well.
+	copy bool
 	// maker is the operation, over and never committed, that made it and left it without a fact.
 	maker  string
 	goes   bool
@@ -85,10 +90,7 @@ func (p *PruneVolumes) Inspect(ctx context.Context, before operation.Situation) 
 		return err
 	}
 	p.inspectSnapshots(ctx)
-	for i := range p.all {
-		p.judge(&p.all[i])
-	}
-	p.spareOrigins()
+	p.judgeAll()
 	if err := p.inspectForgettable(ctx); err != nil {
 		return err
 	}
@@ -148,11 +150,17 @@ func (p *PruneVolumes) collect() {
 			add(prunable{id: fact.ID, name: fact.Name, machine: fact.Machine, fact: &p.volumes[i], seen: p.inPool(fact.Machine, fact.ID)})
 		}
 	}
+	for i, fact := range p.volumes { // after what they are copies of
+		for _, c := range fact.Copies {
+			add(prunable{id: fact.ID, name: fact.Name, machine: c.Machine, of: &p.volumes[i], copy: true, seen: p.inPool(c.Machine, fact.ID)})
+		}
+	}
 	for _, m := range p.machines {
 		for i, v := range m.stored.Volumes {
 			fact := p.volumeByID(v.ID)
-			if (fact == nil || fact.Machine != m.member.Name) && !(p.resolves() && p.makerOf(v) != "") {
-				add(prunable{id: v.ID, name: v.Name, machine: m.member.Name, seen: &m.stored.Volumes[i]})
+			known := fact != nil && (fact.Machine == m.member.Name || fact.copyOn(m.member.Name) != nil)
+			if !known && !(p.resolves() && p.makerOf(v) != "") {
+				add(prunable{id: v.ID, name: v.Name, machine: m.member.Name, of: fact, copy: fact != nil, seen: &m.stored.Volumes[i]})
 			}
 		}
 	}
@@ -161,7 +169,7 @@ func (p *PruneVolumes) collect() {
 // inspectMakers looks in the ledger for who made what no fact names. Whoever did held this scope, which is now held
 // here: it is over, whatever became of it.
 func (p *PruneVolumes) inspectMakers(ctx context.Context) error {
-	unnamed := func(x prunable) bool { return x.fact == nil && p.volumeByID(x.id) == nil }
+	unnamed := func(x prunable) bool { return x.fact == nil && x.of == nil }
 	if p.kit.Log == nil || !slices.ContainsFunc(p.all, unnamed) {
 		return nil
 	}
@@ -239,7 +247,7 @@ func (p *PruneVolumes) needAsked() error {
 func (p *PruneVolumes) Plan() operation.Plan {
 	plan := operation.Plan{Commit: p.commit()}
 	for _, x := range p.all {
-		change := api.Change{Action: "keep", Subject: "volume " + x.name + " (" + x.id + ")", Machine: x.machine, Reason: x.reason}
+		change := api.Change{Action: "keep", Subject: x.what() + " " + x.name + " (" + x.id + ")", Machine: x.machine, Reason: x.reason}
 		if x.seen != nil {
 			change.From = sizeText(x.seen.UsedBytes)
 		}
@@ -259,6 +267,13 @@ func (p *PruneVolumes) Plan() operation.Plan {
 	return p.plan(plan)
 }
 
+func (x prunable) what() string {
+	if x.copy {
+		return "copy of"
+	}
+	return "volume"
+}
+
 // distinct gives steps names of their own where several data sets of a machine have, or had, one name.
 func distinct(steps []operation.Step) []operation.Step {
 	named := map[string]int{}
@@ -274,10 +289,13 @@ func distinct(steps []operation.Step) []operation.Step {
 // proof is in its id.
 func (p *PruneVolumes) destroy(x prunable) operation.Step {
 	action := Action{Verb: "prune-volume", Volume: x.id}
-	if x.maker != "" {
+	switch {
+	case x.maker != "":
 		action = Action{Verb: "destroy-volume", Volume: x.id, Maker: x.maker}
+	case x.copy:
+		action.Verb = "prune-copy"
 	}
-	step := p.act(x.machine, action, "destroy volume "+x.name)
+	step := p.act(x.machine, action, "destroy "+x.what()+" "+x.name)
 	step.Clear = "ployzctl volume prune " + p.ns
 	return step
 }
@@ -322,6 +340,7 @@ func (p *PruneVolumes) commit() operation.Commit {
 					b.remove(store.Volume(p.ns, x.id), store.Expect(x.fact.revision))
 				}
 			}
+			p.putCopies(&b)
 			return b.list, b.err
 		},
 	}
@@ -339,7 +358,7 @@ func (p *PruneVolumes) keptFrom() int {
 func (p *PruneVolumes) owed() (list []owed) {
 	for _, x := range p.inOrder() {
 		if x.maker == "" {
-			list = append(list, owed{x.id, x.machine})
+			list = append(list, owed{x.id, x.machine, x.copy})
 		}
 	}
 	for _, o := range p.last.Owed {
@@ -352,11 +371,20 @@ func (p *PruneVolumes) owed() (list []owed) {
 	return list
 }
 
+// owes is what an earlier prune wrote down of something that it may not have come to; nil where there is none.
+func (p *PruneVolumes) owes(x *prunable) *owed {
+	at := slices.IndexFunc(p.last.Owed, func(o owed) bool { return o.ID == x.id && o.Machine == x.machine })
+	if at < 0 {
+		return nil
+	}
+	return &p.last.Owed[at]
+}
+
 // Result implements operation.Resulter.
 func (p *PruneVolumes) Result() any {
 	r := api.VolumePruneResult{Destroyed: []api.PrunedVolume{}, Stays: []api.PrunedVolume{}, Snapshots: p.forgotten()}
 	for _, x := range p.all {
-		is := api.PrunedVolume{ID: x.id, Name: x.name, Machine: x.machine, Reason: x.reason}
+		is := api.PrunedVolume{ID: x.id, Name: x.name, Machine: x.machine, Copy: x.copy, Reason: x.reason}
 		if x.seen != nil {
 			is.UsedBytes = x.seen.UsedBytes
 		}

@@ -142,7 +142,10 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 		Machine: d.observe, Serving: d.serving, Peers: peering.Neighbours.Holders,
 	}
 	facts := &checkedFacts{Facts: opened.Facts(), check: opened.CheckSettings}
-	kit := deploy.Kit{Facts: facts, Participants: peering.Fleet(local), Sealer: sealer{box, d}, Log: opened.Log(), Now: time.Now}
+	fleet := peering.Fleet(local)
+	kit := deploy.Kit{
+		Facts: facts, Participants: fleet, Carriers: fleet, Sealer: sealer{box, d}, Log: opened.Log(), Now: time.Now,
+	}
 	kinds := DeployKinds(kit)
 	maps.Copy(kinds, MachineKinds(d.machineKit(self, facts)))
 	maps.Copy(kinds, ImageKinds(ImageKit{Facts: facts, Images: d.images, Pruner: pruner{d, facts}, Machine: self.Name}))

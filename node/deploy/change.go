@@ -43,7 +43,12 @@ type change struct {
 	// leaves the data says of it, likewise.
 	back    map[string]past
 	written map[string]string
-	fence   store.Revision
+	// moves are the machines that live data sets move to, by the data set's name; moved is how they came there, likewise.
+	moves map[string]string
+	moved map[string]api.VolumeMove // guarded by mu
+	// abandoned are the snapshots that migrations left which did not come to their end.
+	abandoned []abandoned
+	fence     store.Revision
 	// problems are requirements that were found unmet while looking.
 	problems []*api.Error
 	// absent are the images that a machine lacks: machine → digest → true.
@@ -58,7 +63,7 @@ type change struct {
 	// jobs says that one-shot jobs are part of this change.
 	jobs bool
 
-	mu    sync.Mutex // guards addrs and moments, which steps of one phase fill at once
+	mu    sync.Mutex // guards what steps of one phase fill at once
 	addrs map[string]runtime.Addresses
 	// moments are the snapshots taken before the commit, by data set id; guarded by mu.
 	moments map[string]storage.Snapshot

@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -63,6 +64,10 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.destroyMade(ctx, action) }
 	case "prune-volume":
 		do = func() error { return l.pruneVolume(ctx, action.Volume) }
+	case "drop-copy":
+		do = func() error { return l.dropCopy(ctx, action.Volume) }
+	case "hold-snapshots":
+		do = func() error { return l.holdSnapshots(ctx, action.Volume, action.Holds) }
 	case "take-snapshot":
 		do = func() error { return l.takeSnapshot(ctx, action) }
 	case "forget-snapshot":
@@ -213,6 +218,33 @@ func (l *Local) pruneVolume(ctx context.Context, id string) error {
 		}
 	}
 	return l.Pool.Destroy(ctx, id)
+}
+
+// dropCopy destroys a copy of a volume that lives on another machine, with its holds, which are the other's too, unless
+// a clone needs it. One that is gone is no error.
+func (l *Local) dropCopy(ctx context.Context, id string) error {
+	v, err := l.Pool.Inspect(ctx, id)
+	if api.CodeOf(err) == api.CodeVolumeNotFound {
+		return nil
+	}
+	if err == nil && v.State == storage.StateLive {
+		err = l.Pool.Retire(ctx, id)
+	}
+	if err != nil {
+		return err
+	}
+	return l.destroyCopy(ctx, id)
+}
+
+func (l *Local) holdSnapshots(ctx context.Context, id string, holds map[string][]string) error {
+	for _, name := range slices.Sorted(maps.Keys(holds)) {
+		for _, tag := range holds[name] {
+			if err := l.Pool.Hold(ctx, id, name, tag); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // CloneVolume implements Participant.

@@ -91,9 +91,11 @@ type Action struct {
 	// to no older fence any more), or of a volume "retire-volume" (take its name, keep it), "restore-volume" (give the
 	// name back), "swap-volume" (let it take the name of the live volume Out, which is kept), "swap-back-volume" (make
 	// Out live again, however far that came), "destroy-volume" (for good, and only if the operation Maker made it),
-	// "prune-volume" (for good, and only a kept one that no clone and no hold but that of commits needs), "take-snapshot"
-	// (of Volume as Snapshot, held by Tag if there is one), "forget-snapshot" (which gives that hold back),
-	// "prune-copy" (for good, and only one without a name that no clone needs) and "prune-snapshots" (for good, of Volume those Snapshots that commits and operations took and nobody else needs).
+	// "prune-volume" (for good, and only a kept one that no clone and no hold but that of commits needs), "drop-copy" (for
+	// good, of a volume that lives on another machine, also if it has its name here, unless a clone needs it),
+	// "prune-copy" (likewise, but none that has its name), "take-snapshot" (of Volume as Snapshot, held by Tag if there is
+	// one), "forget-snapshot" (which gives that hold back), "prune-snapshots" (for good, of Volume those Snapshots that
+	// commits and operations took and nobody else needs) and "hold-snapshots" (each by its Holds).
 	Verb      string
 	Instance  string
 	Namespace string
@@ -101,10 +103,13 @@ type Action struct {
 	Maker     string `json:",omitempty"`
 	Out       string `json:",omitempty"`
 	// Volumes, Snapshot and Tag are for "forget-snapshots", which takes back what SnapshotVolumes took.
-	Volumes   []string `json:",omitempty"`
-	Snapshot  string   `json:",omitempty"`
+	Volumes  []string `json:",omitempty"`
+	Snapshot string   `json:",omitempty"`
+	Tag      string   `json:",omitempty"`
+	// Snapshots are for "prune-snapshots".
 	Snapshots []string `json:",omitempty"`
-	Tag       string   `json:",omitempty"`
+	// Holds are tags by the snapshot of Volume that they are to hold.
+	Holds map[string][]string `json:",omitempty"`
 	// Ports are those to publish, by instance.
 	Ports map[string][]api.Port
 }
@@ -170,7 +175,9 @@ type Sealer interface {
 type Kit struct {
 	Facts        store.Facts
 	Participants Participants
-	Sealer       Sealer
+	// Carriers are the same machines, as what carries volumes from one to another.
+	Carriers Carriers
+	Sealer   Sealer
 	// Log is the ledger, which tells what operations that are over may have left; nil tells nothing.
 	Log store.Log
 	Now func() time.Time

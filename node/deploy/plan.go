@@ -236,8 +236,11 @@ func (c *change) changes(l layout) []api.Change {
 
 // stopsFor is why an old instance stops before its successor starts.
 func (l layout) stopsFor(name string) string {
-	if l.swapped()[name] {
+	switch {
+	case l.swapped()[name]:
 		return "the volume " + name + " is swapped"
+	case l.leaving()[name]:
+		return "the volume " + name + " moves"
 	}
 	return "both write the volume " + name
 }

@@ -15,6 +15,9 @@ import (
 func (c *change) volumeSteps(l layout) []operation.Step {
 	var steps []operation.Step
 	for _, d := range l.sets {
+		if d.from != "" {
+			continue // it is handed over later
+		}
 		if d.back != nil {
 			steps = append(steps, c.presentSteps(d)...)
 			continue

@@ -96,8 +96,9 @@ type VolumeFact struct {
 	// Origin is the snapshot that it began as; nil for one that began empty.
 	Origin  *VolumeOrigin `json:"origin,omitempty"`
 	Created time.Time     `json:"created"`
-	// Kept is since when it has no name; zero while live.
-	Kept time.Time `json:"kept,omitzero"`
+	// Kept is since when it has no name; zero while live. KeptBy is the commit's operation that took it, if one did.
+	Kept   time.Time `json:"kept,omitzero"`
+	KeptBy string    `json:"keptBy,omitempty"`
 	// Operation is the last one that wrote the fact.
 	Operation string `json:"operation"`
 	// Copies are those in the pools of other machines, by machine's name in order.

@@ -90,8 +90,8 @@ func (p *PruneVolumes) spareCopied() (spared bool) {
 	return spared
 }
 
-// putCopies takes copies that go off the facts of data sets that stay. Who wrote such a fact last does not change: it
-// is how a rollback knows what took a name.
+// putCopies takes copies that go off the facts of data sets that stay. Who wrote such a fact last does not
+// change: that is about what it says of the data set.
 func (p *PruneVolumes) putCopies(b *puts) {
 	for _, v := range p.volumes {
 		left := slices.DeleteFunc(slices.Clone(v.Copies), func(c api.VolumeCopy) bool { return p.goes(v.ID, c.Machine) })

@@ -99,7 +99,7 @@ func (r *Rollback) pastOf(name, id string, left api.Commit, pruned bool) past {
 		return p.lost(name, "the data set %s, which had it, was destroyed%s", id, p.how()).hint("go back without the data: %s", r.without())
 	case taken.SnapshotOf() == id && taken.Snapshot != "":
 		p.snapshot = storage.Snapshot{Volume: id, Name: taken.Snapshot, GUID: taken.GUID}
-	case of.State != api.VolumeKept || of.Operation != left.Operation:
+	case of.State != api.VolumeKept || of.KeptBy != left.Operation:
 		p.of = *of
 		return p.lost(name, "no snapshot of %s was taken then", id).
 			hint("clone one of those that there are: ployzctl volume show %s; or go back without the data: %s", id, r.without())

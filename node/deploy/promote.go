@@ -85,7 +85,11 @@ func (p *Promote) Inspect(ctx context.Context, before operation.Situation) error
 		return err
 	}
 	commit := *p.branch.commit
-	p.next = release{spec: p.targetSpec(commit.Spec), restarts: p.present().restarts, of: commit.Number, branch: p.request.Branch}
+	present := p.present()
+	p.next = release{
+		spec:     asTarget(p.withoutOwnHosts(commit.Spec), present.spec, p.fact.Hosts),
+		restarts: present.restarts, of: commit.Number, branch: p.request.Branch,
+	}
 	if err := p.chooseSecrets(ctx); err != nil {
 		return err
 	}

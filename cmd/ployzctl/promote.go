@@ -15,7 +15,7 @@ func (a *app) promoteCommand() *cobra.Command {
 		Use:   "promote BRANCH [NAMESPACE]",
 		Short: "Make a namespace run what a branch of it runs, and with --with-data hold the branch's data",
 		Long: `Make a namespace run what a branch of it runs: the very images, by digest, and the branch's configuration.
-Without NAMESPACE it is what the branch was made of. Commits that it made since are undone by that; --preview names them.
+Without NAMESPACE it is what the branch was made of. What it changed since is undone by that; --preview names those commits.
 
 These stay the target's own: hostnames (a route of the branch goes to the hostname that it was made of; one that was
 made of none is refused), gateway and published ports that the branch does not have, secrets by name, and, of each

@@ -95,6 +95,8 @@ func Cases() map[string]optest.Case {
 		}),
 		"deploy/first with volumes": on(nothing, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, stateful("v1"), nil) }),
 		"deploy/volumes change":     on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, otherVolumes(), nil) }),
+		"deploy/freezes":            on(quiesceCase(hooks)),
+		"deploy/stops for moments":  on(quiesceCase(&api.Quiesce{Mode: api.QuiesceStop})),
 		"rollback/volumes":          on(volumesChanged, func(l *lab) operation.Operation { return deploy.NewRollback(l.kit, "shop", 1) }),
 		"rollback/with data":        breakWithData(statefulTwice, 1),
 		"rollback/with data, again": breakWithData(goneBack, 2),

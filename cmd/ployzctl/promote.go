@@ -24,8 +24,9 @@ is taken away, as by a deploy. Jobs run as in a deploy, but those for branches.
 
 Volumes keep the target's data, and are never made smaller; one that only the branch has is new and empty. With
 --with-data each volume that the branch has begins as the branch's is now, in a time that does not depend on its size:
-all that mounts it in the target stops first, the branch goes on running. What the target wrote since the branch began is not in what
-comes; it is kept, and 'rollback NAMESPACE --with-data' gives it back. Both have to be on one machine.
+all that mounts it in the target stops first, the branch goes on running, and what writes there holds still for the
+moment as its service says. What the target wrote since the branch began is not in what comes; it is kept, and
+'rollback NAMESPACE --with-data' gives it back. Both have to be on one machine.
 
 The branch stays as it is: take it away with 'branch rm BRANCH'.`,
 		Example: `  ployzctl promote try --preview

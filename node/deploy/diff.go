@@ -34,8 +34,7 @@ func Diff(from, to api.Commit) ([]api.Difference, error) {
 
 // DiffBranch compares what a namespace asks for now with what a branch of it does, as a promotion would take it over.
 // with "" is what the branch began as; any other namespace can be compared, too. Secrets compare by name only, since each
-// namespace has its own. Errors: branch.not-a-branch,
-// deploy.namespace-not-found, store.*.
+// namespace has its own. Errors: branch.not-a-branch, deploy.namespace-not-found, store.*.
 func DiffBranch(ctx context.Context, facts store.Facts, branch, with string) ([]api.Difference, error) {
 	lineage, err := readLineage(ctx, facts, branch)
 	if err != nil {
@@ -56,7 +55,11 @@ func DiffBranch(ctx context.Context, facts store.Facts, branch, with string) ([]
 	if err != nil {
 		return nil, err
 	}
-	to.Spec = asTarget(to.Spec, from.Spec, lineage.Hosts)
+	hosts, err := targetHosts(ctx, facts, lineage, branch, with)
+	if err != nil {
+		return nil, err
+	}
+	to.Spec = asTarget(to.Spec, from.Spec, hosts)
 	return Diff(withoutPrints(from), withoutPrints(to))
 }
 

@@ -69,7 +69,7 @@ func (p *Promote) withoutOwnHosts(spec api.Spec) api.Spec {
 	for _, name := range slices.Sorted(maps.Keys(spec.Services)) {
 		s := spec.Services[name]
 		s.Routes = slices.DeleteFunc(slices.Clone(s.Routes), func(r api.Route) bool {
-			own := r.Host != "" && p.fact.Hosts[r.Host] == ""
+			own := r.Host != "" && p.hosts[r.Host] == ""
 			if own {
 				p.problems = append(p.problems, p.ownHost(name, r.Host))
 			}

@@ -137,6 +137,30 @@ func TestPromoteTakesWhatTheBranchDropped(t *testing.T) {
 	expectRefused(t, l.run(promote(l)), "services.db.ports deploy.port-taken")
 }
 
+// TestPromoteBetweenBranches: to another branch of the same, and from the original to its branch, hostnames are the
+// target's own.
+func TestPromoteBetweenBranches(t *testing.T) {
+	l := newLab(t)
+	tried(t, l)
+	l.mustRun(t, l.branch(api.BranchRequest{From: "shop", Namespace: "staging", Secrets: api.BranchSecretsCopy}))
+	hosts := func(ns string) string { return l.current(t, ns).Spec.Services["app"].Routes[0].Host }
+	l.mustRun(t, deploy.NewPromote(l.kit, api.PromoteRequest{Branch: "try", Namespace: "staging"}))
+	if c := l.current(t, "staging"); hosts("staging") != "staging.shop.test" || c.Spec.Services["app"].Image != "app:v2" {
+		t.Errorf("staging has %s and %s", hosts("staging"), c.Spec.Services["app"].Image)
+	}
+	refresh := func() operation.Operation {
+		return deploy.NewPromote(l.kit, api.PromoteRequest{Branch: "shop", Namespace: "try"})
+	}
+	expectRefused(t, l.run(refresh()), "services.web.ports deploy.port-taken")
+	s := shop("v1")
+	s.Services["web"] = api.Service{Image: "web:v1"}
+	l.mustRun(t, deploy.NewDeploy(l.kit, s, nil))
+	l.mustRun(t, refresh())
+	if c := l.current(t, "try"); hosts("try") != "try.shop.test" || c.Spec.Services["app"].Image != "app:v1" {
+		t.Errorf("try has %s and %s", hosts("try"), c.Spec.Services["app"].Image)
+	}
+}
+
 // TestPromoteToNew: a target that is not there, such as one that was removed, is made, with the original's hostnames.
 func TestPromoteToNew(t *testing.T) {
 	l := newLab(t)

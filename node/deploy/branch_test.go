@@ -342,6 +342,28 @@ func TestBranchOfABranch(t *testing.T) {
 	}
 }
 
+// TestBranchOnTwo: each machine's data sets are snapshot in one order of their own, and the clones are where they are.
+func TestBranchOnTwo(t *testing.T) {
+	l := newLab(t)
+	l.second(t)
+	s := compact()
+	s.Volumes["cache"] = api.Volume{Scope: api.ScopeSlot}
+	edit(&s, "app", func(s *api.Service) {
+		s.Placement, s.Mounts = api.Placement{Global: true}, []api.Mount{{Volume: "cache", Target: "/cache"}}
+	})
+	l.mustRun(t, deploy.NewDeploy(l.kit, s, nil))
+	if got := about(phases(l.preview(t, l.branch(tryIt))), "snapshot the origin:"); len(got) != 1 || got[0] != "snapshot the origin: snapshot the origin on m1, snapshot the origin on m2" {
+		t.Errorf("it plans %q", got)
+	}
+	l.mustRun(t, l.branch(tryIt))
+	was := l.volumesOf(t, "shop")
+	for name, v := range l.volumesOf(t, "try") {
+		if v.Machine != was[name].Machine || v.Origin == nil || v.Origin.Volume != was[name].ID {
+			t.Errorf("%s is %+v, of %+v", name, v, was[name])
+		}
+	}
+}
+
 // TestRemoveBranch: the branch goes with its lineage, its volumes are kept, and once they are pruned nothing of it is left
 // on the original's.
 func TestRemoveBranch(t *testing.T) {

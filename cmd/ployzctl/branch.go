@@ -213,7 +213,7 @@ func expiry(b api.BranchEntry) string {
 	case b.Expires.IsZero():
 		return "never"
 	}
-	return "in " + short(time.Until(b.Expires))
+	return "in " + short(time.Until(b.Expires).Round(time.Minute))
 }
 
 func (a *app) branchShow() *cobra.Command {

@@ -101,6 +101,7 @@ const (
 	CodeRuntimeBusy        Code = "runtime.busy"
 	CodeNotRunning         Code = "runtime.not-running"
 	CodeExecFailed         Code = "runtime.exec-failed"
+	CodeFreezeFailed       Code = "runtime.freeze-failed"
 	CodeCommandAbsent      Code = "runtime.command-not-found"
 	CodeCommandUnusable    Code = "runtime.command-not-executable"
 	CodeLogsFailed         Code = "runtime.logs-failed"
@@ -135,6 +136,7 @@ const (
 	CodeVolumeSpread           Code = "volume.several-machines"
 	CodeVolumeLineage          Code = "volume.lineage"
 	CodeVolumeQuiesce          Code = "volume.quiesce-failed"
+	CodeVolumeThere            Code = "volume.already-there"
 )
 
 // Codes of branches.
@@ -405,6 +407,7 @@ func Codes() []CodeDoc {
 		{CodeRuntimeBusy, "the instance runs and must be stopped first"},
 		{CodeNotRunning, "the instance does not run"},
 		{CodeExecFailed, "the command could not be run inside the instance"},
+		{CodeFreezeFailed, "the instance could not be made to stand still, or to go on"},
 		{CodeCommandAbsent, "the instance has no such command"},
 		{CodeCommandUnusable, "the command is there and cannot be executed"},
 		{CodeLogsFailed, "the journal could not be read"},
@@ -434,6 +437,7 @@ func Codes() []CodeDoc {
 		{CodeVolumeNotConverging, "the volume is written faster than it is sent, or a stop would take longer than it may"},
 		{CodeVolumeScope, "a volume is one for the namespace or one for each slot, and that cannot change while it is live"},
 		{CodeVolumeSpread, "a volume of scope namespace is on one machine, and instances on several were to mount it"},
+		{CodeVolumeThere, "the machine that a volume was to move to has it"},
 		{CodeVolumeQuiesce, "an instance could not be brought to hold still for a snapshot; it goes on as before"},
 		{CodeBranchExists, "a namespace of the branch's name is there already"},
 		{CodeBranchAbsent, "the namespace did not begin as a branch"},

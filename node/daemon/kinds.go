@@ -62,6 +62,8 @@ func DeployKinds(kit deploy.Kit) Kinds {
 			}
 			return deploy.NewRollback(kit, r.Namespace, r.To)
 		}, nil),
+		api.KindPromote: KindOf(func(r api.PromoteRequest) operation.Operation { return deploy.NewPromote(kit, r) }, nil),
+		api.KindMigrate: KindOf(func(r api.MigrateRequest) operation.Operation { return deploy.NewMigrate(kit, r) }, nil),
 		api.KindScale: KindOf(func(r api.ScaleRequest) operation.Operation {
 			return deploy.NewScale(kit, r.Namespace, r.Service, r.Replicas)
 		}, nil),

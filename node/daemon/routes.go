@@ -170,10 +170,11 @@ func (a *API) clusterRoutes() []Route {
 		}, {
 			Method: "GET", Path: "/v1/namespaces/{ns}/diff", Key: "differences", Answer: []api.Difference{},
 			Query: []Parameter{
-				{Name: "from", Type: "integer", Help: "A commit's number.", Required: true},
-				{Name: "to", Type: "integer", Help: "Another's.", Required: true},
+				{Name: "from", Type: "integer", Help: "A commit's number."},
+				{Name: "to", Type: "integer", Help: "Another's."},
+				{Name: "with", Type: "string", Help: "Without these two: the namespace to compare with; left out it is what the branch began as."},
 			},
-			Summary: "How two commits of a namespace differ.",
+			Summary: "How two commits of a namespace differ, or a branch and what it began as.",
 			serve:   a.member(diff),
 		}, {
 			Method: "GET", Path: "/v1/namespaces/{ns}/secrets", Key: "values", Answer: []api.ValueSummary{},

@@ -142,7 +142,10 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 		Machine: d.observe, Serving: d.serving, Peers: peering.Neighbours.Holders,
 	}
 	facts := &checkedFacts{Facts: opened.Facts(), check: opened.CheckSettings}
-	kit := deploy.Kit{Facts: facts, Participants: peering.Fleet(local), Sealer: sealer{box, d}, Log: opened.Log(), Now: time.Now}
+	fleet := peering.Fleet(local)
+	kit := deploy.Kit{
+		Facts: facts, Participants: fleet, Carriers: fleet, Sealer: sealer{box, d}, Log: opened.Log(), Now: time.Now,
+	}
 	kinds := DeployKinds(kit)
 	maps.Copy(kinds, MachineKinds(d.machineKit(self, facts)))
 	maps.Copy(kinds, ImageKinds(ImageKit{Facts: facts, Images: d.images, Pruner: pruner{d, facts}, Machine: self.Name}))
@@ -157,7 +160,7 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 func (d *Daemon) runtimeOf(self machine.Identity) *runc.Runtime {
 	r := runc.New()
 	r.State, r.Run = d.State, d.Run
-	r.Units = d.units
+	r.Units, r.Freezer = d.units, d.units
 	r.Network = &network{daemon: d, self: self}
 	r.Users = d.images.User
 	r.Nameservers = resolvers(self)

@@ -36,7 +36,7 @@ type Peering struct {
 	wire   *natsbus.Wire                // nil where this machine may not operate the cluster
 	verbs  map[string]coordination.Verb // those beside a deploy's
 	fences *coordination.Fences
-	desk   *transfer.Desk // set by carry
+	desk   *transfer.Desk
 	end    context.CancelFunc
 	served sync.WaitGroup
 }
@@ -47,6 +47,7 @@ func (d *Daemon) openPeering(self machine.Identity, view store.View) (*Peering, 
 	seed := func(role natsconf.Role) string { return natsstore.SeedFile(d.keys(), role) }
 	p := &Peering{daemon: d, self: self, view: view}
 	p.Neighbours = &Neighbours{ID: self.ID, Overlay: self.Overlay, Members: p.members, Machine: natsbus.Signer(seed(natsconf.RoleEdgeBus))}
+	p.desk = &transfer.Desk{Pool: d.pool, Dial: p.Neighbours.DialVolume}
 	if !exists(seed(natsconf.RoleCoordinatorBus)) {
 		p.Calls = &coordination.Calls{Machine: self.ID, Sign: nowhere{}.sign, Wire: nowhere{}}
 		return p, nil
@@ -83,8 +84,13 @@ func (nowhere) Send(context.Context, string, string, []byte) (coordination.Conve
 }
 
 // Fleet is the cluster's machines as a deploy sees them.
-func (p *Peering) Fleet(local deploy.Participant) *deploy.Fleet {
-	return &deploy.Fleet{Self: p.self.Name, Local: local, Caller: p.Calls, Members: p.members}
+func (p *Peering) Fleet(local *deploy.Local) *deploy.Fleet {
+	return &deploy.Fleet{Self: p.self.Name, Local: local, Carry: p.carrier(local.Fences), Caller: p.Calls, Members: p.members}
+}
+
+// carrier is this machine's part in carrying volumes; where it has no pool, it says so.
+func (p *Peering) carrier(fences *coordination.Fences) deploy.Carrier {
+	return deploy.LocalCarrier{Carrier: p.desk, Fences: fences}
 }
 
 // Start answers from now on, until Close: commands on the machine's own edge, as local and the verbs do, and peers
@@ -94,7 +100,7 @@ func (p *Peering) Start(local deploy.Participant, fences *coordination.Fences, v
 	if err != nil {
 		return err
 	}
-	p.carry(p.daemon.pool, fences, verbs)
+	maps.Copy(verbs, deploy.ServeCarrier(p.carrier(fences)))
 	p.verbs, p.fences = verbs, fences
 	all := deploy.Serve(local)
 	maps.Copy(all, verbs)

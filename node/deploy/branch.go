@@ -128,10 +128,7 @@ func (b *Branch) inspectLineage(hosts map[string]string) {
 	}{b.request.From, b.original.head.Commit, b.request.Expires, b.masks}
 	b.besides = func(p *puts, op string) {
 		p.value(store.Branch(b.ns), b.lineageFact(op), store.Expect(b.revision))
-		for _, v := range b.values {
-			v.value.Operation = op
-			p.value(v.key, v.value, store.Expect(v.revision))
-		}
+		putValues(p, op, b.values)
 		b.watch.stop(b.kit.Now())
 	}
 }

@@ -66,8 +66,7 @@ func (b *Branch) secret(ctx context.Context, name string, s api.Secret) (sealed 
 	case s.External && err == nil:
 		return there.Sealed, nil
 	case b.request.Secrets == api.BranchSecretsCopy:
-		sealed = api.SealedSecret{For: idsOf(b.members())}
-		sealed.Sealed, sealed.Fingerprint, err = b.kit.Sealer.Reseal(ctx, b.original.commit.Secrets[name].Sealed, recipients(b.members()), b.ns, stored)
+		sealed, err = b.resealed(ctx, b.original.commit.Secrets[name], stored)
 	default:
 		return sealed, api.Errorf(api.CodeBranchSecrets, "undecided")
 	}
@@ -77,23 +76,37 @@ func (b *Branch) secret(ctx context.Context, name string, s api.Secret) (sealed 
 	return sealed, err
 }
 
+// resealed is another namespace's secret as one of this, under a name. Errors: deploy.secret-sealed.
+func (c *change) resealed(ctx context.Context, of api.SealedSecret, name string) (sealed api.SealedSecret, err error) {
+	sealed.For = idsOf(c.members())
+	sealed.Sealed, sealed.Fingerprint, err = c.kit.Sealer.Reseal(ctx, of.Sealed, recipients(c.members()), c.ns, name)
+	return sealed, err
+}
+
 // copyConfigs stores the named configs that the branch's namespace does not have.
 func (b *Branch) copyConfigs(ctx context.Context) error {
-	for _, name := range slices.Sorted(maps.Keys(b.original.commit.Spec.Configs)) {
-		config := b.original.commit.Spec.Configs[name]
+	missing, err := b.missingConfigs(ctx, b.original.commit.Spec)
+	b.values = append(b.values, missing...)
+	return err
+}
+
+// missingConfigs are the named configs of another namespace's commit that this one does not have.
+func (c *change) missingConfigs(ctx context.Context, spec api.Spec) (missing []valueWrite, err error) {
+	for _, name := range slices.Sorted(maps.Keys(spec.Configs)) {
+		config := spec.Configs[name]
 		if !config.External {
 			continue
 		}
-		key := store.Config(b.ns, nameOr(config.Name, name))
-		_, revision, err := b.kit.stored(ctx, key)
+		key := store.Config(c.ns, nameOr(config.Name, name))
+		_, revision, err := c.kit.stored(ctx, key)
 		if err != nil && !store.IsNotFound(err) {
-			return err
+			return nil, err
 		}
 		if err != nil {
-			b.store(key, revision, storedValue{Content: config.Content})
+			missing = append(missing, valueWrite{key, revision, storedValue{Content: config.Content}})
 		}
 	}
-	return nil
+	return missing, nil
 }
 
 // store has a named value written with the commit.
@@ -101,8 +114,16 @@ func (b *Branch) store(key store.Key, revision store.Revision, value storedValue
 	b.values = append(b.values, valueWrite{key, revision, value})
 }
 
+// valueWrite is a named value that a commit writes, and the revision that it expects.
 type valueWrite struct {
 	key      store.Key
 	revision store.Revision
 	value    storedValue
+}
+
+func putValues(b *puts, op string, values []valueWrite) {
+	for _, v := range values {
+		v.value.Operation = op
+		b.value(v.key, v.value, store.Expect(v.revision))
+	}
 }

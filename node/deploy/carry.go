@@ -39,6 +39,13 @@ type Carrier interface {
 	ForgetSnapshots(ctx context.Context, by Fenced, volume, keep string) error
 }
 
+// Carriers finds machines by name, as what carries volumes.
+type Carriers interface {
+	// Carrier returns a machine's part in carrying volumes. It does not ask whether the machine is there: what is asked
+	// of the part does. Errors: deploy.machine-silent (no member has that name).
+	Carrier(ctx context.Context, machine string) (Carrier, error)
+}
+
 // LocalCarrier is the part of the machine that this process runs on.
 type LocalCarrier struct {
 	Carrier storage.Carrier

@@ -39,11 +39,18 @@ type change struct {
 	// volumes are the namespace's data sets, live and kept; revive are the kept ones that get their names back, by name.
 	volumes []volumeFact
 	revive  map[string]string
-	// back is the data that volumes begin with, by the data set's name; written is what a rollback that
-	// leaves the data says of it, likewise.
+	// back is the data that volumes begin with, by the data set's name; written is what an operation that leaves the data
+	// as it is says of it, likewise.
 	back    map[string]past
 	written map[string]string
-	fence   store.Revision
+	// moves are the machines that live data sets move to, by the data set's name; moved is how they came there, likewise.
+	moves map[string]string
+	moved map[string]api.VolumeMove // guarded by mu
+	// abandoned are the snapshots that migrations left which did not come to their end.
+	abandoned []abandoned
+	// source is the commit whose data sets the operation's begin as; zero where none do.
+	source api.Commit
+	fence  store.Revision
 	// problems are requirements that were found unmet while looking.
 	problems []*api.Error
 	// absent are the images that a machine lacks: machine → digest → true.
@@ -55,6 +62,8 @@ type change struct {
 	auths map[string]runtime.RegistryAuth
 
 	next release
+	// hold are the services that gateways hold requests for while their instances stop; see holdPhase.
+	hold []string
 	// jobs says that the one-shot jobs of a deploy are part of this change, and masks that those of a branch are.
 	jobs, masks bool
 	// besides are further writes of the commit, and checks what else must be as inspect saw it.
@@ -63,7 +72,7 @@ type change struct {
 	// lineage is what a plan's digest covers of a branch besides its release.
 	lineage any
 
-	mu    sync.Mutex // guards addrs, moments and origins, which steps of one phase fill at once
+	mu    sync.Mutex // guards what steps of one phase fill at once
 	addrs map[string]runtime.Addresses
 	// moments are the snapshots taken before the commit, by data set id; guarded by mu.
 	moments map[string]storage.Snapshot

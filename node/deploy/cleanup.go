@@ -35,6 +35,7 @@ func (c *change) cleanup(l layout) []operation.Step {
 	}
 	steps = append(steps, c.retireSteps(l)...)
 	steps = append(steps, c.dropVolumes(l)...)
+	steps = append(steps, c.forgetAbandoned()...)
 	for _, job := range l.early() {
 		steps = append(steps, c.act(job.machine, Action{Verb: "retire", Instance: job.spec.ID}, "remove job "+job.slot))
 	}
@@ -142,11 +143,14 @@ func samePort(a api.Port) func(api.Port) bool {
 	return func(b api.Port) bool { return a.Published == b.Published && a.Protocol == b.Protocol }
 }
 
+// routingApplied is the name of the steps after which a machine serves the commit.
+const routingApplied = "routing applied"
+
 // applyStep waits until a machine's gateway and resolver serve the commit. They are asked, not
 // told: the routing event reaches them by itself.
 func (c *change) applyStep(machineName string) operation.Step {
 	return operation.Step{
-		Name: "routing applied", Participant: machineName, Timeout: c.applyDeadline() + 5*time.Second,
+		Name: routingApplied, Participant: machineName, Timeout: c.applyDeadline() + 5*time.Second,
 		Clear: "ployzctl status",
 		Do: func(ctx context.Context, act *operation.Act) error {
 			route, err := c.kit.Facts.Get(ctx, store.Route(c.ns))

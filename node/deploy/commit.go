@@ -110,7 +110,7 @@ func (c *change) content(l layout) any {
 func (c *change) record(op string, l layout) api.Commit {
 	commit := api.Commit{
 		Number: c.number(), Parent: c.now.head.Commit, Namespace: c.ns, Operation: op, Kind: c.kind, Caller: c.caller,
-		Time: c.kit.Now().UTC(), Of: c.next.of, Spec: c.next.spec, Secrets: c.next.secrets, Restarts: c.next.restarts,
+		Time: c.kit.Now().UTC(), Of: c.next.of, Branch: c.next.branch, Spec: c.next.spec, Secrets: c.next.secrets, Restarts: c.next.restarts,
 		Slots: map[string]api.Slot{}, Volumes: c.commitVolumes(l),
 	}
 	for _, p := range l.places {

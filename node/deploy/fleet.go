@@ -11,9 +11,10 @@ import (
 
 // Fleet finds the cluster's machines: this one by itself, the others over the bus.
 type Fleet struct {
-	// Self is this machine's name, Local its participant.
+	// Self is this machine's name, Local its participant, Carry its part in carrying volumes.
 	Self   string
 	Local  Participant
+	Carry  Carrier
 	Caller coordination.Caller
 	// Members reads the memberships; the machine's own mirror will do.
 	Members func(ctx context.Context) ([]machine.Member, error)
@@ -21,7 +22,10 @@ type Fleet struct {
 	Patience time.Duration
 }
 
-var _ Participants = (*Fleet)(nil)
+var (
+	_ Participants = (*Fleet)(nil)
+	_ Carriers     = (*Fleet)(nil)
+)
 
 // Participant implements Participants. The machine is asked whether it is there, so that a fan-out learns at
 // once of one that is not, and nothing was done there.
@@ -39,6 +43,15 @@ func (f *Fleet) Participant(ctx context.Context, name string) (Participant, erro
 		return nil, notThere(name, err)
 	}
 	return &Remote{Machine: id, Caller: f.Caller}, nil
+}
+
+// Carrier implements Carriers.
+func (f *Fleet) Carrier(ctx context.Context, name string) (Carrier, error) {
+	if name == f.Self {
+		return f.Carry, nil
+	}
+	id, err := f.find(ctx, name)
+	return RemoteCarrier{Machine: id, Caller: f.Caller}, err
 }
 
 func (f *Fleet) find(ctx context.Context, name string) (string, error) {

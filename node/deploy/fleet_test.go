@@ -27,12 +27,13 @@ func (l *lab) second(t *testing.T) (two *memruntime.Runtime, silent *bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.far = newPool(two)
 	local := &deploy.Local{
-		Runtime: two, Images: l.images, Network: memruntime.NewNetwork(), Console: two, Fences: fences, Pool: newPool(two),
+		Runtime: two, Images: l.images, Network: memruntime.NewNetwork(), Console: two, Fences: fences, Pool: l.far,
 		Subnet:  deploy.Subnet{V4: netip.MustParsePrefix("10.101.2.0/24"), V6: netip.MustParsePrefix("fd00:1:2:2::/64")},
 		Machine: l.observe, Serving: l.serving, Steady: time.Nanosecond,
 	}
-	l.kit.Participants = both{l.local, local, silent}
+	l.kit.Participants, l.two = both{l.local, local, silent}, local
 	l.put(t, store.Machine("m2"), machine.Member{ID: "m2", Name: "m2", Recipient: "age1second"})
 	return two, silent
 }

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -31,7 +32,7 @@ func (l *Local) Stored(ctx context.Context, namespace string) (Stored, error) {
 		return Stored{None: api.AsError(err)}, nil
 	}
 	all = slices.DeleteFunc(all, func(v storage.Volume) bool { return v.Namespace != namespace })
-	return Stored{Usage: usage, Volumes: all}, nil
+	return Stored{Usage: usage, Volumes: all, OneMoment: l.Pool.Capabilities().OneMoment}, nil
 }
 
 // EnsureVolume implements Participant.
@@ -64,6 +65,10 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.forgetOperation(ctx, action.Maker, action.Volumes) }
 	case "prune-volume":
 		do = func() error { return l.pruneVolume(ctx, action.Volume) }
+	case "drop-copy":
+		do = func() error { return l.dropCopy(ctx, action.Volume) }
+	case "hold-snapshots":
+		do = func() error { return l.holdSnapshots(ctx, action.Volume, action.Holds) }
 	case "take-snapshot":
 		do = func() error { return l.takeSnapshot(ctx, action) }
 	case "forget-snapshot":
@@ -116,7 +121,7 @@ func (l *Local) SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOr
 	if err := l.forgetSnapshots(ctx, order.Name, order.Tag, order.Volumes); err != nil {
 		return nil, err
 	}
-	taken, err := l.Pool.Snapshot(ctx, order.Name, order.Volumes...)
+	taken, err := l.snapshotQuiet(ctx, order)
 	for i := range taken {
 		if err == nil {
 			err = l.Pool.Hold(ctx, taken[i].Volume, order.Name, order.Tag)
@@ -228,6 +233,49 @@ func (l *Local) forgetOrigin(ctx context.Context, gone storage.Volume) error {
 	}
 	if s := named(all[of], gone.Origin.Snapshot); s != nil && neededBut(*s, "") == nil {
 		return l.Pool.Forget(ctx, of, s.Name)
+	}
+	return nil
+}
+
+// dropCopy destroys a copy of a volume that lives on another machine, with its holds, which are the other's too. Nothing
+// is released before it is known that no clone needs it. One that is gone is no error.
+func (l *Local) dropCopy(ctx context.Context, id string) error {
+	v, err := l.Pool.Inspect(ctx, id)
+	if api.CodeOf(err) == api.CodeVolumeNotFound {
+		return nil
+	}
+	if err == nil && v.State == storage.StateLive {
+		err = l.Pool.Retire(ctx, id)
+	}
+	if err != nil {
+		return err
+	}
+	all, err := l.Pool.ListSnapshots(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if len(s.Clones) > 0 {
+			return storage.SnapshotNeeded(s)
+		}
+	}
+	for _, s := range all {
+		for _, tag := range s.Holds {
+			if err := l.Pool.Release(ctx, id, s.Name, tag); err != nil {
+				return err
+			}
+		}
+	}
+	return l.Pool.Destroy(ctx, id)
+}
+
+func (l *Local) holdSnapshots(ctx context.Context, id string, holds map[string][]string) error {
+	for _, name := range slices.Sorted(maps.Keys(holds)) {
+		for _, tag := range holds[name] {
+			if err := l.Pool.Hold(ctx, id, name, tag); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -49,7 +49,8 @@ type Keeper interface {
 	// Errors: volume.*.
 	EnsureVolume(ctx context.Context, by Fenced, spec storage.Spec) (storage.Volume, error)
 	// SnapshotVolumes takes a snapshot of each of the volumes under one name, anew where an operation that did not come
-	// to its end took one, and holds it by the order's tag. Errors: volume.*.
+	// to its end took one, and holds it by the order's tag. What the order names as writers holds still meanwhile, by
+	// the machine's own doing; where one cannot, nothing is snapshot, and all go on. Errors: volume.*.
 	SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOrder) ([]storage.Snapshot, error)
 	// ListSnapshots answers which snapshots volumes have now, oldest first, by volume. One that is not there has none.
 	// Errors: volume.pool-unavailable, volume.pool-failed.
@@ -66,6 +67,20 @@ type SnapshotOrder struct {
 	Volumes []string `json:"volumes"`
 	// Tag holds them.
 	Tag string `json:"tag"`
+	// Quiesce are the instances of the machine that write one of the volumes and have to hold still for the moment. One
+	// that does not run by then is left alone.
+	Quiesce []QuiesceInstance `json:"quiesce,omitempty"`
+}
+
+// QuiesceInstance says how one instance holds still.
+type QuiesceInstance struct {
+	Instance string `json:"instance"`
+	// Mode is api.QuiesceFreeze, or api.QuiesceNone where there are only the commands.
+	Mode string `json:"mode"`
+	// Before and After are what runs inside, see api.Quiesce; Timeout bounds each.
+	Before  []string     `json:"before,omitempty"`
+	After   []string     `json:"after,omitempty"`
+	Timeout api.Duration `json:"timeout,omitempty"`
 }
 
 // CloneOrder says which snapshot a new volume begins as, and what it is.
@@ -82,6 +97,8 @@ type Stored struct {
 	None    *api.Error
 	Usage   storage.Usage
 	Volumes []storage.Volume
+	// OneMoment is the pool's capability of that name.
+	OneMoment bool
 }
 
 // Action is one small thing done to an instance or a volume.
@@ -91,10 +108,11 @@ type Action struct {
 	// to no older fence any more), or of a volume "retire-volume" (take its name, keep it), "restore-volume" (give the
 	// name back), "swap-volume" (let it take the name of the live volume Out, which is kept), "swap-back-volume" (make
 	// Out live again, however far that came), "destroy-volume" (for good, and only if the operation Maker made it),
-	// "prune-volume" (for good, and only a kept one that no clone and no hold but that of commits needs), "take-snapshot"
-	// (of Volume as Snapshot, held by Tag if there is one), "forget-snapshot" (which gives that hold back) and
-	// "forget-operation" (end what the operation Maker holds of Volumes, or of all where none are named, and forget the
-	// snapshots that it took for itself unless somebody needs one).
+	// "prune-volume" (for good, and only a kept one that no clone and no hold but that of commits needs), "drop-copy" (for
+	// good, of a volume that lives on another machine, also if it has its name here, unless a clone needs it),
+	// "take-snapshot" (of Volume as Snapshot, held by Tag if there is one), "forget-snapshot" (which gives that hold back),
+	// "hold-snapshots" (each by its Holds) and "forget-operation" (end what the operation Maker holds of Volumes, or of
+	// all where none are named, and forget the snapshots that it took for itself unless somebody needs one).
 	Verb      string
 	Instance  string
 	Namespace string
@@ -105,6 +123,8 @@ type Action struct {
 	Volumes  []string `json:",omitempty"`
 	Snapshot string   `json:",omitempty"`
 	Tag      string   `json:",omitempty"`
+	// Holds are tags by the snapshot of Volume that they are to hold.
+	Holds map[string][]string `json:",omitempty"`
 	// Ports are those to publish, by instance.
 	Ports map[string][]api.Port
 }
@@ -171,7 +191,9 @@ type Sealer interface {
 type Kit struct {
 	Facts        store.Facts
 	Participants Participants
-	Sealer       Sealer
+	// Carriers are the same machines, as what carries volumes from one to another.
+	Carriers Carriers
+	Sealer   Sealer
 	// Log is the ledger, which tells what operations that are over may have left; nil tells nothing.
 	Log store.Log
 	Now func() time.Time

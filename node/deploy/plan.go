@@ -234,13 +234,16 @@ func (c *change) changes(l layout) []api.Change {
 	for _, s := range l.strays {
 		list = append(list, api.Change{Action: "remove", Subject: s.instance, Machine: s.machine, Reason: "left by an unfinished operation"})
 	}
-	return append(list, c.routeChanges()...)
+	return append(append(list, c.quiesceChanges(l)...), c.routeChanges()...)
 }
 
 // stopsFor is why an old instance stops before its successor starts.
 func (l layout) stopsFor(name string) string {
-	if l.swapped()[name] {
+	switch {
+	case l.swapped()[name]:
 		return "the volume " + name + " is swapped"
+	case l.leaving()[name]:
+		return "the volume " + name + " moves"
 	}
 	return "both write the volume " + name
 }

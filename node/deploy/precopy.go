@@ -31,6 +31,8 @@ type Precopy struct {
 	Fixed, MaxStop time.Duration
 	// Pause is Carriage's.
 	Pause time.Duration
+	// Arrived is called once the first round has brought what is before it over; nil is nobody. Its error ends Run.
+	Arrived func(ctx context.Context) error
 
 	// Rounds are those so far, and Carried what each brought, by volume: the evidence.
 	Rounds  []storage.Round
@@ -52,6 +54,11 @@ type Telling func(volume string, p storage.Progress)
 func (p *Precopy) Run(ctx context.Context, by Fenced, tell Telling) (storage.RoundPlan, error) {
 	if err := p.round(ctx, by, tell); err != nil {
 		return storage.RoundPlan{}, err
+	}
+	if p.Arrived != nil {
+		if err := p.Arrived(ctx); err != nil {
+			return storage.RoundPlan{}, err
+		}
 	}
 	for {
 		name, now, err := p.snapshot(ctx, by)

@@ -26,12 +26,17 @@ func (c *change) phases(l layout) []operation.Phase {
 		{Name: "clear leftovers", Steps: c.clearSteps(l)},
 		{Name: "images", Steps: c.imageSteps(l), Width: width},
 		{Name: "volumes", Steps: c.volumeSteps(l)},
+		c.holdPhase(l),
 		{Name: "stop the writers", Steps: c.writerSteps(l), Width: width},
+		{Name: "hold still", Steps: c.stopSteps(l), Width: width},
 		{Name: "snapshot", Steps: c.snapshotSteps(l), Width: width},
-		{Name: originPhase, Steps: c.originSteps(l), Width: width},
-		{Name: clonePhase, Steps: c.cloneSteps(l), Width: width},
-		{Name: "swap", Steps: c.swapSteps(l)},
 	}
+	phases = append(phases, c.goOnPhases(l)...)
+	phases = append(phases,
+		operation.Phase{Name: originPhase, Steps: c.originSteps(l), Width: width},
+		operation.Phase{Name: clonePhase, Steps: c.cloneSteps(l), Width: width},
+		operation.Phase{Name: "swap", Steps: c.swapSteps(l)},
+	)
 	for i, layer := range l.order {
 		phases = append(phases, c.layerPhases(l, layer)...)
 		phases = append(phases, c.announcePhase(l, i))

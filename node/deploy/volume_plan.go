@@ -41,6 +41,8 @@ func (c *change) setChange(d dataset) api.Change {
 		change.From = sizeLimit(d.was.SizeBytes)
 	}
 	switch change.Action {
+	case "move":
+		change.Reason = c.moveReason(d)
 	case "swap", "clone":
 		change.Reason = c.backReason(d)
 		if d.out != nil {
@@ -126,13 +128,13 @@ func (c *change) volumeProblem(d dataset, needed bool) error {
 	if d.was == nil || !needed {
 		return nil
 	}
-	if err := c.unreachable(d.machine); err != nil {
+	if err := c.unreachable(d.at()); err != nil {
 		return err
 	}
-	m := c.candidate(d.machine)
+	m := c.candidate(d.at())
 	switch {
 	case d.seen == nil:
-		return storage.NotFound("the pool of "+d.machine, d.spec.ID)
+		return storage.NotFound("the pool of "+d.at(), d.spec.ID)
 	case d.seen.State == storage.StateIncoming:
 		return storage.CheckState(d.seen.Spec, d.seen.State, storage.StateLive)
 	}
@@ -174,6 +176,9 @@ func (c *change) putVolumes(b *puts, op string, l layout) {
 		fact.SizeBytes, fact.Owner, fact.Mode, fact.Scope = asked.SizeBytes, asked.Owner, asked.Mode, asked.Scope
 		fact.State, fact.Operation = api.VolumeLive, op
 		fact.Kept = time.Time{}
+		if d.from != "" {
+			fact.Backend, fact.Copies = c.backendOf(d.machine), c.copiesOf(d, op)
+		}
 		b.value(store.Volume(c.ns, fact.ID), fact, store.Expect(expect))
 		if d.out != nil {
 			c.putKept(b, op, *d.out)
@@ -212,6 +217,9 @@ func (c *change) commitVolumes(l layout) map[string]api.CommitVolume {
 		v := api.CommitVolume{ID: d.spec.ID, Machine: d.machine, Snapshot: s.Name, GUID: s.GUID}
 		if s.Name != "" && of != v.ID {
 			v.Of = of
+		}
+		if move, moved := c.moved[d.name]; moved {
+			v.Move = &move
 		}
 		all[d.name] = v
 	}

@@ -27,11 +27,13 @@ import (
 type dataset struct {
 	name, volume string
 	machine      string
-	scope        string
-	spec         storage.Spec
+	// from is the machine that has it until now, where it moves; "" where it stays.
+	from  string
+	scope string
+	spec  storage.Spec
 	// was is the fact of one that there is: live, or kept and now restored. nil makes a new one.
 	was *volumeFact
-	// seen is what the machine's pool says of it; nil where it says nothing.
+	// seen is what the pool that has it says of it; nil where it says nothing.
 	seen *storage.Volume
 	// back is the data of an earlier commit that it has; nil for the present data. out is the live one that gives way to
 	// it, and outSeen what the pool says of that; both nil where nobody has the name.
@@ -114,6 +116,7 @@ func (c *change) inspectVolumes(ctx context.Context) (err error) {
 	}
 	if c.volumes, err = readVolumes(ctx, c.kit.Facts, c.ns); err == nil {
 		c.inspectPools(ctx)
+		c.inspectAbandoned(ctx)
 	}
 	return err
 }
@@ -185,6 +188,7 @@ func (c *change) pins() map[string]string {
 			pins[v.Name] = v.Machine
 		}
 	}
+	maps.Copy(pins, c.moves)
 	return pins
 }
 
@@ -245,11 +249,22 @@ func (c *change) dataset(name, machineName string) dataset {
 	if d.was != nil {
 		d.spec.ID, d.machine = d.was.ID, d.was.Machine
 	}
+	if to, moves := c.moves[name]; moves {
+		d.from, d.machine = d.machine, to
+	}
 	if p, comes := c.back[name]; comes && p.err == nil {
 		c.giveBack(&d, p)
 	}
-	d.seen = c.inPool(d.machine, d.spec.ID)
+	d.seen = c.inPool(d.at(), d.spec.ID)
 	return d
+}
+
+// at is the machine that has a data set until now.
+func (d dataset) at() string {
+	if d.from != "" {
+		return d.from
+	}
+	return d.machine
 }
 
 // inPool is a data set as its machine has it, or nil.
@@ -305,9 +320,23 @@ func (d dataset) formerly() storage.Spec {
 // grows reports whether a size allows more than another, where 0 is no limit.
 func grows(from, to int64) bool { return from != 0 && (to == 0 || to > from) }
 
+// neverShrink asks for no less than the live data sets may hold already.
+func (c *change) neverShrink() {
+	c.next.spec.Volumes = maps.Clone(c.next.spec.Volumes)
+	for _, v := range c.volumes {
+		asked, known := c.next.spec.Volumes[volumeOf(v.Name)]
+		if known && v.State == api.VolumeLive && grows(asked.SizeBytes, v.SizeBytes) {
+			asked.SizeBytes = v.SizeBytes
+			c.next.spec.Volumes[volumeOf(v.Name)] = asked
+		}
+	}
+}
+
 // action is what becomes of the data set, in the preview's words.
 func (d dataset) action() string {
 	switch {
+	case d.from != "":
+		return "move"
 	case d.out != nil:
 		return "swap"
 	case d.back != nil:
@@ -389,7 +418,8 @@ func writes(spec api.Spec, service, slot string) map[string]bool {
 }
 
 // oldWriters are the instances that have to stop before anything starts, by id, each with a data set that it and a new
-// one write: two never write one at once. Who mounts a data set that is swapped stops as well, also if it only reads.
+// one write: two never write one at once. Who mounts a data set that is swapped or moves stops as well, also if it only
+// reads.
 func (c *change) oldWriters(l layout) map[string]string {
 	starting := map[string]bool{}
 	for _, p := range slices.Concat(l.places, l.early()) {
@@ -397,10 +427,10 @@ func (c *change) oldWriters(l layout) map[string]string {
 			maps.Copy(starting, writes(c.next.spec, p.service, p.slot))
 		}
 	}
-	old, swapped := map[string]string{}, l.swapped()
+	old, leaving := map[string]string{}, l.leaving()
 	for _, slot := range l.retired() {
 		for _, name := range mounted(c.presentSpec(), slot.Service, slot.Name) {
-			if swapped[name] && c.isMember(slot.Machine) {
+			if leaving[name] && c.isMember(slot.Machine) {
 				old[slot.Instance] = name
 			}
 		}

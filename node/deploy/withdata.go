@@ -207,6 +207,17 @@ func (l layout) swapped() map[string]bool {
 	return names
 }
 
+// leaving are the names whose data set gives way to another one, or leaves its machine.
+func (l layout) leaving() map[string]bool {
+	names := l.swapped()
+	for _, d := range l.sets {
+		if d.from != "" {
+			names[d.name] = true
+		}
+	}
+	return names
+}
+
 // mounted are the data sets that a slot of a service mounts, to read or to write.
 func mounted(spec api.Spec, service, slot string) []string {
 	var names []string

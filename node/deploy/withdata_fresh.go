@@ -31,7 +31,7 @@ func (c *change) beginAs(ctx context.Context, commit api.Commit) error {
 	if err != nil {
 		return err
 	}
-	c.back = map[string]past{}
+	c.back, c.source = map[string]past{}, commit
 	pools := map[string]Stored{}
 	for _, v := range facts {
 		_, asked := c.next.spec.Volumes[volumeOf(v.Name)]
@@ -86,6 +86,11 @@ func (c *change) originOrders(l layout) map[string]SnapshotOrder {
 		order.Volumes = append(order.Volumes, d.back.of.ID)
 		orders[d.machine] = order
 	}
+	for machineName, all := range c.originQuiescers(l) {
+		order := orders[machineName]
+		_, order.Quiesce = stops(all)
+		orders[machineName] = order
+	}
 	return orders
 }
 
@@ -97,26 +102,12 @@ func (c *change) originSteps(l layout) []operation.Step {
 		steps = append(steps, operation.Step{
 			Name: originPhase, Participant: machineName, Clear: "ployzctl operation resolve " + c.operation,
 			Do: func(ctx context.Context, act *operation.Act) error {
-				return c.takeOrigins(ctx, act, machineName, order)
+				return c.takeSnapshots(ctx, act, machineName, order, c.origins)
 			},
 			Undo: c.act(machineName, Action{Verb: "forget-snapshots", Volumes: order.Volumes, Snapshot: order.Name, Tag: order.Tag}, "").Do,
 		})
 	}
 	return steps
-}
-
-func (c *change) takeOrigins(ctx context.Context, act *operation.Act, machineName string, order SnapshotOrder) error {
-	m, err := c.kit.Participants.Participant(ctx, machineName)
-	if err != nil {
-		return err
-	}
-	taken, err := m.SnapshotVolumes(ctx, fenced(act), order)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, s := range taken {
-		c.origins[s.Volume] = s
-	}
-	return err
 }
 
 // origin is the snapshot that a data set begins as. The GUID of one that the operation takes is known once it has.
@@ -149,7 +140,7 @@ func (c *change) giveOriginsBack(l layout) []operation.Step {
 }
 
 // owing are the operations that may not have given back what they held of other namespaces' data sets: unfinished
-// ones, and, for a clear, those that data sets began with.
+// ones, for a clear those that data sets began with, and for a promotion the one of the present commit.
 func (c *change) owing() []string {
 	all := map[string]bool{}
 	for _, u := range c.unended() {
@@ -161,6 +152,9 @@ func (c *change) owing() []string {
 		if c.kind == api.KindClear && v.Origin != nil {
 			all[storage.SnapshotOperation(v.Origin.Snapshot)] = true
 		}
+	}
+	if c.kind == api.KindPromote && c.now.commit != nil && takesOrigins(c.now.commit.Kind) {
+		all[c.now.head.Operation] = true
 	}
 	delete(all, "")
 	return slices.Sorted(maps.Keys(all))

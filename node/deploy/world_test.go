@@ -36,6 +36,9 @@ type lab struct {
 	kit     deploy.Kit
 	clock   *optest.Clock
 	local   *deploy.Local
+	// two is a second machine's participant; nil where there is none.
+	two *deploy.Local
+	far *mempool.Pool // the second machine's
 	// says, when set, changes what the gateway and the resolver say of themselves.
 	says func([]deploy.Consumer) []deploy.Consumer
 	// listening is what else holds ports of the machine.
@@ -178,10 +181,10 @@ func (l *lab) current(t testing.TB, ns string) api.Commit {
 var suffix = regexp.MustCompile(`((?:shop|try)-[a-z]+(?:-[0-9]+)?)-[a-z2-9]{6}`)
 
 // noise are addresses, which come from instance ids, and numbers of commits and operations.
-var noise = regexp.MustCompile(`10\.101\.1\.\d+|fd00:[0-9a-f:]+|"operation":"[^"]*"|"commit":"?\d+"?|"number":\d+,|"parent":\d+,|"time":"[^"]*"|op-[0-9a-z]+-\d+|identity=[0-9a-f]+`)
+var noise = regexp.MustCompile(`10\.101\.[12]\.\d+|fd00:[0-9a-f:]+|"operation":"[^"]*"|"commit":"?\d+"?|"number":\d+,|"parent":\d+,|"time":"[^"]*"|op-[0-9a-z]+-\d+|identity=[0-9a-f]+`)
 
 // volumeNoise are ids of volumes, and times of facts about them.
-var volumeNoise = regexp.MustCompile(`\bv[a-z2-9]{16}\b|"(created|kept|guid)":"[^"]*",?|"snapshot":"c\d+",?`)
+var volumeNoise = regexp.MustCompile(`\bv[a-z2-9]{16}\b|"(created|kept|since|guid)":"[^"]*",?|"snapshot":"(c|op-[a-z0-9]+-)\d+",?`)
 
 // commitSnapshot is a commit's snapshot as a pool's world tells it.
 var commitSnapshot = regexp.MustCompile(`^(snapshot (\S+)/\S+ \S+) c(\d+) `)
@@ -229,14 +232,21 @@ func (l *lab) snapshot() string {
 	}
 	for _, ns := range []string{"shop", "try"} {
 		if c, err := deploy.Current(context.Background(), l.store.Facts(), ns); err == nil {
+			for name, v := range c.Volumes {
+				v.Move = nil // once a migration is repeated, it is an earlier commit's
+				c.Volumes[name] = v
+			}
 			text, _ := json.Marshal(c) // plain data
 			lines = append(lines, "present "+volumeNoise.ReplaceAllString(string(text), ""))
 		}
 	}
-	for _, line := range l.ofPresent(l.pool.World()) {
+	for _, line := range l.stored() {
 		lines = append(lines, volumeNoise.ReplaceAllString(line, ""))
 	}
 	lines = slices.Concat(lines, l.runtime.World(), l.network.World())
+	if l.two != nil {
+		lines = slices.Concat(lines, l.two.Runtime.(*memruntime.Runtime).World(), l.two.Network.(*memruntime.Network).World())
+	}
 	for i, line := range lines {
 		lines[i] = noise.ReplaceAllString(suffix.ReplaceAllString(line, "$1"), "")
 	}

@@ -223,6 +223,17 @@ func (c *Client) Diff(ctx context.Context, ns string, from, to int) ([]api.Diffe
 	return answer.Differences, err
 }
 
+// DiffBranch compares what a branch asks for with what a namespace does; with "" is what the branch began as.
+func (c *Client) DiffBranch(ctx context.Context, branch, with string) ([]api.Difference, error) {
+	var answer struct{ Differences []api.Difference }
+	query := url.Values{}
+	if with != "" {
+		query.Set("with", with)
+	}
+	err := c.call(ctx, http.MethodGet, nsPath(branch, "diff"), query, nil, &answer)
+	return answer.Differences, err
+}
+
 // Secrets lists a namespace's named secrets, without values.
 func (c *Client) Secrets(ctx context.Context, ns string) ([]api.ValueSummary, error) {
 	return c.values(ctx, ns, "secrets")

@@ -16,6 +16,7 @@ import (
 var requests = map[string]any{
 	api.KindDeploy:               api.DeployRequest{},
 	api.KindRollback:             api.RollbackRequest{},
+	api.KindPromote:              api.PromoteRequest{},
 	api.KindScale:                api.ScaleRequest{},
 	api.KindRestart:              api.ServiceRequest{},
 	api.KindRemove:               api.NamespaceRequest{},

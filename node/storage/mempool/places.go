@@ -87,8 +87,8 @@ func (p *Pool) makeFolder(path string) error {
 	if p.root == "" {
 		return nil
 	}
-	// The places of kept ones and of snapshots come with the first volume.
-	for _, dir := range []string{path, filepath.Join(p.root, "kept"), filepath.Join(p.root, "snapshots")} {
+	// The places for each state come with the first volume.
+	for _, dir := range []string{path, filepath.Join(p.root, "volumes"), filepath.Join(p.root, "kept"), filepath.Join(p.root, "snapshots")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return typed(err)
 		}

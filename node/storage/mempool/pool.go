@@ -3,13 +3,11 @@ package mempool
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/storage"
 )
 
@@ -27,11 +25,12 @@ type Pool struct {
 	// ClonesDepend makes it like the file systems whose snapshots cannot go before what began as them. Set it before
 	// the first call.
 	ClonesDepend bool
+	// Apart makes it like the file systems whose snapshots of several volumes are not of one moment. Likewise.
+	Apart bool
 
 	mu      sync.Mutex
 	volumes map[string]*volume // guarded by mu
 	used    map[string]int64   // guarded by mu
-	made    int                // guarded by mu; counts snapshots
 }
 
 type volume struct {
@@ -39,6 +38,9 @@ type volume struct {
 	state     storage.State
 	promoted  bool
 	snapshots []*storage.Snapshot
+	// text is what Write said; texts are that of the snapshots, by name.
+	text  string
+	texts map[string]string
 }
 
 var _ storage.Pool = (*Pool)(nil)
@@ -72,7 +74,7 @@ func (p *Pool) World() []string {
 
 // Capabilities implements storage.Pool.
 func (p *Pool) Capabilities() storage.Capabilities {
-	return storage.Capabilities{Backend: Backend, ClonesDepend: p.ClonesDepend}
+	return storage.Capabilities{Backend: Backend, OneMoment: !p.Apart, ClonesDepend: p.ClonesDepend}
 }
 
 // Usage implements storage.Pool.
@@ -201,34 +203,3 @@ func (p *Pool) Destroy(_ context.Context, id string) error {
 	delete(p.volumes, id)
 	return p.removeFolders(v)
 }
-
-// The rest of the contract is streams, which there are none of in memory.
-
-func noStreams(id string) error {
-	return api.Errorf(api.CodeVolumeStreamForeign, "a pool in memory has no streams").About(id).WithHint("use a pool on a disk")
-}
-
-// Estimate implements storage.Streams.
-func (p *Pool) Estimate(ctx context.Context, from storage.From) (int64, error) {
-	if _, err := p.Inspect(ctx, from.Volume); err != nil {
-		return 0, err
-	}
-	return 0, noStreams(from.Volume)
-}
-
-// Send implements storage.Streams.
-func (p *Pool) Send(ctx context.Context, from storage.From, _ io.Writer) error {
-	_, err := p.Estimate(ctx, from)
-	return err
-}
-
-// Receive implements storage.Streams.
-func (p *Pool) Receive(_ context.Context, as storage.Spec, _ io.Reader) (storage.Snapshot, error) {
-	return storage.Snapshot{}, noStreams(as.ID)
-}
-
-// Partial implements storage.Streams.
-func (p *Pool) Partial(context.Context, string) (string, error) { return "", nil }
-
-// Abandon implements storage.Streams.
-func (p *Pool) Abandon(context.Context, string) error { return nil }

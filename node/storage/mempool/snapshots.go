@@ -2,7 +2,7 @@ package mempool
 
 import (
 	"context"
-	"fmt"
+	"crypto/rand"
 	"maps"
 	"slices"
 	"time"
@@ -57,15 +57,26 @@ func (p *Pool) Snapshot(_ context.Context, name string, ids ...string) ([]storag
 	for i, id := range ids {
 		v := p.volumes[id]
 		if len(have) == 0 {
-			if err := p.copyFolder(p.folder(v), p.snapshotFolder(id, name)); err != nil {
+			if err := p.recordLocked(v, name, rand.Text()); err != nil {
 				return nil, err
 			}
-			p.made++
-			v.snapshots = append(v.snapshots, &storage.Snapshot{Volume: id, Name: name, GUID: fmt.Sprintf("guid-%d", p.made), Created: time.Now().UTC()})
 		}
 		all[i] = *v.snapshot(name)
 	}
 	return all, nil
+}
+
+// recordLocked makes what a volume holds now its last snapshot.
+func (p *Pool) recordLocked(v *volume, name, guid string) error {
+	if err := p.copyFolder(p.folder(v), p.snapshotFolder(v.ID, name)); err != nil {
+		return err
+	}
+	if v.texts == nil {
+		v.texts = map[string]string{}
+	}
+	v.texts[name] = v.text
+	v.snapshots = append(v.snapshots, &storage.Snapshot{Volume: v.ID, Name: name, GUID: guid, Created: time.Now().UTC()})
+	return nil
 }
 
 // ListSnapshots implements storage.Snapshots.
@@ -145,7 +156,7 @@ func (p *Pool) Clone(_ context.Context, id, snapshot string, spec storage.Spec, 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, s, err := p.snapshotLocked(id, snapshot)
+	origins, s, err := p.snapshotLocked(id, snapshot)
 	if err != nil {
 		return storage.Volume{}, err
 	}
@@ -161,7 +172,7 @@ func (p *Pool) Clone(_ context.Context, id, snapshot string, spec storage.Spec, 
 			return storage.Volume{}, err
 		}
 	}
-	v := &volume{Mark: storage.Mark{Spec: spec, Origin: origin, Created: time.Now().UTC()}, state: storage.StateKept}
+	v := &volume{Mark: storage.Mark{Spec: spec, Origin: origin, Created: time.Now().UTC()}, state: storage.StateKept, text: origins.texts[snapshot]}
 	if !kept {
 		if other := p.liveLocked(spec); other != nil {
 			return storage.Volume{}, storage.NameTaken(other.Spec)

@@ -60,7 +60,16 @@ func testSend(t *testing.T, f Fixture) {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	write(t, far, "hello", "I live here now")
-	if n := fill(t, far, 48); n > 30 {
+}
+
+// testSendSized: a volume's limit goes with it.
+func testSendSized(t *testing.T, f Fixture) {
+	v := ensure(t, f.Pool, Spec("data"))
+	write(t, v, "body", random(3*mib))
+	snapshot(t, f.Pool, "s1", v.ID)
+	receive(t, f.Far, v.Spec, sent(t, f.Pool, storage.From{Volume: v.ID, Snapshot: "s1"}))
+	Must(t, f.Far.Restore(t.Context(), v.ID))
+	if n := fill(t, inspect(t, f.Far, v.ID), 48); n > 30 {
 		t.Errorf("a received volume of 32 MiB took %d MiB more", n)
 	}
 }

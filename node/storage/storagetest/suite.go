@@ -43,14 +43,15 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 }
 
 // RunNames runs what the suite has about volumes, their names, places and snapshots, without what only a file system
-// can do: limits that bite, mounts, streams, and what is not ours. A pool in memory passes it. Fixture.Far and Foreign
-// are not used.
+// can do: limits that bite, mounts, and what is not ours. A pool in memory passes it. Fixture.Foreign is not used.
 func RunNames(t *testing.T, open func(t *testing.T) Fixture) {
 	f := open(t)
 	all := tests()
 	for _, name := range []string{
 		"Life", "EnsureTwice", "OwnerAndMode", "BadSpec", "NameTaken", "Shrink", "NoSpace", "Absent", "Snapshot",
 		"SnapshotOfMany", "Hold", "CloneOfClone", "Promote", "Swap", "SwapRefused", "Retire", "Reopen",
+		"Send", "SendBack", "SendTwice", "Estimate", "BaseMissing", "WrittenSince", "StreamBreaksOff", "StreamForeign",
+		"StreamDamaged", "SenderIsCutOff", "ReceiverIsKilled",
 	} {
 		t.Run(name, func(t *testing.T) { all[name](t, f) })
 	}
@@ -82,6 +83,7 @@ func tests() map[string]func(*testing.T, Fixture) {
 		"Usage":            testUsage,
 		"Send":             testSend,
 		"SendBack":         testSendBack,
+		"SendSized":        testSendSized,
 		"SendTwice":        testSendTwice,
 		"Estimate":         testEstimate,
 		"BaseMissing":      testBaseMissing,

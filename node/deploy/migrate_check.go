@@ -1,0 +1,111 @@
+package deploy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/storage"
+)
+
+// What cannot move is refused before anything is carried, with one reason.
+
+// needTarget refuses a machine that can take nothing.
+func (m *Migrate) needTarget() error {
+	to := m.candidate(m.to)
+	switch {
+	case to == nil:
+		return api.Errorf(api.CodeMachineAbsent, "no member of the cluster has that name").About(m.to).WithHint("list them: ployzctl machine ls")
+	case to.silent != nil:
+		return api.Errorf(api.CodeMachineSilent, "it is to have the volumes, and does not answer: %w", to.silent).About(m.to).Again().
+			WithHint("is it up and reachable? ployzctl machine show %s", m.to)
+	case to.leaving != "":
+		return api.Errorf(api.CodeMachineLeaving, "the operation %s removes it", to.leaving).About(m.to).WithHint("choose another: ployzctl machine ls")
+	case !to.member.Role.Takes():
+		return api.Errorf(api.CodeNoMachine, "%s is %s", m.to, to.member.Role).About(m.to).
+			WithHint("choose another, or let it take instances again: ployzctl machine set %s --role compute", m.to)
+	case to.stored.None != nil:
+		return to.stored.None.About(m.to)
+	}
+	return nil
+}
+
+// nothingMoves says why there is nothing to move.
+func (m *Migrate) nothingMoves() error {
+	service := m.next.spec.Services[m.request.Service]
+	switch {
+	case m.request.Service != "" && len(service.Mounts) == 0:
+		return api.Errorf(api.CodeVolumeNotFound, "the service %s has no volumes, so that a deploy moves it", m.request.Service).About(m.ns+"/"+m.request.Service).
+			WithHint("say where it may run in x-ployz.placement.machines and deploy it again: ployzctl deploy; or empty a machine: ployzctl machine drain %s", m.fromOr("MACHINE"))
+	case m.request.From != "":
+		return api.Errorf(api.CodeVolumeNotFound, "none of its volumes are on %s", m.request.From).About(m.ns).
+			WithHint("where they are: ployzctl volume ls %s", m.ns)
+	}
+	return api.Errorf(api.CodeVolumeNotFound, "it has no volumes, so that a deploy moves it").About(m.ns).
+		WithHint("empty a machine: ployzctl machine drain MACHINE")
+}
+
+func (m *Migrate) fromOr(otherwise string) string {
+	if m.request.From != "" {
+		return m.request.From
+	}
+	return otherwise
+}
+
+// needFit refuses where the data or who mounts it cannot be on the target.
+func (m *Migrate) needFit() error {
+	if err := m.unreachable(m.from); err != nil {
+		return err
+	}
+	from, to := m.candidate(m.from).stored.Usage, m.candidate(m.to).stored.Usage
+	if from.Backend != to.Backend {
+		return storage.StreamForeign(from.Backend, to.Backend)
+	}
+	if err := m.needPlaces(); err != nil {
+		return err
+	}
+	return m.needRoom(to)
+}
+
+// needPlaces refuses where a slot that moves may not be on the target.
+func (m *Migrate) needPlaces() error {
+	empty := placement{of: map[string]map[string]int{}}
+	for _, slot := range m.slotsThatMove() {
+		s := m.next.spec.Services[slot.Service]
+		if s.Placement.Global {
+			return api.Errorf(api.CodeNoMachine, "%s runs on every machine, and its volume %s is of the one on %s", slot.Service, mounted(m.presentSpec(), slot.Service, slot.Name)[0], m.from).
+				About(m.ns + "/" + slot.Service).WithHint("clone or send the volume instead: ployzctl volume send --help")
+		}
+		if why := empty.unfitBesides(slot.Service, s, *m.candidate(m.to)); why != "" {
+			return api.Errorf(api.CodeNoMachine, "%s may not run on %s: %s", slot.Name, m.to, why).About(m.ns + "/" + slot.Service).
+				WithHint("choose another machine, or let it in x-ployz.placement and deploy that first: ployzctl deploy")
+		}
+	}
+	return nil
+}
+
+// needRoom refuses what the target's pool could not hold: all that the data sets hold now, but for those that have a copy.
+func (m *Migrate) needRoom(to storage.Usage) error {
+	var bytes int64
+	for _, name := range slices.Sorted(maps.Keys(m.moves)) {
+		v := m.live(name)
+		isHere := m.inPool(m.to, v.ID) != nil
+		if seen := m.inPool(m.from, v.ID); seen != nil && !isHere {
+			bytes += seen.UsedBytes
+		}
+		spec := storageSpec(m.ns, name, api.Volume{SizeBytes: v.SizeBytes})
+		if err := storage.CheckRoom(to, spec, bytes, isHere); err != nil {
+			return api.AsError(err).WithHint("make room on %s: ployzctl volume prune; or choose another machine", m.to)
+		}
+	}
+	return nil
+}
+
+// alongText says, in the preview, why a data set moves that nobody named.
+func (m *Migrate) alongText(name string) string {
+	if by := m.along[name]; by != "" {
+		return fmt.Sprintf("; %s mounts it too, and moves", by)
+	}
+	return ""
+}

@@ -133,15 +133,15 @@ func (b *Branch) inspectLineage(hosts map[string]string) {
 	}
 }
 
-// lineageFact is the fact once the operation has taken the snapshots.
+// lineageFact is the fact once the operation has taken the snapshots. A data set whose slot got no place, such as one of
+// a global service on a machine that is leaving, has none.
 func (b *Branch) lineageFact(op string) api.BranchFact {
 	fact := b.fact
-	fact.Operation = op
+	fact.Operation, fact.Volumes = op, map[string]api.VolumeOrigin{}
 	for name, p := range b.back {
-		if fact.Volumes == nil {
-			fact.Volumes = map[string]api.VolumeOrigin{}
+		if origin := b.origin(p); origin.GUID != "" {
+			fact.Volumes[name] = api.VolumeOrigin(origin)
 		}
-		fact.Volumes[name] = api.VolumeOrigin(b.origin(p))
 	}
 	return fact
 }

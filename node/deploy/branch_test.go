@@ -65,6 +65,9 @@ func TestBranch(t *testing.T) {
 	expectLines(t, about(lines(plan), "omit "), "omit job migrate: it runs with deploys: the data is as it left it",
 		"omit port 8081/tcp of web: shop publishes it, and a machine's port has one owner")
 	expectLines(t, about(lines(plan), "route "), "create route try.shop.test/")
+	if again, other := l.preview(t, l.branch(ask)), l.preview(t, l.branch(tryIt)); again.Digest != plan.Digest || other.Digest == plan.Digest {
+		t.Errorf("the digests are %s, again %s, without an expiry %s", plan.Digest, again.Digest, other.Digest)
+	}
 	out := l.mustRun(t, l.branch(ask))
 	if again := l.current(t, "shop"); again.Number != was.Number || again.Operation != was.Operation {
 		t.Errorf("the original is at commit %d of %s", again.Number, again.Operation)

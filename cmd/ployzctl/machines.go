@@ -21,8 +21,9 @@ import (
 func (a *app) machineCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "machine", Short: "The cluster's machines", Args: cobra.NoArgs, RunE: needsCommand}
 	cmd.AddCommand(a.machineAdd(), a.machineToken(), a.machineLs(), a.machineShow(), a.machineSet(),
-		a.machineRole("drain", "Let the next deploys move what they may off a machine, and place nothing new there", string(machine.Draining)),
-		a.machineRole("activate", "Let deploys place on a machine again", ""), a.machineRemove(), a.machineRTT(), a.machineUpdate())
+		a.machineRole("drain", "Let the next deploys move what they may off a machine, and place nothing new there", `Let the next deploys move what they may off a machine, and place nothing new there. Services with volumes
+stay where their volumes are: 'migrate --all --from NAME' moves both.`, string(machine.Draining)),
+		a.machineRole("activate", "Let deploys place on a machine again", "", ""), a.machineRemove(), a.machineRTT(), a.machineUpdate())
 	return cmd
 }
 
@@ -403,9 +404,10 @@ func (a *app) machineSet() *cobra.Command {
 }
 
 // machineRole is set for one purpose.
-func (a *app) machineRole(use, short, role string) *cobra.Command {
+func (a *app) machineRole(use, short, long, role string) *cobra.Command {
 	return &cobra.Command{
-		Use: use + " NAME", Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeMachines,
+		Long: long,
+		Use:  use + " NAME", Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeMachines,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.operate(cmd.Context(), request{kind: api.KindMachineSet, body: api.MachineSetRequest{Machine: args[0], Role: &role}})
 		},
@@ -419,7 +421,8 @@ func (a *app) machineRemove() *cobra.Command {
 		Use:   "remove NAME",
 		Short: "Take a machine out of the cluster",
 		Long: `Take a machine out of the cluster: its vote in the store moves first, then its membership and every right
-of its keys go. It refuses while the machine holds instances: drain it, then deploy their namespaces again.
+of its keys go. It refuses while the machine holds instances or volumes: drain it, deploy the namespaces without volumes
+again, and move the others with 'migrate --all --from NAME'.
 
 --lost is for a machine that is gone for good: it is not asked, and what it alone held is given up.`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeMachines,

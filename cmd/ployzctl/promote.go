@@ -33,10 +33,10 @@ The branch stays as it is: take it away with 'branch rm BRANCH'.`,
   ployzctl promote try staging --secrets copy`,
 		Args: cobra.RangeArgs(1, 2),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-			if len(args) == 1 { // the target, too
-				args = nil
+			if len(args) > 1 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
-			return a.completeNamespaces(cmd, args, prefix)
+			return a.completeAnyNamespace(cmd, args, prefix)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body.Branch = args[0]

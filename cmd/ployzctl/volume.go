@@ -153,6 +153,9 @@ func (a *app) showVolume(v api.VolumeDetail) error {
 		return nil
 	}
 	fmt.Fprintf(a.out, "path %s\nsize %s, %s used, %s its own\ncreated %s\n", orDash(v.Path), limitOf(v.VolumeEntry), size(v.UsedBytes), size(v.OwnBytes), ago(v.Created))
+	if v.Move != nil {
+		fmt.Fprintf(a.out, "moved %s\n", moveText(*v.Move))
+	}
 	if len(v.Snapshots) > 0 {
 		var rows [][]string
 		for _, s := range v.Snapshots {

@@ -98,7 +98,7 @@ type PlanPhase struct {
 type Change struct {
 	// Action is "create", "replace", "update", "keep", "stop", "remove" or "run"; of a volume also "grow", "shrink",
 	// "restore" (it gets its name back) or "retire" (it loses its name and is kept); of an instance also "quiesce" (it
-	// holds still for a snapshot).
+	// holds still for a snapshot); of what a branch leaves out "omit".
 	Action  string `json:"action"`
 	Subject string `json:"subject"`
 	Machine string `json:"machine,omitempty"`

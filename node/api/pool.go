@@ -76,6 +76,8 @@ type VolumeDetail struct {
 	Snapshots []SnapshotEntry `json:"snapshots"`
 	// Family are the data sets that it descends from, that descend from it, and that share an ancestor with it; itself
 	// too. An ancestor that no machine has any more is named by others' origins only.
-	Family    []VolumeEntry `json:"family"`
-	Uncertain string        `json:"uncertain,omitempty"`
+	Family []VolumeEntry `json:"family"`
+	// Move is how it came to the machine that it lives on, if a commit moved it there.
+	Move      *VolumeMove `json:"move,omitempty"`
+	Uncertain string      `json:"uncertain,omitempty"`
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/storage"
 )
 
@@ -130,6 +131,9 @@ func showVolume(r *http.Request, m *Member) (any, error) {
 	detail := api.VolumeDetail{VolumeEntry: v, Family: family(all.Volumes, v), Uncertain: all.Uncertain}
 	if v.Error != nil {
 		return detail, nil
+	}
+	if detail.Move, err = deploy.LastMove(r.Context(), m.View, v.Namespace, v.ID); err != nil {
+		return nil, err
 	}
 	detail.Snapshots, err = snapshotsAt(r.Context(), m, v, caller(r))
 	return detail, err

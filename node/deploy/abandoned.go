@@ -75,6 +75,22 @@ func (c *change) findAbandoned(machineName string, v storage.Volume, list []stor
 	}
 }
 
+// maybeElsewhere refuses a data set whose name a migration took that did not come to its end, while a machine is silent: it
+// may have the name there, and an instance that writes it.
+func (c *change) maybeElsewhere(d dataset) error {
+	taken := d.was.State == api.VolumeLive && d.seen.State == storage.StateKept
+	if !taken || !slices.ContainsFunc(c.unended(), func(u operation.Unfinished) bool { return u.Kind == api.KindMigrate }) {
+		return nil
+	}
+	for _, m := range c.machines {
+		if m.silent != nil {
+			return api.Errorf(api.CodeMachineSilent, "a migration that did not come to its end took its name, and %s, which may have it, does not answer: %w", m.member.Name, m.silent).
+				Again().WithHint("bring it back, or, if it never will, remove it: ployzctl machine remove %s", m.member.Name)
+		}
+	}
+	return nil
+}
+
 // forgetAbandoned are the steps that take it away, after the commit: until then, one of those might still commit.
 func (c *change) forgetAbandoned() []operation.Step {
 	var steps []operation.Step

@@ -64,8 +64,13 @@ type change struct {
 	next release
 	// hold are the services that gateways hold requests for while their instances stop; see holdPhase.
 	hold []string
-	// jobs says that one-shot jobs are part of this change.
-	jobs bool
+	// jobs says that the one-shot jobs of a deploy are part of this change, and masks that those of a branch are.
+	jobs, masks bool
+	// besides are further writes of the commit, and checks what else must be as inspect saw it.
+	besides func(b *puts, op string)
+	checks  []store.Check
+	// lineage is what a plan's digest covers of a branch besides its release.
+	lineage any
 
 	mu    sync.Mutex // guards what steps of one phase fill at once
 	addrs map[string]runtime.Addresses

@@ -110,7 +110,7 @@ func (c *checker) enums(at string, s api.Service) {
 	c.oneOf(at+".restart.policy", s.Restart.Policy, "", "no", "on-failure", "always")
 	c.oneOf(at+".update.order", s.Update.Order, "", "start-first", "stop-first")
 	if s.Job != nil {
-		c.oneOf(at+".job.when", s.Job.When, "before", "after", "branch")
+		c.oneOf(at+".job.when", s.Job.When, "before", "after", whenBranch)
 		if len(s.Routes)+len(s.Ports) > 0 {
 			c.bad(at+".job", "a job ends, so it can have neither routes nor ports")
 		}

@@ -214,7 +214,27 @@ func (l *Local) pruneVolume(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	return l.Pool.Destroy(ctx, id)
+	if err := l.Pool.Destroy(ctx, id); err != nil {
+		return err
+	}
+	return l.forgetOrigin(ctx, v)
+}
+
+// forgetOrigin follows the end of a volume that began as a snapshot which an operation took for it: that stayed only
+// where the clone could not be without it.
+func (l *Local) forgetOrigin(ctx context.Context, gone storage.Volume) error {
+	if gone.Origin == nil || storage.SnapshotOperation(gone.Origin.Snapshot) == "" {
+		return nil
+	}
+	of := gone.Origin.Volume
+	all, err := l.ListSnapshots(ctx, []string{of})
+	if err != nil {
+		return err
+	}
+	if s := named(all[of], gone.Origin.Snapshot); s != nil && neededBut(*s, "") == nil {
+		return l.Pool.Forget(ctx, of, s.Name)
+	}
+	return nil
 }
 
 // dropCopy destroys a copy of a volume that lives on another machine, with its holds, which are the other's too. Nothing

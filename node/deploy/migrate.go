@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/storage"
+	"github.com/ployz/ployz/node/store"
 )
 
 // Migrate moves data sets of a namespace, and with them who mounts them, to another machine. The release stays what it
@@ -51,6 +53,8 @@ type Migrate struct {
 	began, served time.Time
 	// launched says that an instance may have written to a copy.
 	launched bool
+	// away are the data sets whose name may be gone here, given those that may have it there, by name.
+	away, given map[string]bool
 }
 
 // NewMigrate prepares it.
@@ -186,7 +190,7 @@ func (m *Migrate) slotsThatMove() (list []api.Slot) {
 
 // prepare makes what carries the data sets.
 func (m *Migrate) prepare(ctx context.Context) error {
-	m.names = map[string]string{}
+	m.names, m.away, m.given = map[string]string{}, map[string]bool{}, map[string]bool{}
 	m.pre = &Precopy{BytesPerSecond: m.request.BytesPerSecond, MaxStop: m.request.MaxStop.D(0)}
 	for _, name := range slices.Sorted(maps.Keys(m.moves)) {
 		v := m.live(name)
@@ -246,6 +250,28 @@ func (m *Migrate) Result() any {
 		r.Kept = append(r.Kept, m.live(name).ID)
 	}
 	return r
+}
+
+// LastMove is how a data set came to the machine that it lives on; nil if no commit moved it. Errors: store.*.
+func LastMove(ctx context.Context, facts machine.Lister, ns, id string) (*api.VolumeMove, error) {
+	list, err := facts.List(ctx, store.Commits(ns))
+	if err != nil {
+		return nil, err
+	}
+	var last api.Commit
+	var move *api.VolumeMove
+	for _, fact := range list {
+		var c api.Commit
+		if err := decode(fact, &c); err != nil {
+			return nil, err
+		}
+		for _, v := range c.Volumes {
+			if v.ID == id && v.Move != nil && c.Number > last.Number {
+				last, move = c, v.Move
+			}
+		}
+	}
+	return move, nil
 }
 
 // evidence is what became of a data set's rounds.

@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -161,7 +162,8 @@ func holdsToo(own, copied []storage.Snapshot) map[string][]string {
 	return holds
 }
 
-// stopSteps stop all who mount what moves; the first of them begins the stop.
+// stopSteps stop all who mount what moves; the first of them begins the stop. None is started again before its data sets
+// have their names back here.
 func (m *Migrate) stopSteps(l layout) []operation.Step {
 	steps := m.writerSteps(l)
 	for i := range steps {
@@ -170,8 +172,39 @@ func (m *Migrate) stopSteps(l layout) []operation.Step {
 			m.begins()
 			return do(ctx, act)
 		}
+		if undo := steps[i].Undo; undo != nil {
+			steps[i].Undo = func(ctx context.Context, act *operation.Act) error {
+				if err := m.heldBack(m.away); err != nil {
+					return err
+				}
+				return undo(ctx, act)
+			}
+		}
 	}
 	return steps
+}
+
+// heldBack is why something is not done while data sets may be where they should not: two machines would write one.
+func (m *Migrate) heldBack(where map[string]bool, names ...string) error {
+	m.timing.Lock()
+	defer m.timing.Unlock()
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(where))
+	}
+	for _, name := range names {
+		if where[name] {
+			return api.Errorf(api.CodeVolumeInUse, "the volume %s may still have its name on %s, or not have it on %s again", name, m.to, m.from).
+				About(m.ns+"/"+name).Again().WithHint("once both machines answer: ployzctl operation resolve %s", m.operation)
+		}
+	}
+	return nil
+}
+
+// mark notes where a data set's name may be from now on.
+func (m *Migrate) mark(where map[string]bool, name string, is bool) {
+	m.timing.Lock()
+	defer m.timing.Unlock()
+	where[name] = is
 }
 
 // lastChanges carries what was written since the last round. It is not waited for much longer than was said.
@@ -215,24 +248,54 @@ func (m *Migrate) handOver(l layout) []operation.Step {
 		if d.from == "" {
 			continue
 		}
-		take := m.act(d.from, Action{Verb: "retire-volume", Volume: d.spec.ID}, "retire volume "+d.name)
-		take.Undo = m.act(d.from, Action{Verb: "restore-volume", Volume: d.spec.ID}, "").Do
-		give := m.restoreVolume(d.machine, d.spec.ID, d.name)
-		give.Undo = func(ctx context.Context, act *operation.Act) error { return m.takeBack(ctx, act, d) }
-		here, there = append(here, take), append(there, give)
+		here, there = append(here, m.take(d)), append(there, m.give(d))
 	}
 	return append(here, there...)
 }
 
-// takeBack takes the copy's name, and the copy where an instance may have written to it.
-func (m *Migrate) takeBack(ctx context.Context, act *operation.Act, d dataset) error {
-	m.timing.Lock()
-	verb := "retire-volume"
-	if m.launched {
-		verb = "drop-copy"
+// take takes a data set's name here. Its undo gives it back once the copy does not have it.
+func (m *Migrate) take(d dataset) operation.Step {
+	step := m.act(d.from, Action{Verb: "retire-volume", Volume: d.spec.ID}, "retire volume "+d.name)
+	do, back := step.Do, m.act(d.from, Action{Verb: "restore-volume", Volume: d.spec.ID}, "").Do
+	step.Do = func(ctx context.Context, act *operation.Act) error {
+		m.mark(m.away, d.name, true)
+		return do(ctx, act)
 	}
-	m.timing.Unlock()
-	return m.actOn(ctx, act, d.machine, Action{Verb: verb, Volume: d.spec.ID})
+	step.Undo = func(ctx context.Context, act *operation.Act) error {
+		err := m.heldBack(m.given, d.name)
+		if err == nil {
+			err = back(ctx, act)
+		}
+		m.mark(m.away, d.name, err != nil)
+		return err
+	}
+	return step
+}
+
+// give gives the copy the name. Its undo takes it, and the copy where an instance may have written to it.
+func (m *Migrate) give(d dataset) operation.Step {
+	step := m.restoreVolume(d.machine, d.spec.ID, d.name)
+	do := step.Do
+	step.Do = func(ctx context.Context, act *operation.Act) error {
+		m.mark(m.given, d.name, true)
+		return do(ctx, act)
+	}
+	step.Undo = func(ctx context.Context, act *operation.Act) error {
+		verb := "retire-volume"
+		if m.mayBeWritten() {
+			verb = "drop-copy"
+		}
+		err := m.actOn(ctx, act, d.machine, Action{Verb: verb, Volume: d.spec.ID})
+		m.mark(m.given, d.name, err != nil)
+		return err
+	}
+	return step
+}
+
+func (m *Migrate) mayBeWritten() bool {
+	m.timing.Lock()
+	defer m.timing.Unlock()
+	return m.launched
 }
 
 func (m *Migrate) noteLaunches(steps []operation.Step) {

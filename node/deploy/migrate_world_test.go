@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy"
@@ -34,6 +35,7 @@ func (c carrying) Carrier(_ context.Context, name string) (deploy.Carrier, error
 func (l *lab) pair(t *testing.T) {
 	t.Helper()
 	l.second(t)
+	l.local.Release, l.two.Release = 50*time.Millisecond, 50*time.Millisecond
 	desks := map[string]*transfer.Desk{}
 	l.kit.Carriers = carrying{}
 	for name, local := range map[string]*deploy.Local{"m1": l.local, "m2": l.two} {

@@ -179,8 +179,9 @@ type Sealer interface {
 	// Seal encrypts a value to the given recipients.
 	Seal(value []byte, recipients []string) ([]byte, error)
 	// Reseal opens what was sealed to at least one machine that is still there, and seals it to the given
-	// recipients. Errors: deploy.secret-sealed when no machine that answers can open it.
-	Reseal(ctx context.Context, sealed []byte, recipients []string) ([]byte, error)
+	// recipients. It also answers the value's fingerprint under a name of a namespace. Errors: deploy.secret-sealed
+	// when no machine that answers can open it.
+	Reseal(ctx context.Context, sealed []byte, recipients []string, namespace, name string) (again []byte, fingerprint string, err error)
 	// Fingerprint tells values apart without revealing them: equal for equal values of the same
 	// namespace and name.
 	Fingerprint(namespace, name string, value []byte) string

@@ -16,16 +16,18 @@ type Promote struct {
 	change
 	request api.PromoteRequest
 
-	// lineage is how the branch began; zero for a namespace that is none.
-	lineage api.BranchFact
+	// fact is how the branch began; zero for a namespace that is none.
+	fact api.BranchFact
 	// branch is the branch as it is promoted.
 	branch current
 	// since are the target's own commits since the branch began, newest first, of which only the last are read; sinceAll
 	// is their number.
 	since    []api.Commit
 	sinceAll int
-	// copied are the secrets that the target gets from the branch, in order.
-	copied []copiedSecret
+	// copied are the secrets that the target gets from the branch, in order, and values what the next deploy of the
+	// target will look for.
+	copied []string
+	values []valueWrite
 }
 
 // NewPromote prepares it.
@@ -43,27 +45,32 @@ func (p *Promote) FindScope(ctx context.Context) error {
 	if err := p.inspectLineage(ctx); err != nil {
 		return err
 	}
-	if p.lineage.From == "" {
+	if p.fact.From == "" {
 		return api.Errorf(api.CodeBranchAbsent, "it did not begin as a branch, so nothing says where it is to be promoted to").About(p.request.Branch).
 			WithHint("name the target: ployzctl promote %s NAMESPACE; which are branches: ployzctl branch ls", p.request.Branch)
 	}
-	p.ns = p.lineage.From
+	p.ns = p.fact.From
 	return nil
 }
 
-// inspectLineage reads how the branch began; a namespace that is none has no lineage.
-func (p *Promote) inspectLineage(ctx context.Context) error {
+func (p *Promote) inspectLineage(ctx context.Context) (err error) {
 	if err := CheckNamespace(p.request.Branch); err != nil {
 		return err
 	}
-	fact, err := p.kit.Facts.Get(ctx, store.Branch(p.request.Branch))
+	p.fact, err = readLineage(ctx, p.kit.Facts, p.request.Branch)
+	return err
+}
+
+// readLineage is how a branch began; zero for a namespace that is none. Errors: store.*.
+func readLineage(ctx context.Context, facts store.Facts, branch string) (lineage api.BranchFact, err error) {
+	fact, err := facts.Get(ctx, store.Branch(branch))
 	switch {
 	case store.IsNotFound(err):
-		return nil
+		return lineage, nil
 	case err != nil:
-		return err
+		return lineage, err
 	}
-	return decode(fact, &p.lineage)
+	return lineage, decode(fact, &lineage)
 }
 
 // Inspect implements operation.Operation.
@@ -82,11 +89,16 @@ func (p *Promote) Inspect(ctx context.Context, before operation.Situation) error
 	if err := p.chooseSecrets(ctx); err != nil {
 		return err
 	}
+	if err := p.addConfigs(ctx); err != nil {
+		return err
+	}
+	p.checks = []store.Check{{Key: store.Head(p.request.Branch), Expect: p.branch.revision}}
+	p.besides = func(b *puts, op string) { putValues(b, op, p.values) }
 	if err := p.inspectVolumes(ctx); err != nil {
 		return err
 	}
 	p.neverShrink()
-	if err := p.inspectData(ctx); err != nil {
+	if err := p.inspectOrigins(ctx); err != nil {
 		return err
 	}
 	p.complete(ctx)
@@ -115,11 +127,11 @@ func (p *Promote) inspectBranch(ctx context.Context) (err error) {
 	if p.branch.commit == nil {
 		return noNamespace(p.request.Branch)
 	}
-	if p.lineage.From != p.ns {
+	if p.fact.From != p.ns {
 		return nil // it began as another, so there is no common past
 	}
-	p.sinceAll = p.now.head.Commit - p.lineage.Commit
-	for n := p.now.head.Commit; n > max(p.lineage.Commit, p.now.head.Commit-maxSince); n-- {
+	p.sinceAll = p.now.head.Commit - p.fact.Commit
+	for n := p.now.head.Commit; n > max(p.fact.Commit, p.now.head.Commit-maxSince); n-- {
 		commit, err := ReadCommit(ctx, p.kit.Facts, p.ns, n)
 		if err != nil {
 			return err

@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
-	"github.com/ployz/ployz/node/store"
 )
 
 // maxSince is how many of the target's commits a plan names one by one.
@@ -19,28 +17,7 @@ const maxSince = 10
 func (p *Promote) Plan() operation.Plan {
 	plan := p.change.Plan()
 	plan.Changes = append(p.said(), plan.Changes...)
-	p.guard(&plan.Commit)
-	release := plan.Commit.Batch
-	plan.Commit.Batch = func(op string) ([]store.Put, error) {
-		var b puts
-		p.putSecrets(&b, op)
-		list, err := release(op) // it ends with the routing event, whose revision is the batch's
-		return append(b.list, list...), cmp.Or(b.err, err)
-	}
 	return plan
-}
-
-// guard holds the commit to the branch as it was looked at.
-func (p *Promote) guard(commit *operation.Commit) {
-	head, left := store.Head(p.request.Branch), commit.Moved
-	commit.Checks = append(commit.Checks, store.Check{Key: head, Expect: p.branch.revision})
-	commit.Moved = func(key store.Key) *api.Error {
-		if key == head {
-			return api.Errorf(api.CodeConflict, "the branch changed while it was promoted").About(p.request.Branch).Again().
-				WithHint("look at what it is now, and repeat: ployzctl promote %s %s --preview", p.request.Branch, p.ns)
-		}
-		return left(key)
-	}
 }
 
 // said is what a promotion says that a deploy does not.
@@ -50,8 +27,8 @@ func (p *Promote) said() []api.Change {
 		Reason: "its images by digest, and its configuration",
 	}}
 	list = append(list, p.undone()...)
-	for _, s := range p.copied {
-		list = append(list, api.Change{Action: "copy", Subject: "secret " + s.name, Reason: p.ns + " has none of that name"})
+	for _, name := range p.copied {
+		list = append(list, api.Change{Action: "copy", Subject: "secret " + name, Reason: p.ns + " has none of that name"})
 	}
 	return append(list, p.otherNumbers()...)
 }
@@ -66,7 +43,7 @@ func (p *Promote) undone() []api.Change {
 		}
 		list = append(list, api.Change{
 			Action: "undo", Subject: fmt.Sprintf("commit %d", c.Number),
-			Reason: fmt.Sprintf("%s at %s, after the branch began at commit %d: what it configured goes", what, c.Time.UTC().Format(time.RFC3339), p.lineage.Commit),
+			Reason: fmt.Sprintf("%s at %s, after the branch began at commit %d: what it configured goes", what, c.Time.UTC().Format(time.RFC3339), p.fact.Commit),
 		})
 	}
 	if more := p.sinceAll - len(p.since); more > 0 {

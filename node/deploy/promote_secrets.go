@@ -10,14 +10,6 @@ import (
 	"github.com/ployz/ployz/node/store"
 )
 
-// copiedSecret is one that the target gets from the branch.
-type copiedSecret struct {
-	name string
-	// stored is where a deploy looks for it, which had the revision; "" where a deploy brings it along.
-	stored   store.Key
-	revision store.Revision
-}
-
 // chooseSecrets takes the target's own secrets by the names that the branch's services know, and the branch's where the
 // target has none and the operator said so.
 func (p *Promote) chooseSecrets(ctx context.Context) error {
@@ -32,7 +24,7 @@ func (p *Promote) chooseSecrets(ctx context.Context) error {
 		case !store.IsNotFound(err):
 			return err
 		case p.request.Secrets == api.BranchSecretsCopy:
-			p.copySecret(name, revision)
+			p.copySecret(ctx, name, revision)
 		default:
 			undecided = append(undecided, name)
 		}
@@ -57,21 +49,19 @@ func (p *Promote) ownSecret(ctx context.Context, name string) (api.SealedSecret,
 // storedName is what a secret of the spec is called where it was set by itself.
 func (p *Promote) storedName(name string) string { return nameOr(p.next.spec.Secrets[name].Name, name) }
 
-func (p *Promote) copySecret(name string, revision store.Revision) {
-	p.next.secrets[name] = p.branch.commit.Secrets[name]
-	copied := copiedSecret{name: name}
-	if p.next.spec.Secrets[name].External {
-		copied.stored, copied.revision = store.Secret(p.ns, p.storedName(name)), revision
+// copySecret seals the branch's value for the target. One that was set by itself is set there, too: the next deploy
+// looks for it. revision is what that has to expect.
+func (p *Promote) copySecret(ctx context.Context, name string, revision store.Revision) {
+	copied, err := p.resealed(ctx, p.branch.commit.Secrets[name], p.storedName(name))
+	if err != nil {
+		e := *api.AsError(err)
+		p.problems = append(p.problems, e.About("secrets."+name))
+		return
 	}
-	p.copied = append(p.copied, copied)
-}
-
-// putSecrets also sets the copied secrets that the next deploy of the target will look for.
-func (p *Promote) putSecrets(b *puts, op string) {
-	for _, s := range p.copied {
-		if s.stored != "" {
-			b.value(s.stored, storedValue{Operation: op, Sealed: p.next.secrets[s.name]}, store.Expect(s.revision))
-		}
+	p.next.secrets[name] = copied
+	p.copied = append(p.copied, name)
+	if p.next.spec.Secrets[name].External {
+		p.values = append(p.values, valueWrite{store.Secret(p.ns, p.storedName(name)), revision, storedValue{Sealed: copied}})
 	}
 }
 
@@ -79,4 +69,11 @@ func (p *Promote) undecided(names []string) *api.Error {
 	return api.Errorf(api.CodeBranchSecrets, "the branch has secrets that %s does not have: %s", p.ns, strings.Join(names, ", ")).About(p.ns).
 		WithHint("give it values of its own (ployzctl secret set %s/%s FILE), or take the branch's: ployzctl promote %s %s --secrets copy",
 			p.ns, p.storedName(names[0]), p.request.Branch, p.ns)
+}
+
+// addConfigs stores those named configs of the branch that the target does not have, likewise.
+func (p *Promote) addConfigs(ctx context.Context) error {
+	missing, err := p.missingConfigs(ctx, p.next.spec)
+	p.values = append(p.values, missing...)
+	return err
 }

@@ -31,7 +31,7 @@ func (p *Promote) targetRoutes(service string, routes, was []api.Route) []api.Ro
 			list = append(list, r)
 			continue
 		}
-		host, known := p.lineage.Hosts[r.Host]
+		host, known := p.fact.Hosts[r.Host]
 		if !known {
 			p.problems = append(p.problems, api.Errorf(api.CodePromoteUnlike, "the hostname %s is the branch's own: it stands for none of %s, so it is not known what it is there", r.Host, p.ns).
 				About("services."+service+".routes").WithHint("take the route away in the branch (ployzctl deploy of %s without it), promote, and add it to %s with a deploy", p.request.Branch, p.ns))

@@ -32,11 +32,10 @@ func asBranch(s api.Spec) api.Spec {
 	return s
 }
 
-// branched lets try run as a branch of the shop's present commit, which may be nil's: then the shop is gone since.
+// branched makes the branch try of the shop, and deploys what is tried in it.
 func branched(t *testing.T, l *lab, s api.Spec) {
 	t.Helper()
-	fact := api.BranchFact{Namespace: "try", From: "shop", Commit: l.current(t, "shop").Number, Hosts: map[string]string{"try.shop.test": "shop.test"}}
-	l.put(t, store.Branch("try"), fact)
+	l.mustRun(t, l.branch(tryIt))
 	l.mustRun(t, deploy.NewDeploy(l.kit, asBranch(s), nil))
 }
 
@@ -64,17 +63,25 @@ func TestPromote(t *testing.T) {
 	next.Configs = map[string]api.Config{"settings": {Content: []byte("colour = 'blue'\n")}}
 	next.Secrets = map[string]api.Secret{"password": {Value: []byte("of the branch")}}
 	edit(&next, "app", func(s *api.Service) { s.Labels = map[string]string{"tried": "yes"} })
+	next.Services["mask"] = api.Service{Image: "app:v1", Job: &api.Job{When: "branch"}}
 	branched(t, l, next)
 	l.mustRun(t, deploy.NewRestart(l.kit, "shop", "web"))
 	of := l.current(t, "try")
 	l.images.Serve("app:v2", "the tag has moved meanwhile", runtime.ImageConfig{})
 
+	differ, err := deploy.DiffBranch(t.Context(), l.store.Facts(), "try", "")
+	if err != nil || slices.ContainsFunc(differ, func(d api.Difference) bool {
+		return strings.Contains(d.Path, "host") || strings.Contains(d.Path, "namespace")
+	}) ||
+		!slices.Contains(differ, api.Difference{Path: ".services.app.labels.tried", To: "yes"}) {
+		t.Errorf("they differ in %+v, %v", differ, err)
+	}
 	plan := l.preview(t, promote(l))
 	expectLines(t, lines(plan)[:3],
-		"promote commit 1 of try: its images by digest, and its configuration",
+		"promote commit 2 of try: its images by digest, and its configuration",
 		"undo commit 2: restart at "+l.current(t, "shop").Time.Format("2006-01-02T15:04:05Z")+", after the branch began at commit 1: what it configured goes",
 		"keep service app: 2 instances as before, where the branch has 1; another number: ployzctl service scale shop/app N")
-	if plan.Scope != "ns/shop" || len(about(lines(plan), "route")) != 0 {
+	if plan.Scope != "ns/shop" || len(about(lines(plan), "route")) != 0 || len(about(lines(plan), "mask")) != 0 {
 		t.Errorf("the plan of %s says %q", plan.Scope, lines(plan))
 	}
 	out := l.runner().Run(t.Context(), operation.Request{Operation: promote(l), PlanDigest: plan.Digest})
@@ -82,7 +89,7 @@ func TestPromote(t *testing.T) {
 		t.Fatalf("%s %s %v", out.Outcome, out.Scope, out.Error)
 	}
 	got := l.current(t, "shop")
-	if got.Kind != "promote" || got.Branch != "try" || got.Of != 1 || got.Restarts["web"] != 1 {
+	if got.Kind != "promote" || got.Branch != "try" || got.Of != 2 || got.Restarts["web"] != 1 {
 		t.Errorf("the commit is %s of %d of %q with restarts %v", got.Kind, got.Of, got.Branch, got.Restarts)
 	}
 	app := got.Spec.Services["app"]
@@ -98,11 +105,11 @@ func TestPromote(t *testing.T) {
 	if got.Secrets["password"].Fingerprint != "print-of-hunter2" {
 		t.Errorf("the secrets are %+v", got.Secrets)
 	}
-	if now := l.current(t, "try"); now.Number != 1 || len(now.Slots) != 3 {
+	if now := l.current(t, "try"); now.Number != 2 || len(now.Slots) != 3 {
 		t.Errorf("the branch is %+v", now.Slots)
 	}
 	list, err := deploy.History(t.Context(), l.store.Facts(), "shop")
-	if err != nil || list[0].Branch != "try" || list[0].Of != 1 {
+	if err != nil || list[0].Branch != "try" || list[0].Of != 2 {
 		t.Errorf("history has %+v, %v", list[0], err)
 	}
 }
@@ -138,7 +145,7 @@ func TestPromoteToNew(t *testing.T) {
 		"services.app.routes deploy.hostname-taken")
 	l.mustRun(t, deploy.NewRemove(l.kit, "shop"))
 	plan := l.preview(t, deploy.NewPromote(l.kit, api.PromoteRequest{Branch: "try", Namespace: "other", Secrets: "copy"}))
-	expectLines(t, lines(plan)[:3], "promote commit 1 of try: its images by digest, and its configuration",
+	expectLines(t, lines(plan)[:3], "promote commit 2 of try: its images by digest, and its configuration",
 		"copy secret password: other has none of that name", "create app-0: fewest of its kind (0) among 1 eligible")
 	l.mustRun(t, deploy.NewPromote(l.kit, api.PromoteRequest{Branch: "try", Namespace: "other", Secrets: "copy"}))
 	got := l.current(t, "other")
@@ -183,7 +190,7 @@ func TestPromoteRefusals(t *testing.T) {
 		"nothing there": {func(t *testing.T, l *lab) {
 			tried(t, l)
 			l.mustRun(t, deploy.NewRemove(l.kit, "try"))
-		}, api.PromoteRequest{Branch: "try"}, api.CodeNamespaceAbsent, "nothing is deployed", "ployzctl service ls"},
+		}, api.PromoteRequest{Branch: "try", Namespace: "shop"}, api.CodeNamespaceAbsent, "nothing is deployed", "ployzctl service ls"},
 		"itself":  {tried, api.PromoteRequest{Branch: "try", Namespace: "try"}, api.CodeBadRequest, "to itself", "ployzctl promote try NAMESPACE"},
 		"secrets": {tried, api.PromoteRequest{Branch: "try", Secrets: "all"}, api.CodeBadRequest, `"all"`, ""},
 		"hostname": {func(t *testing.T, l *lab) {
@@ -240,8 +247,8 @@ func TestPromoteAsShown(t *testing.T) {
 		return err
 	}})
 	out = l.run(promote(l))
-	if out.Outcome != api.RolledBack || out.Error.Code != api.CodeConflict || !strings.Contains(out.Error.Message, "changed while it was promoted") ||
-		!strings.Contains(out.Error.Hint, "ployzctl promote try shop --preview") {
+	if out.Outcome != api.RolledBack || out.Error.Code != api.CodeConflict || !strings.Contains(out.Error.Message, "try was changed meanwhile") ||
+		!strings.Contains(out.Error.Hint, "ployzctl history try; then repeat the command") {
 		t.Fatalf("%s %v", out.Outcome, out.Error)
 	}
 	if after := l.snapshot(); after != before {

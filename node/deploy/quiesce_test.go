@@ -274,10 +274,10 @@ func TestQuiesceOfWhatEnded(t *testing.T) {
 func TestOriginHoldsStill(t *testing.T) {
 	l := newLab(t)
 	quiescedRuns(&api.Quiesce{Mode: "stop"})(t, l)
-	plan := l.preview(t, deploy.NewCopied(l.kit, "shop", "try"))
+	plan := l.preview(t, l.branch(api.BranchRequest{From: "shop", Namespace: "try", Secrets: api.BranchSecretsCopy}))
 	expectLines(t, about(lines(plan), "quiesce "), "quiesce shop/db-0: it stands still while its volumes are snapshot")
 	s := l.noted(t)
-	l.mustRun(t, deploy.NewCopied(l.kit, "shop", "try"))
+	l.mustRun(t, l.branch(api.BranchRequest{From: "shop", Namespace: "try", Secrets: api.BranchSecretsCopy}))
 	expectLines(t, s.ofDatabase()[:4], "freeze shop-db-0", "snapshot", "with shop-db-0 frozen", "thaw shop-db-0")
 }
 

@@ -138,6 +138,9 @@ func (c *change) volumeProblem(d dataset, needed bool) error {
 	case d.seen.State == storage.StateIncoming:
 		return storage.CheckState(d.seen.Spec, d.seen.State, storage.StateLive)
 	}
+	if err := c.maybeElsewhere(d); err != nil {
+		return err
+	}
 	if err := storage.CheckShrink(d.spec, d.seen.UsedBytes); err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (l layout) needs(d dataset) bool {
 
 // starting are all instances that the change makes, jobs among them.
 func (l layout) starting() []place {
-	all := slices.Concat(l.places, l.jobList("before"), l.jobList("after"))
+	all := slices.Concat(l.places, l.early(), l.jobList("after"))
 	return slices.DeleteFunc(all, func(p place) bool { return p.keep })
 }
 
@@ -117,7 +117,7 @@ func (c *change) dropVolumes(l layout) []operation.Step {
 			steps = append(steps, c.act(s.machine, Action{Verb: "destroy-volume", Volume: s.volume.ID, Maker: s.maker}, "destroy volume "+s.volume.ID))
 		}
 	}
-	return append(steps, c.forgetOrigins()...)
+	return append(steps, c.giveOriginsBack(l)...)
 }
 
 // snapshotSteps take, of every live data set of a machine, the snapshot that the commit names: the data as the commit

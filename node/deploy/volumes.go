@@ -422,7 +422,7 @@ func writes(spec api.Spec, service, slot string) map[string]bool {
 // reads.
 func (c *change) oldWriters(l layout) map[string]string {
 	starting := map[string]bool{}
-	for _, p := range slices.Concat(l.places, l.jobList("before")) {
+	for _, p := range slices.Concat(l.places, l.early()) {
 		if !p.keep {
 			maps.Copy(starting, writes(c.next.spec, p.service, p.slot))
 		}

@@ -12,9 +12,14 @@ import (
 
 // A volume may also begin as what another namespace's is now: the operation takes a snapshot for itself, of all that
 // one machine has of them in one moment, and clones it as it does an earlier commit's. It holds the snapshots by its
-// own id, since their owner knows nothing of them, and gives them back once the clones are there: so nothing is owed
-// after the commit. Where a clone cannot be without its snapshot (ZFS) that stays, held by nobody, for as long as the
-// clone does.
+// own id, since their owner knows nothing of them, and gives them back after its commit. Where a clone cannot be
+// without its snapshot (ZFS) that stays, held by nobody, for as long as the clone does.
+
+// The phases in which volumes begin: until the end of the second the time does not depend on how much they hold.
+const (
+	originPhase = "snapshot the origin"
+	clonePhase  = "clone"
+)
 
 // originName is what an operation calls the snapshots that it takes of what its data sets begin as.
 func originName(operation string) string { return storage.OperationSnapshot(operation, 0) }
@@ -95,7 +100,7 @@ func (c *change) originSteps(l layout) []operation.Step {
 	for _, machineName := range slices.Sorted(maps.Keys(orders)) {
 		order := orders[machineName]
 		steps = append(steps, operation.Step{
-			Name: "snapshot the origin", Participant: machineName, Clear: "ployzctl operation resolve " + c.operation,
+			Name: originPhase, Participant: machineName, Clear: "ployzctl operation resolve " + c.operation,
 			Do: func(ctx context.Context, act *operation.Act) error {
 				return c.takeSnapshots(ctx, act, machineName, order, c.origins)
 			},
@@ -116,31 +121,43 @@ func (c *change) origin(p past) storage.Origin {
 	return storage.Origin{Volume: s.Volume, Snapshot: s.Name, GUID: s.GUID}
 }
 
-// letOriginsGo are the steps that end the operation's hold on what its data sets began as. There is no undo: what is
-// left of the snapshots goes with that of taking them.
-func (c *change) letOriginsGo(l layout) []operation.Step {
+// giveOriginsBack are the steps after the commit that end the operation's hold on what its data sets began as, and the
+// holds of those before it that did not come to that.
+func (c *change) giveOriginsBack(l layout) []operation.Step {
 	var steps []operation.Step
 	orders := c.originOrders(l)
 	for _, machineName := range slices.Sorted(maps.Keys(orders)) {
-		steps = append(steps, c.act(machineName, Action{Verb: "forget-operation", Maker: c.operation, Volumes: orders[machineName].Volumes}, "let the origin go"))
+		steps = append(steps, c.act(machineName, Action{Verb: "forget-operation", Maker: c.operation, Volumes: orders[machineName].Volumes}, "forget the origin's snapshot"))
 	}
-	return steps
-}
-
-// forgetOrigins are the steps after the commit that end the holds of operations that did not come to that.
-func (c *change) forgetOrigins() []operation.Step {
-	var steps []operation.Step
-	for _, u := range c.unended() {
-		if !takesOrigins(u.Kind) {
-			continue
-		}
+	for _, operation := range c.owing() {
 		for _, m := range c.machines {
 			if m.silent == nil && m.seen.Keeps {
-				steps = append(steps, c.act(m.member.Name, Action{Verb: "forget-operation", Maker: u.Operation}, "forget the snapshots of "+u.Operation))
+				steps = append(steps, c.act(m.member.Name, Action{Verb: "forget-operation", Maker: operation}, "forget the snapshots of "+operation))
 			}
 		}
 	}
 	return steps
+}
+
+// owing are the operations that may not have given back what they held of other namespaces' data sets: unfinished
+// ones, for a clear those that data sets began with, and for a promotion the one of the present commit.
+func (c *change) owing() []string {
+	all := map[string]bool{}
+	for _, u := range c.unended() {
+		if takesOrigins(u.Kind) {
+			all[u.Operation] = true
+		}
+	}
+	for _, v := range c.volumes {
+		if c.kind == api.KindClear && v.Origin != nil {
+			all[storage.SnapshotOperation(v.Origin.Snapshot)] = true
+		}
+	}
+	if c.kind == api.KindPromote && c.now.commit != nil && takesOrigins(c.now.commit.Kind) {
+		all[c.now.head.Operation] = true
+	}
+	delete(all, "")
+	return slices.Sorted(maps.Keys(all))
 }
 
 // takesOrigins reports whether operations of a kind take snapshots for themselves, of whichever namespace's data sets.

@@ -40,11 +40,11 @@ func TestBeginsAsThePresent(t *testing.T) {
 			l := newLab(t)
 			l.pool.ClonesDepend = depend
 			statefulRuns(t, l)
-			plan := l.preview(t, deploy.NewCopied(l.kit, "shop", "try"))
+			plan := l.preview(t, l.branch(tryIt))
 			id := l.volume(t, "data").ID
 			expectLines(t, about(volumeLines(plan), "volume data"), "clone volume data: as shop/data ("+id+") is now")
 			expectLines(t, about(phases(plan), "snapshot the origin:"), "snapshot the origin: snapshot the origin on m1")
-			out := l.mustRun(t, deploy.NewCopied(l.kit, "shop", "try"))
+			out := l.mustRun(t, l.branch(tryIt))
 			was, is := l.volumesOf(t, "shop"), l.volumesOf(t, "try")
 			if len(is) != len(was) || len(was) != 4 {
 				t.Fatalf("of %d there are %d", len(was), len(is))
@@ -74,7 +74,7 @@ func TestBeginsAsThePresentFails(t *testing.T) {
 	statefulRuns(t, l)
 	l.runtime.Program = func(s runtime.Spec) memruntime.Program { return memruntime.Program{Refuse: "no", Ends: s.Job} }
 	before := l.pool.World()
-	if out := l.run(deploy.NewCopied(l.kit, "shop", "try")); out.Outcome != api.RolledBack {
+	if out := l.run(l.branch(tryIt)); out.Outcome != api.RolledBack {
 		t.Fatalf("%s %v %v", out.Outcome, out.Error, out.Leftovers)
 	}
 	if now := l.pool.World(); !slices.Equal(now, before) {
@@ -108,7 +108,7 @@ func TestBeginsAsRefusals(t *testing.T) {
 			statefulRuns(t, l)
 			c.world(t, l, l.volume(t, "data"))
 			before := l.snapshot()
-			out := l.run(deploy.NewCopied(l.kit, "shop", "try"))
+			out := l.run(l.branch(tryIt))
 			e := found(out.Error, c.code)
 			if out.Outcome != api.Refused || e == nil || !strings.Contains(e.Error(), c.says) {
 				t.Fatalf("%s %v", out.Outcome, out.Error)

@@ -141,7 +141,7 @@ func (r *Remove) holdsNothing() *api.Error {
 		return nil
 	}
 	return api.Errorf(api.CodeMachineHolds, "it holds %d instances and volumes: %s", len(r.holds), strings.Join(r.holds, ", ")).About(r.gone.Name).
-		WithHint("move them: ployzctl machine drain %s, then deploy their namespaces again; or, if it is gone for good: --lost", r.gone.Name)
+		WithHint("move them: ployzctl machine drain %s, then deploy their namespaces again, and those with volumes: ployzctl migrate --all --from %s; or, if it is gone for good: --lost", r.gone.Name, r.gone.Name)
 }
 
 // Plan implements operation.Operation.

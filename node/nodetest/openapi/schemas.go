@@ -41,6 +41,7 @@ var requests = map[string]any{
 	api.KindMachineUpdate:        api.MachineUpdateRequest{},
 	api.KindMachineRemove:        api.MachineRemoveRequest{},
 	api.KindStoreVoters:          api.VotersRequest{},
+	api.KindMigrate:              api.MigrateRequest{},
 	api.KindVolumeRemove:         api.VolumeRequest{},
 	api.KindVolumeRestore:        api.VolumeRestoreRequest{},
 	api.KindVolumePrune:          api.VolumePruneRequest{},
@@ -48,6 +49,8 @@ var requests = map[string]any{
 	api.KindVolumeSnapshotRemove: api.VolumeSnapshotRequest{},
 	api.KindVolumeClone:          api.VolumeCloneRequest{},
 	api.KindVolumeCreate:         api.VolumeCreateRequest{},
+	api.KindBranch:               api.BranchRequest{},
+	api.KindBranchRemove:         api.NamespaceRequest{},
 }
 
 const place = "#/components/schemas/"

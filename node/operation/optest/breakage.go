@@ -47,10 +47,15 @@ func (h how) broken(f call) call {
 	}
 }
 
+// stepKey is what a plan's steps are told apart by.
+type stepKey struct{ name, participant string }
+
+func keyOf(s operation.Step) stepKey { return stepKey{s.Name, s.Participant} }
+
 // breaking is an operation with one of its steps broken.
 type breaking struct {
 	operation.Operation
-	step  string
+	step  stepKey
 	how   how
 	undo  bool // break the step's undo as well
 	twice bool // instead of breaking, do the step twice
@@ -69,7 +74,7 @@ func (b breaking) Plan() operation.Plan {
 
 func (b breaking) apply(steps []operation.Step) {
 	for i := range steps {
-		if steps[i].Name != b.step {
+		if keyOf(steps[i]) != b.step {
 			continue
 		}
 		if b.twice {

@@ -18,7 +18,7 @@ func Exhaust(t *testing.T, c Case) {
 	c.named(t)
 	clean := c.clean(t)
 	for _, step := range clean.steps {
-		t.Run("step "+step.Name, func(t *testing.T) { c.breakStep(t, clean, step) })
+		t.Run(strings.TrimSuffix("step "+step.Name+" on "+step.Participant, " on "), func(t *testing.T) { c.breakStep(t, clean, step) })
 	}
 	t.Run("commit", func(t *testing.T) { c.breakCommit(t, clean) })
 	t.Run("ledger", func(t *testing.T) {
@@ -42,7 +42,7 @@ func (c Case) named(t *testing.T) {
 type run struct {
 	after   string
 	steps   []operation.Step
-	cleanup map[string]bool
+	cleanup map[stepKey]bool
 	entries int
 }
 
@@ -60,13 +60,13 @@ func (c Case) clean(t *testing.T) run {
 	if left := marks(t, w); len(left) != 0 {
 		t.Errorf("the unbroken run left %d open facts behind", len(left))
 	}
-	r := run{after: w.Snapshot(), cleanup: map[string]bool{}, entries: entries}
+	r := run{after: w.Snapshot(), cleanup: map[stepKey]bool{}, entries: entries}
 	for _, phase := range probe.plan.Phases {
 		r.steps = append(r.steps, phase.Steps...)
 	}
 	for _, step := range probe.plan.Cleanup {
 		r.steps = append(r.steps, step)
-		r.cleanup[step.Name] = true
+		r.cleanup[keyOf(step)] = true
 	}
 	unique(t, r.steps)
 	return r
@@ -86,12 +86,12 @@ func (r *recorder) Plan() operation.Plan {
 
 func unique(t *testing.T, steps []operation.Step) {
 	t.Helper()
-	seen := map[string]bool{}
+	seen := map[stepKey]bool{}
 	for _, s := range steps {
-		if seen[s.Name] {
-			t.Errorf("two steps are called %q", s.Name)
+		if seen[keyOf(s)] {
+			t.Errorf("two steps of %q are called %q", s.Participant, s.Name)
 		}
-		seen[s.Name] = true
+		seen[keyOf(s)] = true
 	}
 }
 
@@ -100,11 +100,11 @@ func (c Case) breakStep(t *testing.T, clean run, step operation.Step) {
 		t.Run(h.String(), func(t *testing.T) {
 			w := c.New(t)
 			was := w.Snapshot()
-			out, events, dead := w.run(breaking{Operation: w.Operation(), step: step.Name, how: h})
+			out, events, dead := w.run(breaking{Operation: w.Operation(), step: keyOf(step), how: h})
 			switch {
 			case h.kills():
 				expectDead(t, w, dead)
-			case clean.cleanup[step.Name]:
+			case clean.cleanup[keyOf(step)]:
 				expect(t, out, api.CommittedLeftovers)
 				expectLeftover(t, out, step.Name)
 			default:
@@ -117,16 +117,16 @@ func (c Case) breakStep(t *testing.T, clean run, step operation.Step) {
 	}
 	t.Run("twice", func(t *testing.T) {
 		w := c.New(t)
-		out, _, _ := w.run(breaking{Operation: w.Operation(), step: step.Name, twice: true})
+		out, _, _ := w.run(breaking{Operation: w.Operation(), step: keyOf(step), twice: true})
 		expect(t, out, api.Committed)
 		expectSame(t, "after doing the step twice", clean.after, w.Snapshot())
 	})
-	if step.Undo == nil || clean.cleanup[step.Name] {
+	if step.Undo == nil || clean.cleanup[keyOf(step)] {
 		return
 	}
 	t.Run("undo fails", func(t *testing.T) {
 		w := c.New(t)
-		out, _, _ := w.run(breaking{Operation: w.Operation(), step: step.Name, how: after, undo: true})
+		out, _, _ := w.run(breaking{Operation: w.Operation(), step: keyOf(step), how: after, undo: true})
 		expect(t, out, api.Stranded)
 		expectLeftover(t, out, step.Name)
 		retry(t, w, clean.after)

@@ -1,6 +1,8 @@
 package deploy_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -215,4 +217,40 @@ func TestPromoteSwapsAlone(t *testing.T) {
 	if said := about(phases(l.preview(t, withData(l))), "stop the writers:"); len(said) != 1 || !strings.Contains(said[0], "db-0") {
 		t.Errorf("the plan says %q", said)
 	}
+}
+
+// TestPromoteOnBtrfs: the rows are the branch's, a rollback gives the old ones back, another the promoted, and what the
+// branch writes later is its own.
+func TestPromoteOnBtrfs(t *testing.T) {
+	l := newLab(t)
+	pool := l.onBtrfs(t)
+	file := func(ns string) string {
+		t.Helper()
+		v, err := pool.Inspect(t.Context(), l.volumesOf(t, ns)["data"].ID)
+		must(t, err)
+		return filepath.Join(v.Path, "rows")
+	}
+	write := func(ns, rows string) { t.Helper(); must(t, os.WriteFile(file(ns), []byte(rows), 0o600)) }
+	want := func(rows string) {
+		t.Helper()
+		if text, err := os.ReadFile(file("shop")); err != nil || string(text) != rows {
+			t.Errorf("the rows are %q, %v, want %q", text, err, rows)
+		}
+	}
+	l.mustRun(t, deploy.NewDeploy(l.kit, small("v1", 32<<20), nil))
+	branched(t, l, small("v2", 32<<20))
+	write("shop", "the shop's")
+	write("try", "the branch's")
+	l.mustRun(t, promote(l))
+	want("the shop's")
+	l.mustRun(t, withData(l))
+	want("the branch's")
+	write("try", "later")
+	want("the branch's")
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 0))
+	want("the shop's")
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 0))
+	want("the branch's")
+	l.mustRun(t, withData(l))
+	want("later")
 }

@@ -6,9 +6,9 @@ import (
 	"github.com/ployz/ployz/node/api"
 )
 
-// inspectData looks at the branch's data sets: with data each becomes what the target's begins as, else the plan says
+// inspectOrigins looks at the branch's data sets: with data each becomes what the target's begins as, else the plan says
 // what is left in the branch.
-func (p *Promote) inspectData(ctx context.Context) error {
+func (p *Promote) inspectOrigins(ctx context.Context) error {
 	p.written = map[string]string{}
 	if p.request.WithData {
 		if err := p.beginAs(ctx, *p.branch.commit); err != nil {

@@ -37,6 +37,7 @@ func Check(spec api.Spec) []*api.Error {
 	if len(spec.Services) == 0 {
 		c.add(invalid("services", "there is none; to take a namespace away use: ployzctl rm %s", spec.Namespace))
 	}
+	c.retention(spec.Retention)
 	c.crossings()
 	if _, err := layers(spec); err != nil {
 		c.add(err)
@@ -78,6 +79,7 @@ func (c *checker) service(name string, s api.Service) {
 	c.enums(at, s)
 	c.files(at, s)
 	c.mounts(at, s)
+	c.quiesce(at+".quiesce", s)
 	c.network(at, s)
 	c.probe(at+".ready", s.Ready)
 }
@@ -92,12 +94,16 @@ func (c *checker) dependency(place string, s api.Service, dep string) {
 		c.bad(place, "there is no service %q", dep)
 	case condition == api.Completed && other.Job == nil:
 		c.bad(place, "%s is no job, so it never completes", dep)
+	case onlyInBranches(other) && !onlyInBranches(s):
+		c.bad(place, "%s runs in new branches only, so nothing else can wait for it", dep)
 	case after(other) && !after(s):
 		c.bad(place, "%s runs after the commit, when this has long started", dep)
 	default:
 		c.oneOf(place, string(condition), string(api.Started), string(api.Ready), string(api.Completed))
 	}
 }
+
+func onlyInBranches(s api.Service) bool { return s.Job != nil && s.Job.When == "branch" }
 
 func after(s api.Service) bool { return s.Job != nil && s.Job.When == "after" }
 
@@ -108,6 +114,9 @@ func (c *checker) enums(at string, s api.Service) {
 		c.oneOf(at+".job.when", s.Job.When, "before", "after", whenBranch)
 		if len(s.Routes)+len(s.Ports) > 0 {
 			c.bad(at+".job", "a job ends, so it can have neither routes nor ports")
+		}
+		if s.Placement.Global || s.Placement.Zero || s.Placement.Replicas > 1 {
+			c.bad(at+".placement", "a job runs once, on one machine")
 		}
 	}
 	if w := s.Resources.IOWeight; w < 0 || w > 10000 {

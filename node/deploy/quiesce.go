@@ -18,8 +18,6 @@ import (
 type quiescer struct {
 	QuiesceInstance
 	slot api.Slot
-	// ready is the service's probe.
-	ready *api.Probe
 }
 
 // quiesceOf are the instances, among slots of a spec, that write one of the data sets of a machine and do anything for
@@ -31,12 +29,11 @@ func quiesceOf(spec api.Spec, slots []api.Slot, machineName string, sets []strin
 		if slot.Machine != machineName || !slices.ContainsFunc(sets, func(name string) bool { return written[name] }) {
 			continue
 		}
-		service := spec.Services[slot.Service]
 		asked := api.Quiesce{}
-		if service.Quiesce != nil {
-			asked = *service.Quiesce
+		if q := spec.Services[slot.Service].Quiesce; q != nil {
+			asked = *q
 		}
-		q := quiescer{slot: slot, ready: service.Ready, QuiesceInstance: QuiesceInstance{
+		q := quiescer{slot: slot, QuiesceInstance: QuiesceInstance{
 			Instance: slot.Instance, Mode: asked.Mode, Before: asked.Before, After: asked.After, Timeout: asked.Timeout,
 		}}
 		if q.Mode == "" {
@@ -134,31 +131,26 @@ func (c *change) quiesceChanges(l layout) []api.Change {
 	return list
 }
 
-// stopSteps stop, before the snapshots, what is to be stopped for them.
-func (c *change) stopSteps(l layout) []operation.Step {
-	var steps []operation.Step
+// snapshotPhases take the commit's snapshots. What is to be stopped for them is stopped before, and started and waited for
+// after.
+func (c *change) snapshotPhases(l layout) []operation.Phase {
+	var stop, start, ready []operation.Step
 	for _, q := range c.stopped(l) {
 		step := c.stopOld(q.slot)
 		step.Name = "stop " + q.slot.Name + " for the snapshot"
-		steps = append(steps, step)
-	}
-	return steps
-}
-
-// goOnPhases start after the snapshots what was stopped for them, and wait until it is ready.
-func (c *change) goOnPhases(l layout) []operation.Phase {
-	var start, ready []operation.Step
-	for _, q := range c.stopped(l) {
+		stop = append(stop, step)
 		start = append(start, c.act(q.slot.Machine, Action{Verb: "start", Instance: q.Instance}, "start "+q.slot.Name+" again"))
-		await := c.await(place{slot: q.slot.Name, service: q.slot.Service, machine: q.slot.Machine, spec: c.observed(q.slot)})
-		ready = append(ready, await)
+		ready = append(ready, c.await(place{slot: q.slot.Name, service: q.slot.Service, machine: q.slot.Machine, spec: c.observed(q.slot)}))
 	}
 	return []operation.Phase{
+		{Name: "hold still", Steps: stop, Width: width},
+		{Name: "snapshot", Steps: c.snapshotSteps(l), Width: width},
 		{Name: "go on", Steps: start, Width: width},
 		{Name: "ready again", Steps: ready, Width: len(ready)},
 	}
 }
 
+// stopped are those of the machines' quiescers that stop.
 func (c *change) stopped(l layout) []quiescer {
 	var all []quiescer
 	by := c.quiescers(l)

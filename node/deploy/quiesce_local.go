@@ -25,15 +25,17 @@ const (
 // thaw, commands. All of it is this machine's, so that what stands still waits for no coordinator and no network.
 // Where a part fails there is no snapshot; what came before is taken back in each case.
 func (l *Local) snapshotQuiet(ctx context.Context, order SnapshotOrder) ([]storage.Snapshot, error) {
-	l.quiescing.Lock()
-	defer l.quiescing.Unlock()
+	if len(order.Quiesce) > 0 { // an instance that two operations quiesce would go on with the first
+		l.quiescing.Lock()
+		defer l.quiescing.Unlock()
+	}
 	running, err := l.runningOf(ctx, order.Quiesce)
 	if err != nil {
 		return nil, err
 	}
 	var taken []storage.Snapshot
 	err = l.withHooks(ctx, running, func() error {
-		return l.frozen(ctx, running, func() (err error) {
+		return l.frozen(ctx, running, func(ctx context.Context) (err error) {
 			taken, err = l.Pool.Snapshot(ctx, order.Name, order.Volumes...)
 			return err
 		})
@@ -60,9 +62,15 @@ func (l *Local) runningOf(ctx context.Context, all []QuiesceInstance) ([]quiet, 
 		if err != nil && api.CodeOf(err) != api.CodeRuntimeNotFound {
 			return nil, err
 		}
-		if err == nil && seen.State == runtime.StateRunning {
-			running = append(running, quiet{q, seen.Spec})
+		if err != nil || seen.State != runtime.StateRunning {
+			continue
 		}
+		if seen.Frozen { // by a daemon that died, and it would run no command
+			if err := l.Console.Thaw(ctx, q.Instance); err != nil {
+				return nil, err
+			}
+		}
+		running = append(running, quiet{q, seen.Spec})
 	}
 	return running, nil
 }
@@ -120,15 +128,17 @@ func (q quiet) failed(format string, args ...any) *api.Error {
 
 // frozen does something while the instances that are to be frozen are. That they were all the while is known by the
 // time: nothing thaws them earlier.
-func (l *Local) frozen(ctx context.Context, instances []quiet, do func() error) error {
+func (l *Local) frozen(ctx context.Context, instances []quiet, do func(context.Context) error) error {
 	still := slices.DeleteFunc(slices.Clone(instances), func(q quiet) bool { return q.Mode != api.QuiesceFreeze })
 	if len(still) == 0 {
-		return do()
+		return do(ctx)
 	}
 	begun := time.Now()
-	err := each(still, func(q quiet) error { return l.Console.Freeze(ctx, q.Instance, frozenAtMost) })
+	quick, cancel := context.WithTimeout(ctx, frozenAtMost)
+	defer cancel()
+	err := each(still, func(q quiet) error { return l.Console.Freeze(quick, q.Instance, frozenAtMost) })
 	if err == nil {
-		err = do()
+		err = do(quick)
 	}
 	if took := time.Since(begun); err == nil && took >= frozenAtMost {
 		err = still[0].failed("the snapshots took %s, and what is frozen goes on after %s", took.Round(time.Millisecond), frozenAtMost)

@@ -28,10 +28,8 @@ func (c *change) phases(l layout) []operation.Phase {
 		{Name: "volumes", Steps: c.volumeSteps(l)},
 		c.holdPhase(l),
 		{Name: "stop the writers", Steps: c.writerSteps(l), Width: width},
-		{Name: "hold still", Steps: c.stopSteps(l), Width: width},
-		{Name: "snapshot", Steps: c.snapshotSteps(l), Width: width},
 	}
-	phases = append(phases, c.goOnPhases(l)...)
+	phases = append(phases, c.snapshotPhases(l)...)
 	phases = append(phases,
 		operation.Phase{Name: originPhase, Steps: c.originSteps(l), Width: width},
 		operation.Phase{Name: clonePhase, Steps: c.cloneSteps(l), Width: width},

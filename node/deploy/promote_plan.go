@@ -30,7 +30,18 @@ func (p *Promote) said() []api.Change {
 	for _, name := range p.copied {
 		list = append(list, api.Change{Action: "copy", Subject: "secret " + name, Reason: p.ns + " has none of that name"})
 	}
-	return append(list, p.otherNumbers()...)
+	return slices.Concat(list, p.goes(), p.otherNumbers())
+}
+
+// goes are the services that only the target has, jobs among them.
+func (p *Promote) goes() []api.Change {
+	var list []api.Change
+	for _, name := range slices.Sorted(maps.Keys(p.presentSpec().Services)) {
+		if _, stays := p.next.spec.Services[name]; !stays {
+			list = append(list, api.Change{Action: "remove", Subject: "service " + name, Reason: p.request.Branch + " does not have it"})
+		}
+	}
+	return list
 }
 
 // undone names the target's own commits since the branch began: what they configured, the promotion takes back.

@@ -126,7 +126,7 @@ func TestPromoteTakesWhatTheBranchDropped(t *testing.T) {
 	branch := asBranch(s)
 	edit(&branch, "db", func(s *api.Service) { s.Ports = []api.Port{{Published: 8082, Target: 5432, Protocol: "tcp"}} })
 	plan := l.preview(t, promote(l))
-	expectLines(t, about(lines(plan), "web"), "remove web-0: no longer asked for")
+	expectLines(t, about(lines(plan), "web"), "remove service web: try does not have it", "remove web-0: no longer asked for")
 	l.mustRun(t, promote(l))
 	db := l.current(t, "shop").Spec.Services["db"]
 	if len(db.Routes) != 1 || db.Routes[0].TCP != 5432 {

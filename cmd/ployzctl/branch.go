@@ -213,7 +213,12 @@ func expiry(b api.BranchEntry) string {
 	case b.Expires.IsZero():
 		return "never"
 	}
-	return "in " + short(time.Until(b.Expires))
+	left := time.Until(b.Expires).Round(time.Minute)
+	if left < 48*time.Hour {
+		return "in " + short(left)
+	}
+	hours := int(left.Hours())
+	return fmt.Sprintf("in %dd%dh", hours/24, hours%24)
 }
 
 func (a *app) branchShow() *cobra.Command {

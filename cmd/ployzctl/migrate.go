@@ -45,8 +45,8 @@ where the most space is free.`,
   ployzctl migrate --all --from m1`,
 		Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if body.BytesPerSecond, err = storage.ParseSize(strings.TrimSuffix(limit, "B")); err != nil {
-				return api.Errorf(api.CodeUsage, "%q is no rate", limit).About("--limit").WithHint("in bytes a second: --limit 50M")
+			if body.BytesPerSecond, err = rateArg(limit); err != nil {
+				return err
 			}
 			body.MaxStop = api.Duration(maxStop)
 			if err := checkMigrate(args, body, all, flags); err != nil {

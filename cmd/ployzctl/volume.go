@@ -17,7 +17,7 @@ import (
 func (a *app) volumeCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "volume", Short: "The volumes of all machines", Args: cobra.NoArgs, RunE: needsCommand}
 	cmd.AddCommand(a.volumeLs(), a.volumeShow(), a.volumeRm(), a.volumeRestore(), a.volumePrune(),
-		a.volumeSnapshot(), a.volumeClone(), a.volumeCreate())
+		a.volumeSnapshot(), a.volumeClone(), a.volumeCreate(), a.volumeSend())
 	return cmd
 }
 
@@ -91,14 +91,7 @@ func (a *app) showVolumes(list api.VolumeList) error {
 	}
 	var rows [][]string
 	for _, v := range list.Volumes {
-		remark := "-"
-		switch {
-		case v.Error != nil:
-			remark = v.Error.Message
-		case v.Origin != nil:
-			remark = "began as " + v.Origin.Volume + "@" + v.Origin.Snapshot
-		}
-		rows = append(rows, []string{v.Namespace + "/" + v.Name, orDash(v.ID), v.Machine, a.state(v.State), limitOf(v), size(v.UsedBytes), size(v.OwnBytes), ago(v.Created), remark})
+		rows = append(rows, []string{v.Namespace + "/" + v.Name, orDash(v.ID), v.Machine, a.state(v.State), limitOf(v), size(v.UsedBytes), size(v.OwnBytes), ago(v.Created), orDash(remark(v))})
 	}
 	if err := a.table("VOLUME ID MACHINE STATE SIZE USED OWN CREATED REMARKS", rows); err != nil {
 		return err
@@ -110,6 +103,30 @@ func (a *app) showVolumes(list api.VolumeList) error {
 		fmt.Fprintln(a.out, "uncertain:", list.Uncertain)
 	}
 	return nil
+}
+
+// remark is what is particular about a volume, with the next command where something is wrong.
+func remark(v api.VolumeEntry) string {
+	var parts []string
+	for _, err := range []*api.Error{v.Error, v.Unclaimed} {
+		if err != nil {
+			parts = append(parts, err.Message, err.Hint)
+		}
+	}
+	if v.Copy != nil {
+		parts = append(parts, "a copy, "+copyText(*v.Copy))
+	}
+	if v.Origin != nil {
+		parts = append(parts, "began as "+v.Origin.Volume+"@"+v.Origin.Snapshot)
+	}
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), "; ")
+}
+
+func copyText(c api.VolumeCopy) string {
+	if c.Reason == api.CopyMoved {
+		return "left by a migration " + ago(c.Since)
+	}
+	return "sent " + ago(c.Since)
 }
 
 func limitOf(v api.VolumeEntry) string {
@@ -153,6 +170,15 @@ func (a *app) showVolume(v api.VolumeDetail) error {
 		return nil
 	}
 	fmt.Fprintf(a.out, "path %s\nsize %s, %s used, %s its own\ncreated %s\n", orDash(v.Path), limitOf(v.VolumeEntry), size(v.UsedBytes), size(v.OwnBytes), ago(v.Created))
+	switch {
+	case v.Copy != nil:
+		fmt.Fprintf(a.out, "a copy, %s: the volume itself is on another machine\n", copyText(*v.Copy))
+	case v.Unclaimed != nil:
+		a.showError("unclaimed", v.Unclaimed)
+	}
+	for _, c := range v.Copies {
+		fmt.Fprintf(a.out, "copy on %s, %s, up to %s (guid %s)\n", c.Machine, copyText(c), c.Snapshot, c.GUID)
+	}
 	if v.Move != nil {
 		fmt.Fprintf(a.out, "moved %s\n", moveText(*v.Move))
 	}

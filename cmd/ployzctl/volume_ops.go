@@ -165,22 +165,25 @@ func (a *app) volumePrune() *cobra.Command {
 		body  api.VolumePruneRequest
 		flags planFlags
 	)
-	older := age(7 * 24 * time.Hour)
+	var older age
 	cmd := &cobra.Command{
 		Use:   "prune [NAMESPACE]",
-		Short: "Destroy kept volumes for good; --preview lists them, with why each goes or stays",
-		Long: `Destroy kept volumes for good: those of a namespace, or of each that keeps any, one operation for
-each. What the last commits can be gone back to with, what somebody holds a snapshot of, and what a clone
-depends on stays, and so does what was kept for less than --older-than. What a pool has and no fact names
-goes only if an operation that is over, and never committed, made it.`,
+		Short: "Destroy kept volumes and old snapshots for good; --preview lists them, with why each goes or stays",
+		Long: `Destroy for good what a namespace, or each one, keeps beyond what it states under x-ployz.retention, or
+beyond what is asked for here for this once; one operation for each namespace.
+
+Volumes that lost their name go once they were kept for long enough. Snapshots of the others go if commits
+took them that no longer keep their data, or operations that are over. What one of the commits that keep
+theirs can be gone back to with, what somebody holds and what a clone depends on stays, and so do the
+snapshots that volume snapshot took. What a pool has and no fact names goes only if an operation that is
+over, and never committed, made it.`,
 		Example: `  ployzctl volume prune shop --preview
   ployzctl volume prune shop --older-than 36h --keep-commits 3
   ployzctl volume prune shop --id v4k2mzq7x3w5tehbn      # just this one, whenever it was kept`,
 		Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeNamespaces,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body.OlderThan = api.Duration(older)
-			if body.ID != "" && !cmd.Flags().Changed("older-than") {
-				body.OlderThan = 0
+			if cmd.Flags().Changed("older-than") {
+				body.OlderThan = (*api.Duration)(&older)
 			}
 			if len(args) == 0 && (body.ID != "" || flags.plan != "") {
 				return api.Errorf(api.CodeUsage, "--id and --plan are about one namespace").WithHint("say which: ployzctl volume prune NAMESPACE")
@@ -190,8 +193,9 @@ goes only if an operation that is over, and never committed, made it.`,
 	}
 	cmd.Flags().StringVar(&body.Machine, "machine", "", "only what this machine has, by its `NAME`")
 	cmd.Flags().StringVar(&body.ID, "id", "", "only the one with this `ID`, or a refusal that says why not")
-	cmd.Flags().Var(&older, "older-than", "leave what was kept within this time, such as 36h or 7d")
-	cmd.Flags().IntVar(&body.KeepCommits, "keep-commits", api.DefaultKeepCommits, "how many commits, the present one among them, can be gone back to with their data")
+	cmd.Flags().Var(&older, "older-than", "leave what lost its name within this time, such as 36h or 7d (default: as the namespace states, else 7d)")
+	cmd.Flags().Lookup("older-than").DefValue = "" // the usage says it
+	cmd.Flags().IntVar(&body.KeepCommits, "keep-commits", 0, "how many commits, the present one among them, can be gone back to with their data (default: as the namespace states, else 10)")
 	flags.add(cmd)
 	return cmd
 }
@@ -200,11 +204,11 @@ goes only if an operation that is over, and never committed, made it.`,
 func (a *app) pruneEach(ctx context.Context, namespaces []string, flags planFlags, body api.VolumePruneRequest) (first error) {
 	if len(namespaces) == 0 {
 		var err error
-		if namespaces, err = a.keeping(ctx, body.Machine); err != nil {
+		if namespaces, err = a.holding(ctx, body.Machine); err != nil {
 			return a.refuse(api.KindVolumePrune, err)
 		}
 		if len(namespaces) == 0 {
-			a.note("no machine that answers keeps a volume")
+			a.note("no machine that answers has a volume")
 		}
 	}
 	for _, ns := range namespaces {
@@ -216,8 +220,8 @@ func (a *app) pruneEach(ctx context.Context, namespaces []string, flags planFlag
 	return first
 }
 
-// keeping are the namespaces of which a machine keeps anything.
-func (a *app) keeping(ctx context.Context, machine string) ([]string, error) {
+// holding are the namespaces of which a machine has anything.
+func (a *app) holding(ctx context.Context, machine string) ([]string, error) {
 	c, err := a.client()
 	if err != nil {
 		return nil, err
@@ -226,9 +230,7 @@ func (a *app) keeping(ctx context.Context, machine string) ([]string, error) {
 	all, err := c.Volumes(ctx, "", machine)
 	set := map[string]bool{}
 	for _, v := range all.Volumes {
-		if v.State != api.VolumeLive {
-			set[v.Namespace] = true
-		}
+		set[v.Namespace] = true
 	}
 	return sorted(set), err
 }

@@ -27,7 +27,7 @@ type VolumeEntry struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Machine   string `json:"machine"`
-	// State is "live", "kept" or "incoming".
+	// State is "live", "kept", "incoming" or VolumeLost.
 	State string `json:"state"`
 	// Path is where its files are on the machine; "" unless it is live.
 	Path string `json:"path,omitempty"`
@@ -39,9 +39,16 @@ type VolumeEntry struct {
 	// Origin is the snapshot that a clone began as.
 	Origin  *SnapshotRef `json:"origin,omitempty"`
 	Created time.Time    `json:"created,omitzero"`
-	// Error is why it cannot be looked at, as when its mark is damaged.
+	// Error is why it cannot be looked at, as when its mark is damaged or it is lost.
 	Error *Error `json:"error,omitempty"`
+	// Copy says that the volume itself is on another machine, and how this came here.
+	Copy *VolumeCopy `json:"copy,omitempty"`
+	// Unclaimed says that no fact accounts for it, and what can be done.
+	Unclaimed *Error `json:"unclaimed,omitempty"`
 }
+
+// VolumeLost is the state of what a fact names and the machine that should have it has not, or does not say.
+const VolumeLost = "lost"
 
 // SnapshotRef names a snapshot of a volume.
 type SnapshotRef struct {
@@ -77,6 +84,8 @@ type VolumeDetail struct {
 	// Family are the data sets that it descends from, that descend from it, and that share an ancestor with it; itself
 	// too. An ancestor that no machine has any more is named by others' origins only.
 	Family []VolumeEntry `json:"family"`
+	// Copies are those in the pools of other machines.
+	Copies []VolumeCopy `json:"copies,omitempty"`
 	// Move is how it came to the machine that it lives on, if a commit moved it there.
 	Move      *VolumeMove `json:"move,omitempty"`
 	Uncertain string      `json:"uncertain,omitempty"`

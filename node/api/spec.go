@@ -13,7 +13,7 @@ type Spec struct {
 	Configs map[string]Config `json:"configs,omitempty"`
 	// Volumes are what the services mount, by name.
 	Volumes map[string]Volume `json:"volumes,omitempty"`
-	// Retention is what the namespace keeps of its past; nil is Retention's own defaults.
+	// Retention is what the namespace keeps of its past; nil is all defaults.
 	Retention *Retention `json:"retention,omitempty"`
 }
 

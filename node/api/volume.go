@@ -68,9 +68,17 @@ type Retention struct {
 	// Commits is how many commits, the present one among them, can be gone back to with their data; 0 means
 	// DefaultKeepCommits.
 	Commits int `json:"commits,omitempty"`
-	// Volumes is how long a data set that lost its name is kept at least; 0 is no time.
+	// Volumes is how long a data set that lost its name is kept at least; 0 means DefaultKeepVolumes.
 	Volumes Duration `json:"volumes,omitempty"`
 }
+
+// What a namespace keeps of its past where its spec does not say.
+const (
+	DefaultKeepCommits = 10
+	DefaultKeepVolumes = Duration(7 * 24 * time.Hour)
+	// MaxKeepCommits is the most that can be asked for.
+	MaxKeepCommits = 1000
+)
 
 // VolumeFact is the intent about one data set: that it is, where, and who made it so. What is so now, such as how much
 // it holds, is asked of the machine.
@@ -92,8 +100,9 @@ type VolumeFact struct {
 	// Origin is the snapshot that it began as; nil for one that began empty.
 	Origin  *VolumeOrigin `json:"origin,omitempty"`
 	Created time.Time     `json:"created"`
-	// Kept is since when it has no name; zero while live.
-	Kept time.Time `json:"kept,omitzero"`
+	// Kept is since when it has no name; zero while live. KeptBy is the commit's operation that took it, if one did.
+	Kept   time.Time `json:"kept,omitzero"`
+	KeptBy string    `json:"keptBy,omitempty"`
 	// Operation is the last one that wrote the fact.
 	Operation string `json:"operation"`
 	// Copies are those in the pools of other machines, by machine's name in order.

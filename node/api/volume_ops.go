@@ -29,40 +29,55 @@ type VolumeResult struct {
 	Moment time.Time `json:"moment,omitzero"`
 }
 
-// VolumePruneRequest destroys kept data sets of a namespace for good.
+// VolumePruneRequest destroys kept data sets, snapshots that no commit needs any more, and copies of a namespace for
+// good.
 type VolumePruneRequest struct {
 	Namespace string `json:"namespace"`
 	// Machine, when set, is whose pool is pruned; "" is all.
 	Machine string `json:"machine,omitempty"`
-	// ID, when set, is the one that goes; why it cannot is then a refusal.
+	// ID, when set, is the one that goes, whenever it was kept; why it cannot is then a refusal. With Machine it may be a
+	// copy there, of a live one too.
 	ID string `json:"id,omitempty"`
-	// OlderThan leaves what was kept within this time; 0 leaves nothing.
-	OlderThan Duration `json:"olderThan,omitempty"`
-	// KeepCommits is how many commits, the present one among them, need the data that was live with them; 0 is
-	// DefaultKeepCommits. Older ones can be gone back to without their data.
+	// OlderThan leaves what was kept within this time, for this once; nil is what the namespace's Retention says.
+	OlderThan *Duration `json:"olderThan,omitempty"`
+	// KeepCommits is how many commits, the present one among them, keep the data that was live with them, for this once;
+	// 0 is what the namespace's Retention says. Older ones can be gone back to without their data.
 	KeepCommits int `json:"keepCommits,omitempty"`
 }
-
-// DefaultKeepCommits is how many commits keep their data where nobody says otherwise.
-const DefaultKeepCommits = 10
 
 // VolumePruneResult is the value of a volume.prune's outcome.
 type VolumePruneResult struct {
 	Destroyed []PrunedVolume `json:"destroyed"`
 	// Stays are those that were looked at and left.
 	Stays []PrunedVolume `json:"stays"`
+	// Snapshots are those that were forgotten of data sets that stay.
+	Snapshots []PrunedSnapshot `json:"snapshots"`
 	// OwnBytes is the sum of what the destroyed shared with nothing else, and so the least that was freed.
 	OwnBytes int64 `json:"ownBytes"`
 }
 
-// PrunedVolume is one data set that a prune decided about.
+// PrunedVolume is one data set, or a copy of one, that a prune decided about.
 type PrunedVolume struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Machine string `json:"machine"`
+	Copy    bool   `json:"copy,omitempty"`
 	// UsedBytes is what it held when it was looked at.
 	UsedBytes int64 `json:"usedBytes"`
 	// Reason is why it goes, or stays.
+	Reason string `json:"reason"`
+}
+
+// PrunedSnapshot is a snapshot that a prune decided to forget.
+type PrunedSnapshot struct {
+	// Volume is the data set's ID, Name its name.
+	Volume   string `json:"volume"`
+	Name     string `json:"name"`
+	Machine  string `json:"machine"`
+	Snapshot string `json:"snapshot"`
+	// OwnBytes is what only it held; 0 also where the pool cannot tell.
+	OwnBytes int64 `json:"ownBytes,omitempty"`
+	// Reason is why it goes.
 	Reason string `json:"reason"`
 }
 

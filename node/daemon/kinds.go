@@ -117,6 +117,7 @@ func volumeKinds(kit deploy.Kit) Kinds {
 			return deploy.NewRestoreVolume(kit, r.Namespace, r.ID)
 		}, nil),
 		api.KindVolumePrune: KindOf(func(r api.VolumePruneRequest) operation.Operation { return deploy.NewPruneVolumes(kit, r) }, nil),
+		api.KindVolumeSend:  KindOf(func(r api.VolumeSendRequest) operation.Operation { return deploy.NewSendVolume(kit, r) }, nil),
 		api.KindVolumeSnapshot: KindOf(func(r api.VolumeSnapshotRequest) operation.Operation {
 			return deploy.NewSnapshotVolume(kit, r)
 		}, nil),

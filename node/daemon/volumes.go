@@ -20,10 +20,35 @@ func listVolumes(r *http.Request, m *Member) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := compare(r.Context(), m, &list, q.Get("machine")); err != nil {
+		return nil, err
+	}
 	if ns := q.Get("namespace"); ns != "" {
 		list.Volumes = slices.DeleteFunc(list.Volumes, func(v api.VolumeEntry) bool { return v.Namespace != ns })
 	}
 	return list, nil
+}
+
+// compare marks what is a copy or nobody's, and adds what is lost: of one machine, or with "" of all.
+func compare(ctx context.Context, m *Member, list *api.VolumeList, machine string) error {
+	all, err := claimsOf(ctx, m)
+	if err != nil || all == nil {
+		return err
+	}
+	members, err := m.others(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range list.Volumes {
+		all.mark(&list.Volumes[i])
+	}
+	for _, v := range all.lost(*list, append(members, m.Machine)) {
+		if machine == "" || v.Machine == machine {
+			list.Volumes = append(list.Volumes, v)
+		}
+	}
+	sortVolumes(list.Volumes)
+	return nil
 }
 
 // volumesOf are the volumes and pools of one machine, or with "" of all.
@@ -56,7 +81,7 @@ func volumesOf(ctx context.Context, m *Member, machine, caller string) (api.Volu
 
 // sortVolumes puts what has one name together: the live one first, then the newest.
 func sortVolumes(list []api.VolumeEntry) {
-	place := map[string]int{string(storage.StateLive): 0, string(storage.StateKept): 1, string(storage.StateIncoming): 2}
+	place := map[string]int{string(storage.StateLive): 0, string(storage.StateKept): 1, string(storage.StateIncoming): 2, api.VolumeLost: 3}
 	slices.SortStableFunc(list, func(a, b api.VolumeEntry) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name),
 			cmp.Compare(place[a.State], place[b.State]), b.Created.Compare(a.Created), cmp.Compare(a.ID, b.ID))
@@ -124,11 +149,19 @@ func showVolume(r *http.Request, m *Member) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := pick(all, wanted, machine)
+	facts, err := claimsOf(r.Context(), m)
 	if err != nil {
 		return nil, err
 	}
+	v, err := pick(all, wanted, machine)
+	if err != nil {
+		return nil, facts.insteadOf(r.Context(), m, err, all, wanted)
+	}
+	facts.mark(&v)
 	detail := api.VolumeDetail{VolumeEntry: v, Family: family(all.Volumes, v), Uncertain: all.Uncertain}
+	if fact := facts[v.ID]; fact.Machine == v.Machine {
+		detail.Copies = fact.Copies
+	}
 	if v.Error != nil {
 		return detail, nil
 	}

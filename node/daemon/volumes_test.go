@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -8,9 +9,12 @@ import (
 	"testing"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/nodetest/memworld"
 	"github.com/ployz/ployz/node/nodetest/testenv"
+	"github.com/ployz/ployz/node/sdk"
 	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/storage/btrfs"
+	"github.com/ployz/ployz/node/store"
 )
 
 // newPool makes a real pool, in a file.
@@ -118,10 +122,14 @@ func TestVolumesEverywhere(t *testing.T) {
 		want(t, err, api.CodeBadRequest)
 		must(t, near.Restore(ctx, "a1"))
 	})
+	t.Run("compared with the facts", func(t *testing.T) { compared(t, w, c) })
 	second.Stop()
 	list, err := c.Volumes(ctx, "", "")
 	if err != nil || len(list.Pools) != 1 || !strings.Contains(list.Uncertain, "m2") {
 		t.Errorf("with m2 away: %+v %v", list, err)
+	}
+	if got := claimed(list.Volumes); !strings.Contains(got, "shop/data:m2:lost:copy:deploy.machine-silent") {
+		t.Errorf("with m2 away: %s", got)
 	}
 	_, err = c.Volume(ctx, "nowhere", "")
 	want(t, err, api.CodeMachineSilent)
@@ -153,6 +161,63 @@ func said(list []api.VolumeEntry) string {
 	var words []string
 	for _, v := range list {
 		words = append(words, v.Namespace+"/"+v.Name+":"+v.ID+":"+v.Machine+":"+v.State)
+	}
+	return strings.Join(words, " ")
+}
+
+// compared wants what pools have told apart by what facts say of it, and what no pool has shown as lost.
+func compared(t *testing.T, w *memworld.World, c *sdk.Client) {
+	copies := []api.VolumeCopy{{Machine: "m2", Snapshot: "c1", GUID: "g", Reason: api.CopySent}}
+	for _, v := range []api.VolumeFact{
+		{ID: "a1", Namespace: "shop", Name: "data", Machine: "m1", State: api.VolumeLive, Copies: copies},
+		{ID: "l1", Namespace: "shop", Name: "gone", Machine: "m1", State: api.VolumeLive},
+		{ID: "l2", Namespace: "shop", Name: "left", Machine: "m9", State: api.VolumeKept},
+		{ID: "l3", Namespace: "shop", Name: "went", Machine: "m9", State: api.VolumeLive},
+	} {
+		text, err := json.Marshal(v)
+		must(t, err)
+		_, err = w.Store.Facts().Commit(t.Context(), store.Batch{ID: v.ID, Puts: []store.Put{{Key: store.Volume("shop", v.ID), Value: text}}})
+		must(t, err)
+	}
+	list, err := c.Volumes(t.Context(), "shop", "")
+	must(t, err)
+	want := "shop/data:m1:live shop/data:m2:kept:copy shop/gone:m1:lost:volume.not-found shop/left:m9:lost:machine.not-found shop/other:m1:live:volume.unclaimed shop/went:m9:lost:machine.not-found"
+	if got := claimed(list.Volumes); got != want {
+		t.Errorf("listed are\n%s\nwant\n%s", got, want)
+	}
+	for _, v := range list.Volumes {
+		for _, e := range []*api.Error{v.Error, v.Unclaimed} {
+			if e != nil && e.Hint == "" {
+				t.Errorf("%s on %s: %v names no next command", v.Name, v.Machine, e)
+			}
+		}
+	}
+	v, err := c.Volume(t.Context(), "shop/data", "")
+	if err != nil || len(v.Copies) != 1 || v.Copies[0].Machine != "m2" || v.Copy != nil {
+		t.Errorf("%+v %v", v, err)
+	}
+	if v, err = c.Volume(t.Context(), "a1", "m2"); err != nil || v.Copy == nil || len(v.Copies) != 0 {
+		t.Errorf("%+v %v", v, err)
+	}
+	if _, err = c.Volume(t.Context(), "shop/left", ""); api.CodeOf(err) != api.CodeMachineAbsent {
+		t.Errorf("lost: %v", err)
+	}
+}
+
+// claimed is a list in one line, with what facts say of each.
+func claimed(list []api.VolumeEntry) string {
+	var words []string
+	for _, v := range list {
+		word := v.Namespace + "/" + v.Name + ":" + v.Machine + ":" + v.State
+		if v.Copy != nil {
+			word += ":copy"
+		}
+		for _, e := range []*api.Error{v.Error, v.Unclaimed} {
+			if e != nil {
+				word += ":" + string(e.Code)
+			}
+		}
+		words = append(words, word)
 	}
 	return strings.Join(words, " ")
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/ployz/ployz/node/storage"
 )
 
-// abandoned are the snapshots of a data set on a machine that a migration took for its rounds and did not come to forget.
+// abandoned are the snapshots of a data set on a machine that a migration or a send took for its streams and did not come to forget.
 type abandoned struct {
 	machine, volume, name string
 	operation             string
@@ -17,7 +17,7 @@ type abandoned struct {
 	keep string
 }
 
-// inspectAbandoned finds what migrations left that are over and did not come to their end. A pool that does not say is
+// inspectAbandoned finds what migrations and sends left that are over and did not come to their end. A pool that does not say is
 // left alone.
 func (c *change) inspectAbandoned(ctx context.Context) {
 	over := c.migrations()
@@ -46,11 +46,11 @@ func (c *change) inspectAbandoned(ctx context.Context) {
 	}
 }
 
-// migrations are those of the namespace that are over and may have left something: the unfinished ones, and the one that
+// migrations are those, and the sends, of the namespace that are over and may have left something: the unfinished ones, and the one that
 // made the present commit.
 func (c *change) migrations() (ids []string) {
 	for _, u := range c.unended() {
-		if u.Kind == api.KindMigrate {
+		if u.Kind == api.KindMigrate || u.Kind == api.KindVolumeSend {
 			ids = append(ids, u.Operation)
 		}
 	}

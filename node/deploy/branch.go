@@ -22,8 +22,8 @@ import (
 type Branch struct {
 	change
 	request api.BranchRequest
-	// source is the namespace that is branched, and fact what the branch's lineage is.
-	source   current
+	// original is the namespace that is branched, and fact what the branch's lineage is.
+	original current
 	fact     api.BranchFact
 	revision store.Revision // of the fact
 	values   []valueWrite
@@ -43,7 +43,7 @@ func (b *Branch) Inspect(ctx context.Context, before operation.Situation) error 
 	if err := b.inspectOrigin(ctx); err != nil {
 		return err
 	}
-	b.next = releaseOf(*b.source.commit)
+	b.next = releaseOf(*b.original.commit)
 	b.next.spec.Namespace, b.next.restarts = b.ns, nil
 	b.leavePorts()
 	hosts, errs := b.nameHosts()
@@ -58,7 +58,7 @@ func (b *Branch) Inspect(ctx context.Context, before operation.Situation) error 
 	if err := b.inspectVolumes(ctx); err != nil {
 		return err
 	}
-	if err := b.beginAs(ctx, *b.source.commit); err != nil {
+	if err := b.beginAs(ctx, *b.original.commit); err != nil {
 		return err
 	}
 	b.inspectLineage(hosts)
@@ -80,13 +80,13 @@ func (b *Branch) inspectOrigin(ctx context.Context) (err error) {
 	if err := CheckNamespace(b.request.From); err != nil {
 		return err
 	}
-	if b.source, err = readCurrent(ctx, b.kit.Facts, b.request.From); err != nil {
+	if b.original, err = readCurrent(ctx, b.kit.Facts, b.request.From); err != nil {
 		return err
 	}
-	if b.source.commit == nil {
+	if b.original.commit == nil {
 		return noNamespace(b.request.From)
 	}
-	b.checks = []store.Check{{Key: store.Head(b.request.From), Expect: b.source.revision}}
+	b.checks = []store.Check{{Key: store.Head(b.request.From), Expect: b.original.revision}}
 	fact, err := b.kit.Facts.Get(ctx, store.Branch(b.ns))
 	b.revision = fact.Revision
 	if store.IsNotFound(err) {
@@ -116,7 +116,7 @@ func (b *Branch) leavePorts() {
 
 // inspectLineage says what the branch will have been made of; the operation and what its volumes began as follow.
 func (b *Branch) inspectLineage(hosts map[string]string) {
-	b.fact = api.BranchFact{Namespace: b.ns, From: b.request.From, Commit: b.source.head.Commit, Created: b.kit.Now().UTC(), Hosts: hosts}
+	b.fact = api.BranchFact{Namespace: b.ns, From: b.request.From, Commit: b.original.head.Commit, Created: b.kit.Now().UTC(), Hosts: hosts}
 	if b.request.Expires > 0 {
 		b.fact.Expires = b.fact.Created.Add(b.request.Expires.D(0))
 	}
@@ -125,7 +125,7 @@ func (b *Branch) inspectLineage(hosts map[string]string) {
 		Commit  int
 		Expires api.Duration
 		Masks   bool
-	}{b.request.From, b.source.head.Commit, b.request.Expires, b.masks}
+	}{b.request.From, b.original.head.Commit, b.request.Expires, b.masks}
 	b.besides = func(p *puts, op string) {
 		p.value(store.Branch(b.ns), b.lineageFact(op), store.Expect(b.revision))
 		putValues(p, op, b.values)
@@ -133,15 +133,15 @@ func (b *Branch) inspectLineage(hosts map[string]string) {
 	}
 }
 
-// lineageFact is the fact once the operation has taken the snapshots.
+// lineageFact is the fact once the operation has taken the snapshots. A data set whose slot got no place, such as one of
+// a global service on a machine that is leaving, has none.
 func (b *Branch) lineageFact(op string) api.BranchFact {
 	fact := b.fact
-	fact.Operation = op
+	fact.Operation, fact.Volumes = op, map[string]api.VolumeOrigin{}
 	for name, p := range b.back {
-		if fact.Volumes == nil {
-			fact.Volumes = map[string]api.VolumeOrigin{}
+		if origin := b.origin(p); origin.GUID != "" {
+			fact.Volumes[name] = api.VolumeOrigin(origin)
 		}
-		fact.Volumes[name] = api.VolumeOrigin(b.origin(p))
 	}
 	return fact
 }
@@ -167,7 +167,7 @@ func (b *Branch) omissions() (list []api.Change) {
 	omit := func(subject, format string, args ...any) {
 		list = append(list, api.Change{Action: "omit", Subject: subject, Reason: fmt.Sprintf(format, args...)})
 	}
-	spec := b.source.commit.Spec
+	spec := b.original.commit.Spec
 	for _, name := range slices.Sorted(maps.Keys(spec.Services)) {
 		s := spec.Services[name]
 		for _, p := range s.Ports {

@@ -65,6 +65,9 @@ func TestBranch(t *testing.T) {
 	expectLines(t, about(lines(plan), "omit "), "omit job migrate: it runs with deploys: the data is as it left it",
 		"omit port 8081/tcp of web: shop publishes it, and a machine's port has one owner")
 	expectLines(t, about(lines(plan), "route "), "create route try.shop.test/")
+	if again, other := l.preview(t, l.branch(ask)), l.preview(t, l.branch(tryIt)); again.Digest != plan.Digest || other.Digest == plan.Digest {
+		t.Errorf("the digests are %s, again %s, without an expiry %s", plan.Digest, again.Digest, other.Digest)
+	}
 	out := l.mustRun(t, l.branch(ask))
 	if again := l.current(t, "shop"); again.Number != was.Number || again.Operation != was.Operation {
 		t.Errorf("the original is at commit %d of %s", again.Number, again.Operation)
@@ -339,6 +342,28 @@ func TestBranchOfABranch(t *testing.T) {
 	}
 	if f, _ := l.lineage(t, "three"); f.From != "two" || f.Hosts["three.two.one.shop.test"] != "two.one.shop.test" {
 		t.Errorf("its lineage is %+v", f)
+	}
+}
+
+// TestBranchOnTwo: each machine's data sets are snapshot in one order of their own, and the clones are where they are.
+func TestBranchOnTwo(t *testing.T) {
+	l := newLab(t)
+	l.second(t)
+	s := compact()
+	s.Volumes["cache"] = api.Volume{Scope: api.ScopeSlot}
+	edit(&s, "app", func(s *api.Service) {
+		s.Placement, s.Mounts = api.Placement{Global: true}, []api.Mount{{Volume: "cache", Target: "/cache"}}
+	})
+	l.mustRun(t, deploy.NewDeploy(l.kit, s, nil))
+	if got := about(phases(l.preview(t, l.branch(tryIt))), "snapshot the origin:"); len(got) != 1 || got[0] != "snapshot the origin: snapshot the origin on m1, snapshot the origin on m2" {
+		t.Errorf("it plans %q", got)
+	}
+	l.mustRun(t, l.branch(tryIt))
+	was := l.volumesOf(t, "shop")
+	for name, v := range l.volumesOf(t, "try") {
+		if v.Machine != was[name].Machine || v.Origin == nil || v.Origin.Volume != was[name].ID {
+			t.Errorf("%s is %+v, of %+v", name, v, was[name])
+		}
 	}
 }
 

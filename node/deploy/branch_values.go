@@ -19,8 +19,8 @@ import (
 func (b *Branch) decideSecrets(ctx context.Context) error {
 	var undecided []string
 	secrets := map[string]api.SealedSecret{}
-	for _, name := range slices.Sorted(maps.Keys(b.source.commit.Spec.Secrets)) {
-		sealed, err := b.secret(ctx, name, b.source.commit.Spec.Secrets[name])
+	for _, name := range slices.Sorted(maps.Keys(b.original.commit.Spec.Secrets)) {
+		sealed, err := b.secret(ctx, name, b.original.commit.Spec.Secrets[name])
 		switch {
 		case api.CodeOf(err) == api.CodeBranchSecrets:
 			undecided = append(undecided, name)
@@ -40,9 +40,9 @@ func (b *Branch) decideSecrets(ctx context.Context) error {
 			About("secrets").WithHint("give it the original's: ployzctl branch %s %s --secrets copy; or values of its own: --secret %s=FILE", b.request.From, b.ns, undecided[0]))
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.request.SecretValues)) {
-		if _, known := b.source.commit.Spec.Secrets[name]; !known {
+		if _, known := b.original.commit.Spec.Secrets[name]; !known {
 			b.problems = append(b.problems, api.Errorf(api.CodeSecretAbsent, "%s has no secret %q", b.request.From, name).About("secrets."+name).
-				WithHint("those there are: %s", orNone(strings.Join(slices.Sorted(maps.Keys(b.source.commit.Spec.Secrets)), ", "))))
+				WithHint("those there are: %s", orNone(strings.Join(slices.Sorted(maps.Keys(b.original.commit.Spec.Secrets)), ", "))))
 		}
 	}
 	return nil
@@ -66,7 +66,7 @@ func (b *Branch) secret(ctx context.Context, name string, s api.Secret) (sealed 
 	case s.External && err == nil:
 		return there.Sealed, nil
 	case b.request.Secrets == api.BranchSecretsCopy:
-		sealed, err = b.resealed(ctx, b.source.commit.Secrets[name], stored)
+		sealed, err = b.resealed(ctx, b.original.commit.Secrets[name], stored)
 	default:
 		return sealed, api.Errorf(api.CodeBranchSecrets, "undecided")
 	}
@@ -85,7 +85,7 @@ func (c *change) resealed(ctx context.Context, of api.SealedSecret, name string)
 
 // copyConfigs stores the named configs that the branch's namespace does not have.
 func (b *Branch) copyConfigs(ctx context.Context) error {
-	missing, err := b.missingConfigs(ctx, b.source.commit.Spec)
+	missing, err := b.missingConfigs(ctx, b.original.commit.Spec)
 	b.values = append(b.values, missing...)
 	return err
 }

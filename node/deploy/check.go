@@ -37,6 +37,7 @@ func Check(spec api.Spec) []*api.Error {
 	if len(spec.Services) == 0 {
 		c.add(invalid("services", "there is none; to take a namespace away use: ployzctl rm %s", spec.Namespace))
 	}
+	c.retention(spec.Retention)
 	c.crossings()
 	if _, err := layers(spec); err != nil {
 		c.add(err)

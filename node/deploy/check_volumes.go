@@ -30,6 +30,18 @@ func (c *checker) volume(name string, v api.Volume) {
 	}
 }
 
+func (c *checker) retention(r *api.Retention) {
+	if r == nil {
+		return
+	}
+	if r.Commits < 0 || r.Commits > api.MaxKeepCommits {
+		c.bad("retention.commits", "%d is not between 1 and %d; 0 means %d", r.Commits, api.MaxKeepCommits, api.DefaultKeepCommits)
+	}
+	if r.Volumes < 0 {
+		c.bad("retention.volumes", "%s is less than no time", r.Volumes)
+	}
+}
+
 // mounts refuses volumes that nobody declared, places that are none or are taken, and two writers at once.
 func (c *checker) mounts(at string, s api.Service) {
 	taken := map[string]bool{}

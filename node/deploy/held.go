@@ -30,20 +30,11 @@ func HeldBy(ctx context.Context, facts store.Facts, machineName string) ([]strin
 }
 
 func volumesOn(ctx context.Context, facts store.Facts, machineName string) (names []string, err error) {
-	heads, err := facts.List(ctx, store.Heads())
-	if err != nil {
-		return nil, err
-	}
-	for _, head := range heads {
-		volumes, err := readVolumes(ctx, facts, head.Key.Last())
-		if err != nil {
-			return nil, err
-		}
-		for _, v := range volumes {
-			if v.State == api.VolumeLive && v.Machine == machineName {
-				names = append(names, "volume "+v.Namespace+"/"+v.Name)
-			}
+	all, err := AllVolumes(ctx, facts)
+	for _, v := range all {
+		if v.State == api.VolumeLive && v.Machine == machineName {
+			names = append(names, "volume "+v.Namespace+"/"+v.Name)
 		}
 	}
-	return names, nil
+	return names, err
 }

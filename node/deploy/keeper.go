@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -73,6 +74,10 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.takeSnapshot(ctx, action) }
 	case "forget-snapshot":
 		do = func() error { return l.forgetSnapshot(ctx, action) }
+	case "prune-copy":
+		do = func() error { return l.pruneCopy(ctx, action.Volume) }
+	case "prune-snapshots":
+		do = func() error { return l.pruneSnapshots(ctx, action.Volume, action.Snapshots) }
 	default:
 		return api.Errorf(api.CodeBadRequest, "no action %q", action.Verb)
 	}
@@ -237,8 +242,8 @@ func (l *Local) forgetOrigin(ctx context.Context, gone storage.Volume) error {
 	return nil
 }
 
-// dropCopy destroys a copy of a volume that lives on another machine, with its holds, which are the other's too. Nothing
-// is released before it is known that no clone needs it. One that is gone is no error.
+// dropCopy destroys a copy of a volume that lives on another machine, with its holds, which are the other's too, unless
+// a clone needs it. One that is gone is no error.
 func (l *Local) dropCopy(ctx context.Context, id string) error {
 	v, err := l.Pool.Inspect(ctx, id)
 	if api.CodeOf(err) == api.CodeVolumeNotFound {
@@ -250,23 +255,7 @@ func (l *Local) dropCopy(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	all, err := l.Pool.ListSnapshots(ctx, id)
-	if err != nil {
-		return err
-	}
-	for _, s := range all {
-		if len(s.Clones) > 0 {
-			return storage.SnapshotNeeded(s)
-		}
-	}
-	for _, s := range all {
-		for _, tag := range s.Holds {
-			if err := l.Pool.Release(ctx, id, s.Name, tag); err != nil {
-				return err
-			}
-		}
-	}
-	return l.Pool.Destroy(ctx, id)
+	return l.destroyCopy(ctx, id)
 }
 
 func (l *Local) holdSnapshots(ctx context.Context, id string, holds map[string][]string) error {
@@ -304,18 +293,9 @@ func (l *Local) takeSnapshot(ctx context.Context, action Action) error {
 func (l *Local) forgetSnapshot(ctx context.Context, action Action) error {
 	all, err := l.Pool.ListSnapshots(ctx, action.Volume)
 	for _, s := range all {
-		if s.Name != action.Snapshot {
-			continue
+		if s.Name == action.Snapshot {
+			return l.forgetSeen(ctx, s, action.Tag)
 		}
-		if err := neededBut(s, action.Tag); err != nil {
-			return err
-		}
-		if action.Tag != "" {
-			if err := l.Pool.Release(ctx, action.Volume, s.Name, action.Tag); err != nil {
-				return err
-			}
-		}
-		return l.Pool.Forget(ctx, action.Volume, s.Name)
 	}
 	if api.CodeOf(err) == api.CodeVolumeNotFound {
 		return nil
@@ -363,6 +343,18 @@ func (l *Local) letGo(ctx context.Context, operation string, s storage.Snapshot)
 	return l.Pool.Forget(ctx, s.Volume, s.Name)
 }
 
+func (l *Local) forgetSeen(ctx context.Context, s storage.Snapshot, tag string) error {
+	if err := neededBut(s, tag); err != nil {
+		return err
+	}
+	if tag != "" {
+		if err := l.Pool.Release(ctx, s.Volume, s.Name, tag); err != nil {
+			return err
+		}
+	}
+	return l.Pool.Forget(ctx, s.Volume, s.Name)
+}
+
 // unheld is a snapshot as it would be without the hold of a tag.
 func unheld(s storage.Snapshot, tag string) storage.Snapshot {
 	s.Holds = slices.DeleteFunc(slices.Clone(s.Holds), func(t string) bool { return t == tag })
@@ -395,4 +387,29 @@ func (l *Local) withSources(ctx context.Context, spec runtime.Spec) (runtime.Spe
 		spec.Mounts[i].Source = v.Path
 	}
 	return spec, nil
+}
+
+// pruneSnapshots forgets snapshots of a volume that commits or operations took. Whatever a coordinator believes, one
+// that an operator took, or that a clone or another tag needs, stays, and keeps its holds.
+func (l *Local) pruneSnapshots(ctx context.Context, id string, names []string) error {
+	all, err := l.Pool.ListSnapshots(ctx, id)
+	if api.CodeOf(err) == api.CodeVolumeNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range all {
+		if !slices.Contains(names, s.Name) {
+			continue
+		}
+		tag, ours := ownTag(s.Name)
+		if !ours {
+			errs = append(errs, api.Errorf(api.CodeBadRequest, "no commit and no operation took the snapshot %s", s.Name).About(id+"@"+s.Name))
+			continue
+		}
+		errs = append(errs, l.forgetSeen(ctx, s, tag))
+	}
+	return errors.Join(errs...)
 }

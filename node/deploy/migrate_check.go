@@ -13,20 +13,12 @@ import (
 
 // needTarget refuses a machine that can take nothing.
 func (m *Migrate) needTarget() error {
-	to := m.candidate(m.to)
-	switch {
-	case to == nil:
-		return api.Errorf(api.CodeMachineAbsent, "no member of the cluster has that name").About(m.to).WithHint("list them: ployzctl machine ls")
-	case to.silent != nil:
-		return api.Errorf(api.CodeMachineSilent, "it is to have the volumes, and does not answer: %w", to.silent).About(m.to).Again().
-			WithHint("is it up and reachable? ployzctl machine show %s", m.to)
-	case to.leaving != "":
-		return api.Errorf(api.CodeMachineLeaving, "the operation %s removes it", to.leaving).About(m.to).WithHint("choose another: ployzctl machine ls")
-	case !to.member.Role.Takes():
-		return api.Errorf(api.CodeNoMachine, "%s is %s", m.to, to.member.Role).About(m.to).
+	if err := m.needReceiver(m.to); err != nil {
+		return err
+	}
+	if role := m.candidate(m.to).member.Role; !role.Takes() {
+		return api.Errorf(api.CodeNoMachine, "%s is %s", m.to, role).About(m.to).
 			WithHint("choose another, or let it take instances again: ployzctl machine set %s --role compute", m.to)
-	case to.stored.None != nil:
-		return to.stored.None.About(m.to)
 	}
 	return nil
 }

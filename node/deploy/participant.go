@@ -110,9 +110,11 @@ type Action struct {
 	// Out live again, however far that came), "destroy-volume" (for good, and only if the operation Maker made it),
 	// "prune-volume" (for good, and only a kept one that no clone and no hold but that of commits needs), "drop-copy" (for
 	// good, of a volume that lives on another machine, also if it has its name here, unless a clone needs it),
-	// "take-snapshot" (of Volume as Snapshot, held by Tag if there is one), "forget-snapshot" (which gives that hold back),
-	// "hold-snapshots" (each by its Holds) and "forget-operation" (end what the operation Maker holds of Volumes, or of
-	// all where none are named, and forget the snapshots that it took for itself unless somebody needs one).
+	// "prune-copy" (likewise, but none that has its name), "take-snapshot" (of Volume as Snapshot, held by Tag if there is
+	// one), "forget-snapshot" (which gives that hold back), "prune-snapshots" (for good, of Volume those Snapshots that
+	// commits and operations took and nobody else needs), "hold-snapshots" (each by its Holds) and "forget-operation" (end
+	// what the operation Maker holds of Volumes, or of all where none are named, and forget the snapshots that it took for
+	// itself unless somebody needs one).
 	Verb      string
 	Instance  string
 	Namespace string
@@ -123,6 +125,8 @@ type Action struct {
 	Volumes  []string `json:",omitempty"`
 	Snapshot string   `json:",omitempty"`
 	Tag      string   `json:",omitempty"`
+	// Snapshots are for "prune-snapshots".
+	Snapshots []string `json:",omitempty"`
 	// Holds are tags by the snapshot of Volume that they are to hold.
 	Holds map[string][]string `json:",omitempty"`
 	// Ports are those to publish, by instance.

@@ -46,7 +46,8 @@ func (r *Remove) inspectLineage(ctx context.Context) error {
 }
 
 func (r *Remove) inspectRest(ctx context.Context) error {
-	r.next = release{spec: api.Spec{Namespace: r.ns}}
+	// What it keeps of its past holds for what this leaves, too.
+	r.next = release{spec: api.Spec{Namespace: r.ns, Retention: r.presentSpec().Retention}}
 	if err := r.inspectVolumes(ctx); err != nil {
 		return err
 	}

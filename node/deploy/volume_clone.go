@@ -160,7 +160,8 @@ func (c *CloneVolume) fact(id string) api.VolumeFact {
 	defer c.mu.Unlock()
 	fact := c.target.VolumeFact
 	fact.ID, fact.Name, fact.Scope, fact.State = id, c.request.As, "", api.VolumeLive
-	fact.Created, fact.Kept, fact.Origin = c.kit.Now().UTC(), time.Time{}, nil
+	fact.Created, fact.Kept, fact.KeptBy = c.kit.Now().UTC(), time.Time{}, ""
+	fact.Origin, fact.Copies = nil, nil
 	if o := c.clone.Origin; o != nil {
 		fact.Origin = &api.VolumeOrigin{Volume: o.Volume, Snapshot: o.Snapshot, GUID: o.GUID}
 	}

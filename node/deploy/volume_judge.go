@@ -13,22 +13,41 @@ import (
 // mostPruned leaves room in a batch for what else a prune writes.
 const mostPruned = store.MaxBatch - 10
 
+// judgeAll decides about data sets, and then about copies, which may go because of them. What one that stays needs stays
+// as well.
+func (p *PruneVolumes) judgeAll() {
+	for _, copies := range []bool{false, true} {
+		for i := range p.all {
+			if (p.all[i].of != nil) == copies {
+				p.judge(&p.all[i])
+			}
+		}
+		for p.spareOrigins() || copies && p.spareCopied() {
+			continue
+		}
+	}
+}
+
 // judge decides whether a data set goes, by what was seen.
 func (p *PruneVolumes) judge(x *prunable) {
-	if x.fact == nil {
+	switch {
+	case x.of != nil:
+		p.judgeCopy(x)
+		return
+	case x.fact == nil:
 		p.judgeUnclaimed(x)
 		return
 	}
 	m := p.candidate(x.machine)
 	switch {
 	case p.going() >= mostPruned:
-		x.stay(api.Errorf(api.CodeStoreTooLarge, "one prune takes away at most %d", mostPruned).WithHint("prune again"))
+		x.stay(tooMany())
 	case m == nil:
 		x.prune("%s, and %s has left the cluster with it", keptSince(x), x.machine)
 	case m.silent != nil || m.stored.None != nil:
 		x.stay(p.unreachable(x.machine))
-	case p.request.OlderThan > 0 && p.kit.Now().Sub(x.fact.Kept) < p.request.OlderThan.D(0):
-		x.stay(api.Errorf(api.CodeBadRequest, "%s, which is less than %s ago", keptSince(x), p.request.OlderThan.D(0)).
+	case p.kit.Now().Sub(x.fact.Kept) < p.kept.volumes:
+		x.stay(api.Errorf(api.CodeBadRequest, "%s, which is less than %s ago (%s)", keptSince(x), p.kept.volumes, p.kept.volumeBy).
 			WithHint("prune it all the same: ployzctl volume prune %s --older-than 0", p.ns))
 	case x.seen == nil:
 		x.prune("%s, and the pool of %s has it no more", keptSince(x), x.machine)
@@ -42,13 +61,11 @@ func (p *PruneVolumes) judgeUnclaimed(x *prunable) {
 	unknown := func(format string, args ...any) {
 		x.stay(api.Errorf(api.CodeVolumeUnclaimed, format, args...).WithHint("look at it: ployzctl volume show %s --machine %s", x.id, x.machine))
 	}
-	fact := p.volumeByID(x.id)
 	switch {
-	case fact != nil:
-		unknown("a copy: the volume itself is %s on %s", fact.State, fact.Machine)
 	case x.maker != "":
 		p.judgeSeen(x, x.reason)
-	case slices.Contains(p.last.Owed, owed{x.id, x.machine}):
+	case p.owes(x) != nil:
+		x.copy = p.owes(x).Copy
 		p.judgeSeen(x, "the prune "+p.last.Operation+" did not come to it")
 	case x.reason != "":
 		unknown("%s", x.reason)
@@ -63,7 +80,7 @@ func (p *PruneVolumes) judgeSeen(x *prunable, why string) {
 	case x.seen.Problem != nil:
 		x.stay(api.AsError(x.seen.Problem))
 	case x.seen.State == storage.StateLive && x.maker == "":
-		x.stay(api.Errorf(api.CodeVolumeNotKept, "it still has its name in the pool").WithHint("an unfinished operation left it so, and this one takes it away: prune again"))
+		x.stay(stillNamed())
 	default:
 		if err := p.needs(x); err != nil {
 			x.stay(err)
@@ -85,13 +102,13 @@ func (p *PruneVolumes) needs(x *prunable) *api.Error {
 	}
 	if len(commits) > 0 {
 		err := api.Errorf(api.CodeVolumeSnapshotNeeded, "%s can be gone back to with this data", strings.Join(commits, ", "))
-		if p.keepCommits() == 1 {
+		if p.kept.commits == 1 {
 			return err.WithHint("it is the present one: the next commit lets it go: ployzctl deploy")
 		}
-		return err.WithHint("let fewer commits keep their data than the last %d: ployzctl volume prune %s --keep-commits 1", p.keepCommits(), p.ns)
+		return err.WithHint("let fewer commits keep their data than the last %d (%s): ployzctl volume prune %s --keep-commits 1", p.kept.commits, p.kept.commitBy, p.ns)
 	}
 	for _, s := range x.snapshots {
-		if s = unheld(s, commitHold); len(s.Holds) > 0 {
+		if s = unheld(s, commitHold); len(s.Holds) > 0 && !x.copy {
 			s.Clones = nil // see spareOrigins
 			return needed(s, p.ns)
 		}
@@ -115,22 +132,20 @@ func needed(s storage.Snapshot, ns string) *api.Error {
 	return err
 }
 
-// spareOrigins keeps what a clone that stays depends on, and what that one depends on in turn.
-func (p *PruneVolumes) spareOrigins() {
-	for spared := true; spared; {
-		spared = false
-		for i := range p.all {
-			x := &p.all[i]
-			for _, s := range x.snapshots {
-				s.Holds = nil
-				s.Clones = slices.DeleteFunc(slices.Clone(s.Clones), func(id string) bool { return p.goes(id, x.machine) })
-				if x.goes && len(s.Clones) > 0 {
-					x.stay(api.AsError(storage.SnapshotNeeded(s)))
-					spared = true
-				}
+// spareOrigins keeps what a clone that stays depends on, and reports whether it did: that one may depend on another.
+func (p *PruneVolumes) spareOrigins() (spared bool) {
+	for i := range p.all {
+		x := &p.all[i]
+		for _, s := range x.snapshots {
+			s.Holds = nil
+			s.Clones = slices.DeleteFunc(slices.Clone(s.Clones), func(id string) bool { return p.goes(id, x.machine) })
+			if x.goes && len(s.Clones) > 0 {
+				x.stay(api.AsError(storage.SnapshotNeeded(s)))
+				spared = true
 			}
 		}
 	}
+	return spared
 }
 
 func (p *PruneVolumes) goes(id, machineName string) bool {

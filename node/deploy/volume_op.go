@@ -37,6 +37,7 @@ func (v *volumeChange) look(ctx context.Context, before operation.Situation) (er
 		return err
 	}
 	v.inspectPools(ctx)
+	v.inspectAbandoned(ctx)
 	if slices.ContainsFunc(v.unended(), func(u operation.Unfinished) bool { return u.Kind == api.KindVolumeClone }) {
 		v.inspectCloned(ctx)
 	}
@@ -114,7 +115,7 @@ func (v *volumeChange) plan(p operation.Plan) operation.Plan {
 		p.Changes = append(p.Changes, api.Change{Action: "restore", Subject: "volume " + lost.Name, Machine: lost.Machine, Reason: "it lost its name to an operation that did not come to its end"})
 	}
 	p.Phases = append([]operation.Phase{{Name: "clear leftovers", Steps: steps}}, p.Phases...)
-	p.Cleanup = append(p.Cleanup, v.dropVolumes(l)...)
+	p.Cleanup = append(append(p.Cleanup, v.dropVolumes(l)...), v.forgetAbandoned()...)
 	for _, name := range slices.Sorted(maps.Keys(v.cloned)) {
 		p.Cleanup = append(p.Cleanup, v.forgetCloned(name, v.cloned[name]))
 	}

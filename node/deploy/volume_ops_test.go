@@ -31,8 +31,9 @@ func volumeCases() map[string]optest.Case {
 		"volume.restore": on(uploadsKept, func(l *lab) operation.Operation {
 			return deploy.NewRestoreVolume(l.kit, "shop", l.anyVolume("uploads").ID)
 		}),
-		"volume.prune":    on(uploadsOld, func(l *lab) operation.Operation { return l.prune() }),
-		"volume.snapshot": on(statefulRuns, func(l *lab) operation.Operation { return l.snap("before") }),
+		"volume.prune":        pruning(uploadsOld),
+		"volume.prune/copies": pruningCopies(),
+		"volume.snapshot":     on(statefulRuns, func(l *lab) operation.Operation { return l.snap("before") }),
 		"volume.snapshot.rm": on(snapped, func(l *lab) operation.Operation {
 			return deploy.NewRemoveSnapshot(l.kit, api.VolumeSnapshotRequest{Namespace: "shop", Name: "data", Snapshot: "before"})
 		}),

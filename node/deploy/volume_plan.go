@@ -178,7 +178,7 @@ func (c *change) putVolumes(b *puts, op string, l layout) {
 		asked := c.next.spec.Volumes[d.volume]
 		fact.SizeBytes, fact.Owner, fact.Mode, fact.Scope = asked.SizeBytes, asked.Owner, asked.Mode, asked.Scope
 		fact.State, fact.Operation = api.VolumeLive, op
-		fact.Kept = time.Time{}
+		fact.Kept, fact.KeptBy = time.Time{}, ""
 		if d.from != "" {
 			fact.Backend, fact.Copies = c.backendOf(d.machine), c.copiesOf(d, op)
 		}
@@ -195,7 +195,7 @@ func (c *change) putVolumes(b *puts, op string, l layout) {
 // putKept writes that a data set has lost its name.
 func (c *change) putKept(b *puts, op string, v volumeFact) {
 	fact := v.VolumeFact
-	fact.State, fact.Kept, fact.Operation = api.VolumeKept, c.kit.Now().UTC(), op
+	fact.State, fact.Kept, fact.KeptBy, fact.Operation = api.VolumeKept, c.kit.Now().UTC(), op, op
 	b.value(store.Volume(c.ns, fact.ID), fact, store.Expect(v.revision))
 }
 

@@ -13,17 +13,23 @@ import (
 	"github.com/ployz/ployz/node/store"
 )
 
-// PruneVolumes destroys kept data sets for good. Their facts go with its commit, so that nobody restores one any more,
-// and the data after it: what it does not come to, the next prune finds in the fact of this one.
+// PruneVolumes destroys kept data sets and copies for good, and forgets snapshots that no commit needs. The facts go with
+// its commit, so that nobody restores a data set any more, and the data after it: what it does not come to, the next
+// prune finds in the fact of this one, and snapshots it finds again where they are.
 type PruneVolumes struct {
 	volumeChange
 	request api.VolumePruneRequest
 
+	kept    kept
+	history []api.Commit // all of the namespace, oldest first
 	commits []api.Commit // those that need their data
 	last    pruned
 	// revision is that of the fact of the last prune.
 	revision store.Revision
 	all      []prunable
+	// snapshots are what the pools say, by machine and data set.
+	snapshots map[string]map[string][]storage.Snapshot
+	forgets   []forgettable
 }
 
 // pruned is the value of the fact of a namespace's last prune.
@@ -31,20 +37,27 @@ type pruned struct {
 	Operation string `json:"operation"`
 	// Owed are the data sets that have no fact any more and are to be destroyed.
 	Owed []owed `json:"owed,omitempty"`
+	// KeptFrom is the oldest commit whose data any prune has left.
+	KeptFrom int `json:"keptFrom,omitempty"`
 }
 
 type owed struct {
 	ID      string `json:"id"`
 	Machine string `json:"machine"`
+	// Copy says that it was one of a volume on another machine.
+	Copy bool `json:"copy,omitempty"`
 }
 
 // prunable is a data set that may go.
 type prunable struct {
 	id, name, machine string
-	// fact is nil for what a pool has and no fact names; seen for what a fact names and the pool has not.
-	fact      *volumeFact
+	// fact is nil for what a pool has and no fact names, and for a copy, of the volume of a fact; seen is nil for what a
+	// fact names and the pool has not.
+	fact, of  *volumeFact
 	seen      *storage.Volume
 	snapshots []storage.Snapshot
+	// copy says that what it holds is, or was, on another machine as well.
+	copy bool
 	// maker is the operation, over and never committed, that made it and left it without a fact.
 	maker  string
 	goes   bool
@@ -60,8 +73,8 @@ func NewPruneVolumes(kit Kit, request api.VolumePruneRequest) *PruneVolumes {
 
 // Inspect implements operation.Operation.
 func (p *PruneVolumes) Inspect(ctx context.Context, before operation.Situation) error {
-	if p.request.KeepCommits < 0 || p.request.OlderThan < 0 {
-		return api.Errorf(api.CodeBadRequest, "neither how many commits keep their data nor an age can be less than nothing").About(p.ns)
+	if p.request.KeepCommits < 0 || p.request.KeepCommits > api.MaxKeepCommits || p.request.OlderThan != nil && *p.request.OlderThan < 0 {
+		return api.Errorf(api.CodeBadRequest, "neither how many commits keep their data nor an age can be less than nothing, nor those commits more than %d", api.MaxKeepCommits).About(p.ns)
 	}
 	if err := p.look(ctx, before); err != nil {
 		return err
@@ -77,49 +90,51 @@ func (p *PruneVolumes) Inspect(ctx context.Context, before operation.Situation) 
 		return err
 	}
 	p.inspectSnapshots(ctx)
-	for i := range p.all {
-		p.judge(&p.all[i])
+	p.judgeAll()
+	if err := p.inspectForgettable(ctx); err != nil {
+		return err
 	}
-	p.spareOrigins()
 	return p.needAsked()
 }
 
-// inspectCommits reads the commits whose data is needed.
+// inspectCommits reads the history, and what is kept of it.
 func (p *PruneVolumes) inspectCommits(ctx context.Context) error {
 	list, err := p.kit.Facts.List(ctx, store.Commits(p.ns))
 	if err != nil {
 		return err
 	}
-	for _, fact := range list {
-		var c api.Commit
-		if err := decode(fact, &c); err != nil {
+	p.history = make([]api.Commit, len(list))
+	for i, fact := range list {
+		if err := decode(fact, &p.history[i]); err != nil {
 			return err
 		}
-		if c.Number > p.now.head.Commit-p.keepCommits() {
-			p.commits = append(p.commits, c)
-		}
 	}
-	slices.SortFunc(p.commits, func(a, b api.Commit) int { return a.Number - b.Number })
+	slices.SortFunc(p.history, func(a, b api.Commit) int { return a.Number - b.Number })
+	var says *api.Retention
+	if n := len(p.history); n > 0 { // also where it took everything away
+		says = p.history[n-1].Spec.Retention
+	}
+	p.kept = keptBy(says, p.request)
+	first := p.kept.first(p.now.head.Commit)
+	p.commits = slices.DeleteFunc(slices.Clone(p.history), func(c api.Commit) bool { return c.Number < first })
 	return nil
 }
 
-func (p *PruneVolumes) keepCommits() int {
-	if p.request.KeepCommits == 0 {
-		return api.DefaultKeepCommits
-	}
-	return p.request.KeepCommits
+func (p *PruneVolumes) inspectLast(ctx context.Context) (err error) {
+	p.last, p.revision, err = readPruned(ctx, p.kit.Facts, p.ns)
+	return err
 }
 
-func (p *PruneVolumes) inspectLast(ctx context.Context) error {
-	fact, err := p.kit.Facts.Get(ctx, store.LastPrune(p.ns))
-	p.revision = fact.Revision
+// readPruned reads what the last prune of a namespace wrote down; nothing where there was none.
+func readPruned(ctx context.Context, facts store.Facts, ns string) (last pruned, _ store.Revision, err error) {
+	fact, err := facts.Get(ctx, store.LastPrune(ns))
 	if store.IsNotFound(err) {
-		return nil
+		return last, fact.Revision, nil
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = decode(fact, &last)
 	}
-	return decode(fact, &p.last)
+	return last, fact.Revision, err
 }
 
 // collect finds what may go: the kept ones of the facts, and what pools have that no fact names. What this operation
@@ -135,11 +150,17 @@ func (p *PruneVolumes) collect() {
 			add(prunable{id: fact.ID, name: fact.Name, machine: fact.Machine, fact: &p.volumes[i], seen: p.inPool(fact.Machine, fact.ID)})
 		}
 	}
+	for i, fact := range p.volumes { // after what they are copies of
+		for _, c := range fact.Copies {
+			add(prunable{id: fact.ID, name: fact.Name, machine: c.Machine, of: &p.volumes[i], copy: true, seen: p.inPool(c.Machine, fact.ID)})
+		}
+	}
 	for _, m := range p.machines {
 		for i, v := range m.stored.Volumes {
 			fact := p.volumeByID(v.ID)
-			if (fact == nil || fact.Machine != m.member.Name) && !(p.resolves() && p.makerOf(v) != "") {
-				add(prunable{id: v.ID, name: v.Name, machine: m.member.Name, seen: &m.stored.Volumes[i]})
+			known := fact != nil && (fact.Machine == m.member.Name || fact.copyOn(m.member.Name) != nil)
+			if !known && !(p.resolves() && p.makerOf(v) != "") {
+				add(prunable{id: v.ID, name: v.Name, machine: m.member.Name, of: fact, copy: fact != nil, seen: &m.stored.Volumes[i]})
 			}
 		}
 	}
@@ -148,7 +169,7 @@ func (p *PruneVolumes) collect() {
 // inspectMakers looks in the ledger for who made what no fact names. Whoever did held this scope, which is now held
 // here: it is over, whatever became of it.
 func (p *PruneVolumes) inspectMakers(ctx context.Context) error {
-	unnamed := func(x prunable) bool { return x.fact == nil && p.volumeByID(x.id) == nil }
+	unnamed := func(x prunable) bool { return x.fact == nil && x.of == nil }
 	if p.kit.Log == nil || !slices.ContainsFunc(p.all, unnamed) {
 		return nil
 	}
@@ -176,28 +197,36 @@ func (p *PruneVolumes) inspectMakers(ctx context.Context) error {
 	return nil
 }
 
-// inspectSnapshots asks each machine for the snapshots of what may go. A pool that does not say stands in its own way only.
+// inspectSnapshots asks each machine for the snapshots of what may go, and, unless just one is asked for, of what stays.
+// A pool that does not say stands in its own way only.
 func (p *PruneVolumes) inspectSnapshots(ctx context.Context) {
 	ids := map[string][]string{}
-	for _, x := range p.all {
-		if x.seen != nil && x.seen.Problem == nil {
-			ids[x.machine] = append(ids[x.machine], x.id)
+	ask := func(machineName, id string, seen *storage.Volume) {
+		wanted := p.request.Machine == "" || p.request.Machine == machineName
+		if wanted && seen != nil && seen.Problem == nil && !slices.Contains(ids[machineName], id) {
+			ids[machineName] = append(ids[machineName], id)
 		}
 	}
+	for _, x := range p.all {
+		ask(x.machine, x.id, x.seen)
+	}
+	for _, fact := range p.volumes {
+		if p.request.ID == "" {
+			ask(fact.Machine, fact.ID, p.inPool(fact.Machine, fact.ID))
+		}
+	}
+	p.snapshots = map[string]map[string][]storage.Snapshot{}
 	for name, of := range ids {
-		var list map[string][]storage.Snapshot
 		m, err := p.kit.Participants.Participant(ctx, name)
 		if err == nil {
-			list, err = m.ListSnapshots(ctx, of)
+			p.snapshots[name], err = m.ListSnapshots(ctx, of)
 		}
 		if err != nil {
 			p.candidate(name).stored.None = api.AsError(err)
 		}
-		for i, x := range p.all {
-			if x.machine == name {
-				p.all[i].snapshots = list[x.id]
-			}
-		}
+	}
+	for i, x := range p.all {
+		p.all[i].snapshots = p.snapshots[x.machine][x.id]
 	}
 }
 
@@ -218,7 +247,7 @@ func (p *PruneVolumes) needAsked() error {
 func (p *PruneVolumes) Plan() operation.Plan {
 	plan := operation.Plan{Commit: p.commit()}
 	for _, x := range p.all {
-		change := api.Change{Action: "keep", Subject: "volume " + x.name + " (" + x.id + ")", Machine: x.machine, Reason: x.reason}
+		change := api.Change{Action: "keep", Subject: x.what() + " " + x.name + " (" + x.id + ")", Machine: x.machine, Reason: x.reason}
 		if x.seen != nil {
 			change.From = sizeText(x.seen.UsedBytes)
 		}
@@ -230,25 +259,43 @@ func (p *PruneVolumes) Plan() operation.Plan {
 			plan.Requirements = append(plan.Requirements, operation.Met("it is not needed", x.stays))
 		}
 	}
-	named := map[string]int{}
 	for _, x := range p.inOrder() {
-		step := p.destroy(x)
-		if named[x.machine+step.Name]++; named[x.machine+step.Name] > 1 { // several may have had one name
-			step.Name += " " + strconv.Itoa(named[x.machine+step.Name])
-		}
-		plan.Cleanup = append(plan.Cleanup, step)
+		plan.Cleanup = append(plan.Cleanup, p.destroy(x))
 	}
+	plan.Changes = append(plan.Changes, p.forgetChanges()...)
+	plan.Cleanup = distinct(append(plan.Cleanup, p.forgetSteps()...))
 	return p.plan(plan)
+}
+
+func (x prunable) what() string {
+	if x.copy {
+		return "copy of"
+	}
+	return "volume"
+}
+
+// distinct gives steps names of their own where several data sets of a machine have, or had, one name.
+func distinct(steps []operation.Step) []operation.Step {
+	named := map[string]int{}
+	for i, s := range steps {
+		if named[s.Participant+s.Name]++; named[s.Participant+s.Name] > 1 {
+			steps[i].Name += " " + strconv.Itoa(named[s.Participant+s.Name])
+		}
+	}
+	return steps
 }
 
 // destroy is the step that ends a data set. What an operation made and never committed is destroyed as that, whose
 // proof is in its id.
 func (p *PruneVolumes) destroy(x prunable) operation.Step {
 	action := Action{Verb: "prune-volume", Volume: x.id}
-	if x.maker != "" {
+	switch {
+	case x.maker != "":
 		action = Action{Verb: "destroy-volume", Volume: x.id, Maker: x.maker}
+	case x.copy:
+		action.Verb = "prune-copy"
 	}
-	step := p.act(x.machine, action, "destroy volume "+x.name)
+	step := p.act(x.machine, action, "destroy "+x.what()+" "+x.name)
 	step.Clear = "ployzctl volume prune " + p.ns
 	return step
 }
@@ -277,27 +324,41 @@ func (p *PruneVolumes) commit() operation.Commit {
 	for _, x := range p.all {
 		content = append(content, x.machine+" "+x.id+" "+strconv.FormatBool(x.goes))
 	}
+	for _, f := range p.forgets {
+		content = append(content, f.machine+" "+f.Volume+"@"+f.Name+" "+strconv.FormatBool(f.goes))
+	}
 	key := store.LastPrune(p.ns)
 	return operation.Commit{
 		Witness: key, Expect: p.revision, Content: content,
+		// What is needed was seen at this commit.
+		Checks: []store.Check{{Key: store.Head(p.ns), Expect: p.now.revision}},
 		Batch: func(op string) ([]store.Put, error) {
 			var b puts
-			b.value(key, pruned{Operation: op, Owed: p.owed()}, store.Expect(p.revision))
+			b.value(key, pruned{Operation: op, Owed: p.owed(), KeptFrom: p.keptFrom()}, store.Expect(p.revision))
 			for _, x := range p.all {
 				if x.goes && x.fact != nil {
 					b.remove(store.Volume(p.ns, x.id), store.Expect(x.fact.revision))
 				}
 			}
+			p.putCopies(&b)
 			return b.list, b.err
 		},
 	}
+}
+
+// keptFrom is the oldest commit whose data this prune, and all before it, have left.
+func (p *PruneVolumes) keptFrom() int {
+	if p.request.ID != "" {
+		return p.last.KeptFrom
+	}
+	return max(p.last.KeptFrom, p.kept.first(p.now.head.Commit))
 }
 
 // owed are what goes now, and what earlier prunes may not have come to: all that was not seen to be gone.
 func (p *PruneVolumes) owed() (list []owed) {
 	for _, x := range p.inOrder() {
 		if x.maker == "" {
-			list = append(list, owed{x.id, x.machine})
+			list = append(list, owed{x.id, x.machine, x.copy})
 		}
 	}
 	for _, o := range p.last.Owed {
@@ -310,11 +371,20 @@ func (p *PruneVolumes) owed() (list []owed) {
 	return list
 }
 
+// owes is what an earlier prune wrote down of something that it may not have come to; nil where there is none.
+func (p *PruneVolumes) owes(x *prunable) *owed {
+	at := slices.IndexFunc(p.last.Owed, func(o owed) bool { return o.ID == x.id && o.Machine == x.machine })
+	if at < 0 {
+		return nil
+	}
+	return &p.last.Owed[at]
+}
+
 // Result implements operation.Resulter.
 func (p *PruneVolumes) Result() any {
-	r := api.VolumePruneResult{Destroyed: []api.PrunedVolume{}, Stays: []api.PrunedVolume{}}
+	r := api.VolumePruneResult{Destroyed: []api.PrunedVolume{}, Stays: []api.PrunedVolume{}, Snapshots: p.forgotten()}
 	for _, x := range p.all {
-		is := api.PrunedVolume{ID: x.id, Name: x.name, Machine: x.machine, Reason: x.reason}
+		is := api.PrunedVolume{ID: x.id, Name: x.name, Machine: x.machine, Copy: x.copy, Reason: x.reason}
 		if x.seen != nil {
 			is.UsedBytes = x.seen.UsedBytes
 		}

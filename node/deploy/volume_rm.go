@@ -141,7 +141,7 @@ func (r *RestoreVolume) Plan() operation.Plan {
 		Phases:  []operation.Phase{{Name: "volume", Steps: []operation.Step{step}}},
 		Commit: r.commitFact(t.ID, t.revision, []string{"restore", t.ID}, func() api.VolumeFact {
 			fact := t.VolumeFact
-			fact.State, fact.Kept = api.VolumeLive, time.Time{}
+			fact.State, fact.Kept, fact.KeptBy = api.VolumeLive, time.Time{}, ""
 			return fact
 		}),
 	})

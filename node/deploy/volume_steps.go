@@ -123,6 +123,9 @@ func (c *change) dropVolumes(l layout) []operation.Step {
 // snapshotSteps take, of every live data set of a machine, the snapshot that the commit names: the data as the commit
 // before it leaves it, and what a rollback to that one with data gives back. Those who will be replaced have stopped by
 // then, and nothing new has started; who goes on running holds still as its service asks, see quiesce.go.
+//
+// It is taken also where neither instances nor volumes change, as with a new route: data is written all the time, and
+// without it a rollback to the commit before could not give back what that one left.
 func (c *change) snapshotSteps(l layout) []operation.Step {
 	on, quiescers := c.toSnapshot(l), c.quiescers(l)
 	name := snapshotName(c.number())

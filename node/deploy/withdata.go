@@ -19,6 +19,8 @@ import (
 // what a data set is at the moment of the operation.
 type past struct {
 	commit int // that left it so; 0 where it is fresh
+	// pruned says that a prune since then let the commit's data go.
+	pruned bool
 	// of is the data set whose data it is, and snapshot what shows it. Without a snapshot it is that data set itself,
 	// which lost its name when the commit was left and which nobody has written since; it gets its name back.
 	of       volumeFact
@@ -39,6 +41,14 @@ func (p past) lost(volume string, format string, args ...any) past {
 	return p
 }
 
+// how says what took the data away, where that is known.
+func (p past) how() string {
+	if p.pruned {
+		return ": a volume prune let go what commits so old had left"
+	}
+	return ""
+}
+
 func (p past) hint(format string, args ...any) past {
 	p.err = p.err.WithHint(format, args...)
 	return p
@@ -53,10 +63,14 @@ func (r *Rollback) findPasts(ctx context.Context, commit api.Commit) error {
 	if err != nil {
 		return err
 	}
+	last, _, err := readPruned(ctx, r.kit.Facts, r.ns)
+	if err != nil {
+		return err
+	}
 	r.back = map[string]past{}
 	for name, had := range commit.Volumes {
 		if _, asked := r.next.spec.Volumes[volumeOf(name)]; asked {
-			r.back[name] = r.pastOf(name, had.ID, left)
+			r.back[name] = r.pastOf(name, had.ID, left, commit.Number < last.KeptFrom)
 		}
 	}
 	r.seePasts(ctx)
@@ -81,15 +95,15 @@ func (r *Rollback) noPast(commit int) *api.Error {
 }
 
 // pastOf finds what the facts say of the data set that had a name.
-func (r *Rollback) pastOf(name, id string, left api.Commit) past {
-	p := past{commit: left.Number - 1}
+func (r *Rollback) pastOf(name, id string, left api.Commit, pruned bool) past {
+	p := past{commit: left.Number - 1, pruned: pruned}
 	of, taken := r.volumeByID(id), left.Volumes[name]
 	switch {
 	case of == nil:
-		return p.lost(name, "the data set %s, which had it, was destroyed", id).hint("go back without the data: %s", r.without())
+		return p.lost(name, "the data set %s, which had it, was destroyed%s", id, p.how()).hint("go back without the data: %s", r.without())
 	case taken.SnapshotOf() == id && taken.Snapshot != "":
 		p.snapshot = storage.Snapshot{Volume: id, Name: taken.Snapshot, GUID: taken.GUID}
-	case of.State != api.VolumeKept || of.Operation != left.Operation:
+	case of.State != api.VolumeKept || of.KeptBy != left.Operation:
 		p.of = *of
 		return p.lost(name, "no snapshot of %s was taken then", id).
 			hint("clone one of those that there are: ployzctl volume show %s; or go back without the data: %s", id, r.without())
@@ -133,7 +147,7 @@ func (r *Rollback) seePast(name string, p past, seen []storage.Snapshot, err err
 	case err != nil:
 		return p.unseen(name, err)
 	case at < 0:
-		return p.lost(name, "the snapshot %s of %s is not in the pool of %s", p.snapshot.Name, p.of.ID, p.of.Machine).
+		return p.lost(name, "the snapshot %s of %s is not in the pool of %s%s", p.snapshot.Name, p.of.ID, p.of.Machine, p.how()).
 			hint("clone one of those that there are: ployzctl volume show %s; or go back without the data: %s", p.of.ID, r.without())
 	case seen[at].GUID != p.snapshot.GUID:
 		return p.lost(name, "%s of %s on %s is another snapshot than the one of then (%s, not %s)", p.snapshot.Name, p.of.ID, p.of.Machine, seen[at].GUID, p.snapshot.GUID).

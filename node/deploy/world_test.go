@@ -181,7 +181,7 @@ func (l *lab) current(t testing.TB, ns string) api.Commit {
 var suffix = regexp.MustCompile(`((?:shop|try)-[a-z]+(?:-[0-9]+)?)-[a-z2-9]{6}`)
 
 // noise are addresses, which come from instance ids, and numbers of commits and operations.
-var noise = regexp.MustCompile(`10\.101\.[12]\.\d+|fd00:[0-9a-f:]+|"operation":"[^"]*"|"commit":"?\d+"?|"number":\d+,|"parent":\d+,|"time":"[^"]*"|op-[0-9a-z]+-\d+|identity=[0-9a-f]+`)
+var noise = regexp.MustCompile(`10\.101\.[12]\.\d+|fd00:[0-9a-f:]+|"operation":"[^"]*"|"keptBy":"[^"]*",?|"commit":"?\d+"?|"number":\d+,|"parent":\d+,|"time":"[^"]*"|op-[0-9a-z]+-\d+|identity=[0-9a-f]+`)
 
 // volumeNoise are ids of volumes, and times of facts about them.
 var volumeNoise = regexp.MustCompile(`\bv[a-z2-9]{16}\b|"(created|kept|since|guid)":"[^"]*",?|"snapshot":"(c|op-[a-z0-9]+-)\d+",?`)

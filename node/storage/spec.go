@@ -87,6 +87,8 @@ type Snapshot struct {
 	Holds []string
 	// Clones are the IDs of the volumes that could not be without it, sorted.
 	Clones []string
+	// OwnBytes is what is free once it alone is forgotten; 0 also where the backend cannot tell.
+	OwnBytes int64
 }
 
 // Usage is a pool's space. Sizes are limits, not reservations: their sum may be more than the pool has.

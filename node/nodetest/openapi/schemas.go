@@ -48,6 +48,7 @@ var requests = map[string]any{
 	api.KindVolumeSnapshot:       api.VolumeSnapshotRequest{},
 	api.KindVolumeSnapshotRemove: api.VolumeSnapshotRequest{},
 	api.KindVolumeClone:          api.VolumeCloneRequest{},
+	api.KindVolumeSend:           api.VolumeSendRequest{},
 	api.KindVolumeCreate:         api.VolumeCreateRequest{},
 	api.KindBranch:               api.BranchRequest{},
 	api.KindBranchRemove:         api.NamespaceRequest{},

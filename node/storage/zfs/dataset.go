@@ -28,7 +28,7 @@ const (
 
 // read are the properties that are read of every dataset at once.
 var read = []string{
-	"type", "guid", "creation", "createtxg", "referenced", "usedbydataset", "receive_resume_token",
+	"type", "guid", "creation", "createtxg", "referenced", "used", "usedbydataset", "receive_resume_token",
 	"userrefs", "clones", volumeProperty, snapshotProperty, swapProperty, poolProperty,
 }
 
@@ -189,7 +189,7 @@ func (pic picture) snapshots(f found) (all []storage.Snapshot, foreign []string)
 	for _, d := range own {
 		name, _ := d.marked(snapshotProperty)
 		all = append(all, storage.Snapshot{
-			Volume: f.ID, Name: name, GUID: d.text("guid"), Created: time.Unix(d.number("creation"), 0).UTC(), Clones: pic.clones(d),
+			Volume: f.ID, Name: name, GUID: d.text("guid"), Created: time.Unix(d.number("creation"), 0).UTC(), Clones: pic.clones(d), OwnBytes: d.number("used"),
 		})
 	}
 	return all, foreign

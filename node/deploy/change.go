@@ -48,9 +48,9 @@ type change struct {
 	moved map[string]api.VolumeMove // guarded by mu
 	// abandoned are the snapshots that migrations left which did not come to their end.
 	abandoned []abandoned
-	// source is the commit whose data sets the operation's begin as; zero where none do.
-	source api.Commit
-	fence  store.Revision
+	// beginsAs is the commit whose data sets the operation's begin as; zero where none do.
+	beginsAs api.Commit
+	fence    store.Revision
 	// problems are requirements that were found unmet while looking.
 	problems []*api.Error
 	// absent are the images that a machine lacks: machine → digest → true.

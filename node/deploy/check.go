@@ -94,7 +94,7 @@ func (c *checker) dependency(place string, s api.Service, dep string) {
 		c.bad(place, "there is no service %q", dep)
 	case condition == api.Completed && other.Job == nil:
 		c.bad(place, "%s is no job, so it never completes", dep)
-	case onlyInBranches(other) && !onlyInBranches(s):
+	case masking(other) && !masking(s):
 		c.bad(place, "%s runs in new branches only, so nothing else can wait for it", dep)
 	case after(other) && !after(s):
 		c.bad(place, "%s runs after the commit, when this has long started", dep)
@@ -102,8 +102,6 @@ func (c *checker) dependency(place string, s api.Service, dep string) {
 		c.oneOf(place, string(condition), string(api.Started), string(api.Ready), string(api.Completed))
 	}
 }
-
-func onlyInBranches(s api.Service) bool { return s.Job != nil && s.Job.When == "branch" }
 
 func after(s api.Service) bool { return s.Job != nil && s.Job.When == "after" }
 

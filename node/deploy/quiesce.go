@@ -125,7 +125,7 @@ func (c *change) quiesceChanges(l layout) []api.Change {
 	by = c.originQuiescers(l)
 	for _, machineName := range slices.Sorted(maps.Keys(by)) {
 		for _, q := range by[machineName] {
-			list = append(list, api.Change{Action: "quiesce", Subject: c.source.Namespace + "/" + q.slot.Name, Machine: machineName, Reason: q.how()})
+			list = append(list, api.Change{Action: "quiesce", Subject: c.beginsAs.Namespace + "/" + q.slot.Name, Machine: machineName, Reason: q.how()})
 		}
 	}
 	return list
@@ -181,8 +181,8 @@ func (c *change) originQuiescers(l layout) map[string][]quiescer {
 		}
 	}
 	var slots []api.Slot
-	for _, name := range slices.Sorted(maps.Keys(c.source.Slots)) {
-		slots = append(slots, c.source.Slots[name])
+	for _, name := range slices.Sorted(maps.Keys(c.beginsAs.Slots)) {
+		slots = append(slots, c.beginsAs.Slots[name])
 	}
 	by := map[string][]quiescer{}
 	for machineName, sets := range on {
@@ -190,7 +190,7 @@ func (c *change) originQuiescers(l layout) map[string][]quiescer {
 		if m == nil {
 			continue // a requirement says so
 		}
-		all := quiesceOf(c.source.Spec, slots, machineName, sets, m.stored.OneMoment)
+		all := quiesceOf(c.beginsAs.Spec, slots, machineName, sets, m.stored.OneMoment)
 		for i := range all {
 			if all[i].Mode == api.QuiesceStop {
 				all[i].Mode = api.QuiesceFreeze

@@ -31,7 +31,7 @@ func (c *change) beginAs(ctx context.Context, commit api.Commit) error {
 	if err != nil {
 		return err
 	}
-	c.back, c.source = map[string]past{}, commit
+	c.back, c.beginsAs = map[string]past{}, commit
 	pools := map[string]Stored{}
 	for _, v := range facts {
 		_, asked := c.next.spec.Volumes[volumeOf(v.Name)]

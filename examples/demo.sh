@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Shows Ployz in a lab: one machine, from the package to a killed control plane; then three, of which one loses
-# its power and the founder leaves. Each run begins anew.
+# Shows Ployz in a lab: one machine, from the package to a killed control plane, with a branch of the running
+# application and its data that is promoted and rolled back; then three, of which one gets the database while it is
+# written to, one loses its power and the founder leaves. Each run begins anew.
 #
 #   make demo          builds, makes the .deb and the images, and runs this
 #   make demo-clean    takes the lab away again
@@ -26,6 +27,12 @@ show() {
 inside() { "$ctl" dev exec "$machine" -- "$@"; }
 client() { "$ctl" dev exec "$lab/client" -- "$@"; }
 shop() { client curl -sS --max-time 10 -H 'Host: shop.test' "$@"; }
+branch() { client curl -sS --max-time 10 -H 'Host: try.shop.test' "$@"; }
+
+# order takes one lamp; orders prints how many orders there are.
+order() { "$1" --fail -o /dev/null -d "{\"customer\": \"$2\", \"sku\": \"lamp\", \"quantity\": 1}" http://m1/api/orders; }
+orders() { "$1" --fail "http://${2:-m1}/api/summary" | sed 's/.*"orders":\([0-9]*\).*/\1/'; }
+expect() { [ "$2" = "$3" ] || { echo "$1: $2, not $3" >&2; exit 1; }; }
 
 say 'Three machines: systemd, a network of their own, the package installed as on bare metal'
 "$ctl" dev ls --json | grep -q "\"$lab\"" && "$ctl" dev down --name "$lab"
@@ -91,6 +98,38 @@ show history shop
 shop http://m1/version
 echo
 
+say 'Branch it with its data: the same images, the volume cloned, the customers masked before anybody sees them'
+for customer in ada zoe ada; do order shop $customer; done
+show branch shop try --secrets copy --expires 7d
+show branch ls
+echo "\$ curl -H 'Host: try.shop.test' http://m1/api/orders"
+branch http://m1/api/orders
+echo
+order branch eve
+echo "The branch has $(orders branch) orders, and the shop still $(orders shop)."
+expect 'orders of the branch' "$(orders branch)" 4
+expect 'orders of the shop' "$(orders shop)" 3
+
+say 'Try the other version there, and promote it: the very digests that were tried'
+SHOP_VERSION=v2 SHOP_HOST=try.shop.test show deploy -f examples/shop/compose.yaml --namespace try
+show promote try
+echo "\$ curl -H 'Host: shop.test' http://m1/version"
+shop http://m1/version
+echo
+order shop moe
+
+say 'Go back, with the data as it was then; and forward again, with the order that came since'
+show rollback shop --with-data
+echo "The shop has $(orders shop) orders."
+expect 'orders after the rollback' "$(orders shop)" 3
+show rollback shop --with-data
+echo "The shop has $(orders shop) orders."
+expect 'orders after it was undone' "$(orders shop)" 4
+show rollback shop
+show volume ls
+show branch rm try
+show volume prune try --older-than 0
+
 say 'Add the other two: over your ssh on real machines, here as dev://LAB/MACHINE'
 show machine add "dev://$lab/m2"
 show machine add "dev://$lab/m3" --zone rack-2
@@ -107,6 +146,25 @@ for m in m1 m2 m3; do
     echo
 done
 show --host "dev://$lab/m3" logs -n 3 shop/web
+
+say 'Move the database to m2 while orders come in; the gateways hold what would meet the stop'
+before=$(orders shop)
+# shellcheck disable=SC2016
+client sh -c '
+    taken=0
+    until [ -e /tmp/enough ]; do
+        curl -sSf --max-time 30 -o /dev/null -H "Host: shop.test" -d "{\"customer\": \"kim\", \"sku\": \"lamp\", \"quantity\": 1}" http://m1/api/orders &&
+            taken=$((taken + 1))
+    done
+    echo $taken >/tmp/taken' &
+taker=$!
+show migrate shop/db --to m2 --hold
+client touch /tmp/enough
+wait "$taker"
+taken=$(client cat /tmp/taken)
+echo "$taken orders were taken meanwhile; the shop had $before and has $(orders shop)."
+[ "$(orders shop)" -ge $((before + taken)) ]
+show volume show shop/data
 
 say 'Cut the power of m3 in the middle of 100 requests at m1'
 (sleep 0.5 && "$ctl" dev cut "$lab/m3" >/dev/null) &
@@ -134,10 +192,10 @@ for image in shop-web shop-app shop-db; do
 done
 show machine drain m1
 show deploy -f examples/shop/compose.yaml
+echo 'What m1 keeps of the database is a copy from before the migration.'
+show volume prune shop --older-than 0
 show machine remove m1
 show machine ls
-echo 'The database came without its data, since data moves with a later version: its schema is made anew.'
-show run shop/app -- /shop-app migrate
 echo "\$ curl -H 'Host: shop.test' http://m2/api/summary"
 shop --fail http://m2/api/summary
 echo
@@ -151,6 +209,7 @@ cat <<END
   ployzctl operation ls
   ployzctl service scale shop/app 3
   ployzctl diff shop 1 2
+  ployzctl branch shop mine --secrets copy
   ployzctl doctor
   ployzctl store verify
   ployzctl dev shell $lab/m2

@@ -70,6 +70,8 @@ var catalogue = []Family{
 	{gateway, "ployz_gateway_request_seconds", Histogram, "Time from a request's header to the end of its answer. Upgraded connections are left out.", nil},
 	{gateway, "ployz_gateway_in_flight", Gauge, "Requests and TCP connections that are open to instances now.", nil},
 	{gateway, "ployz_gateway_refusals_total", Counter, "Requests and TCP connections that the gateway answered itself, by the reason in Ployz-Reason.", []string{"reason"}},
+	{gateway, "ployz_gateway_held", Gauge, "Requests and TCP connections that wait now for a service on hold.", nil},
+	{gateway, "ployz_gateway_held_total", Counter, "Requests and TCP connections that waited for a service on hold; those in vain are refusals, by the reasons held-too-long and too-many-held.", nil},
 	{gateway, "ployz_gateway_retries_total", Counter, "Attempts that were repeated at another instance.", nil},
 	{gateway, "ployz_gateway_upstream_connect_failures_total", Counter, "Failed attempts to connect to an instance.", nil},
 	{gateway, "ployz_gateway_upstreams", Gauge, "Instances that routes name, by what the gateway does with them: ready, failing (a pause after a failure) or draining.", []string{"state"}},

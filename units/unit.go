@@ -44,6 +44,8 @@ type Observation struct {
 	Executable      string
 	ExecutableStale bool
 	ControlGroup    string
+	// Frozen says that the unit's processes stand still.
+	Frozen bool
 	Started         time.Time
 	Restarts        int
 	// ExitCode is the last exit status of the main process, 128 + n after signal n, -1 while

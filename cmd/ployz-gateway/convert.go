@@ -20,24 +20,26 @@ func convert(v routing.View, at store.Revision) gateway.Namespace {
 		service := v.Services[name]
 		for _, r := range service.Routes {
 			if r.TCP != 0 {
-				n.TCP = append(n.TCP, tcpRoute(name, r, service.Instances))
+				n.TCP = append(n.TCP, tcpRoute(name, r, service))
 			} else {
-				n.HTTP = append(n.HTTP, httpRoute(name, r, service.Instances))
+				n.HTTP = append(n.HTTP, httpRoute(name, r, service))
 			}
 		}
 	}
 	return n
 }
 
-func httpRoute(service string, r api.Route, instances []routing.Instance) gateway.HTTPRoute {
+func httpRoute(name string, r api.Route, service routing.Service) gateway.HTTPRoute {
 	return gateway.HTTPRoute{
-		Host: strings.ToLower(r.Host), Path: r.Path, Service: service, Protocol: gateway.Protocol(r.Protocol),
-		RedirectHTTPS: r.RedirectHTTPS, StripPrefix: r.StripPrefix, Upstreams: upstreams(instances, r.Port),
+		Host: strings.ToLower(r.Host), Path: r.Path, Service: name, Protocol: gateway.Protocol(r.Protocol),
+		RedirectHTTPS: r.RedirectHTTPS, StripPrefix: r.StripPrefix, Hold: service.Hold, Upstreams: upstreams(service.Instances, r.Port),
 	}
 }
 
-func tcpRoute(service string, r api.Route, instances []routing.Instance) gateway.TCPRoute {
-	return gateway.TCPRoute{Port: r.TCP, Service: service, ProxyProtocol: proxyProtocol(r.ProxyProtocol), Upstreams: upstreams(instances, r.Port)}
+func tcpRoute(name string, r api.Route, service routing.Service) gateway.TCPRoute {
+	return gateway.TCPRoute{
+		Port: r.TCP, Service: name, ProxyProtocol: proxyProtocol(r.ProxyProtocol), Hold: service.Hold, Upstreams: upstreams(service.Instances, r.Port),
+	}
 }
 
 // proxyProtocol maps a word that it does not know to a version that the gateway refuses.

@@ -36,6 +36,8 @@ func (s *routingSource) tell(sheet *metrics.Sheet) {
 	sheet.Distribution("ployz_gateway_request_seconds", f.Took.Count, f.Took.Sum.Seconds(), f.Took.AtMost)
 	for name, value := range map[string]float64{
 		"ployz_gateway_in_flight":                       float64(f.InFlight),
+		"ployz_gateway_held":                            float64(f.Held),
+		"ployz_gateway_held_total":                      float64(f.HeldEver),
 		"ployz_gateway_retries_total":                   float64(f.Retries),
 		"ployz_gateway_upstream_connect_failures_total": float64(f.ConnectFailures),
 		"ployz_gateway_connections":                     float64(f.Connections),

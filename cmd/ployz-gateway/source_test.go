@@ -54,6 +54,13 @@ func TestConvert(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v, want\n%+v", got, want)
 	}
+	view := applied(5, "shop", api.Route{Host: "shop.test", Port: 80}, api.Route{TCP: 5432, Port: 5433}).View
+	service := view.Services["web"]
+	service.Hold = true
+	view.Services["web"] = service
+	if got := convert(view, 5); !got.HTTP[0].Hold || !got.TCP[0].Hold || len(got.HTTP[0].Upstreams) != 2 {
+		t.Errorf("on hold: %+v", got)
+	}
 }
 
 func TestCheckRefuses(t *testing.T) {

@@ -50,6 +50,11 @@ func (a *app) completeNamespaces(_ *cobra.Command, args []string, prefix string)
 	})
 }
 
+// completeAnyNamespace completes one also after the first argument.
+func (a *app) completeAnyNamespace(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return a.completeNamespaces(cmd, nil, prefix)
+}
+
 func (a *app) completeServices(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	return a.ask(args, prefix, func(ctx context.Context, c *sdk.Client) ([]string, error) {
 		return placesOf(ctx, c, false, true, false)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -158,7 +159,10 @@ func (a *app) showHistory(commits []api.CommitSummary) error {
 			number += " *"
 		}
 		what := c.Kind
-		if c.Of != 0 {
+		switch {
+		case c.Branch != "":
+			what += fmt.Sprintf(" of %s %d", c.Branch, c.Of)
+		case c.Of != 0:
 			what += fmt.Sprintf(" to %d", c.Of)
 		}
 		rows = append(rows, []string{number, what, ago(c.Time), orDash(c.Caller), c.Operation, orDash(images(c.Images)), orDash(moments(c.Volumes))})
@@ -185,32 +189,60 @@ func moments(volumes map[string]string) string {
 }
 
 func (a *app) diffCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "diff NAMESPACE A B",
-		Short:             "Compare what two commits asked for",
-		Args:              cobra.ExactArgs(3),
+	var with string
+	cmd := &cobra.Command{
+		Use:   "diff NAMESPACE (A B | [--with NAMESPACE])",
+		Short: "Compare what two commits asked for, or a branch with what it was made of",
+		Long: `Compare what two commits of a namespace asked for. Without commits the namespace is a branch, and its present one is
+compared with the present one of what it was made of, or of another namespace: what stands there as + is what a promote
+would bring, and what stands there as - is what it would take away. Secrets compare by name only.`,
+		Example: `  ployzctl diff shop 6 7
+  ployzctl diff try
+  ployzctl diff try --with staging`,
+		Args:              oneOrThree,
 		ValidArgsFunction: a.completeNamespaces,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			from, err := number("commit", args[1])
-			if err != nil {
-				return err
-			}
-			to, err := number("commit", args[2])
-			if err != nil {
-				return err
-			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			list, err := c.Diff(cmd.Context(), args[0], from, to)
+			list, err := a.differences(cmd.Context(), args, with)
 			if err != nil {
 				return err
 			}
 			return a.answer(list, func() error { return a.showDiff(list) })
 		},
 	}
+	cmd.Flags().StringVar(&with, "with", "", "the `NAMESPACE` to compare with (default: what the branch was made of)")
+	a.completeFlag(cmd, "with", a.completeAnyNamespace)
+	return cmd
+}
+
+func oneOrThree(cmd *cobra.Command, args []string) error {
+	if len(args) == 2 {
+		return wrongArguments(cmd, args)
+	}
+	return cobra.RangeArgs(1, 3)(cmd, args)
+}
+
+func (a *app) differences(ctx context.Context, args []string, with string) ([]api.Difference, error) {
+	if len(args) == 3 && with != "" {
+		return nil, api.Errorf(api.CodeUsage, "two commits are compared, or two namespaces, and both are given").About("--with").
+			WithHint("ployzctl diff %s --with %s", args[0], with)
+	}
+	c, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if len(args) == 1 {
+		return c.DiffBranch(ctx, args[0], with)
+	}
+	from, err := number("commit", args[1])
+	if err != nil {
+		return nil, err
+	}
+	to, err := number("commit", args[2])
+	if err != nil {
+		return nil, err
+	}
+	return c.Diff(ctx, args[0], from, to)
 }
 
 func (a *app) showDiff(list []api.Difference) error {

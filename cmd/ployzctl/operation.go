@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -171,8 +172,30 @@ present commit is made whole again, and everything else of the namespace is take
 			if err != nil {
 				return a.refuse(api.KindClear, err)
 			}
-			return a.operate(cmd.Context(), request{kind: api.KindClear, body: api.NamespaceRequest{Namespace: ns}})
+			body := api.NamespaceRequest{Namespace: ns}
+			a.noteCleared(cmd.Context(), body)
+			return a.operate(cmd.Context(), request{kind: api.KindClear, body: body})
 		},
+	}
+}
+
+// noteCleared says what clearing a namespace is about to do. Where nobody can tell, the clearing itself says why.
+func (a *app) noteCleared(ctx context.Context, body api.NamespaceRequest) {
+	c, err := a.client()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	plan, err := c.Preview(ctx, api.KindClear, body)
+	if err != nil || len(plan.Unmet) > 0 {
+		return
+	}
+	left := slices.DeleteFunc(plan.Changes, func(c api.Change) bool { return c.Action == "keep" })
+	for _, change := range left {
+		a.note("%s %s: %s", change.Action, change.Subject, change.Reason)
+	}
+	if len(left) == 0 {
+		a.note("nothing of it is left; %s is committed as it is", body.Namespace)
 	}
 }
 

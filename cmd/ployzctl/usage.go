@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ployz/ployz/node/api"
 )
@@ -54,9 +56,25 @@ func suggestion(c *cobra.Command, name string) string {
 	return ""
 }
 
+// wrongValue says what a flag takes, where its type says it better than what parses it.
+func wrongValue(e *pflag.InvalidValueError) *api.Error {
+	flag := e.GetFlag()
+	takes := map[string]string{
+		"int": "a whole number", "int64": "a whole number", "uint16": "a port number", "float64": "a number",
+		"bool": "true or false", "duration": "a duration such as 10s or 1m30s",
+	}[flag.Value.Type()]
+	if takes == "" {
+		return api.Errorf(api.CodeUsage, "%w", e)
+	}
+	return api.Errorf(api.CodeUsage, "%q is not %s", e.GetValue(), takes).About("--" + flag.Name)
+}
+
 // usageError types what cobra said about a command line.
 func usageError(ran *cobra.Command, args []string, err error) *api.Error {
 	e := api.Errorf(api.CodeUsage, "%w", err)
+	if value := (*pflag.InvalidValueError)(nil); errors.As(err, &value) {
+		e = wrongValue(value)
+	}
 	if !ran.HasParent() && strings.HasPrefix(err.Error(), "unknown command") {
 		for _, arg := range args {
 			if !strings.HasPrefix(arg, "-") && strings.Contains(err.Error(), fmt.Sprintf("%q", arg)) {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http/httputil"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -14,6 +15,8 @@ type state struct {
 	named    map[upstreamKey]bool // every upstream of the table
 	draining map[upstreamKey]bool
 	applied  map[string]time.Time // by namespace: when its sequence was first served
+	replaced chan struct{}        // closed once another is served
+	late     sync.Once            // said that something was held too long
 }
 
 // httpRoute is an HTTPRoute made ready to serve.
@@ -40,7 +43,7 @@ func (s *Server) Apply(t Table) error {
 	s.applyMu.Lock()
 	defer s.applyMu.Unlock()
 	next := s.compile(t)
-	s.state.Store(next)
+	close(s.state.Swap(next).replaced)
 	s.openPorts(next)
 	s.upstream.prune(next.named)
 	return nil
@@ -52,7 +55,7 @@ func (s *Server) Table() Table { return s.state.Load().table }
 func (s *Server) compile(t Table) *state {
 	st := &state{
 		table: t, tcp: map[uint16]*tcpRoute{}, applied: s.appliedTimes(t),
-		named: map[upstreamKey]bool{}, draining: map[upstreamKey]bool{},
+		named: map[upstreamKey]bool{}, draining: map[upstreamKey]bool{}, replaced: make(chan struct{}),
 	}
 	var routes []*httpRoute
 	for _, n := range t.Namespaces {
@@ -60,7 +63,7 @@ func (s *Server) compile(t Table) *state {
 			routes = append(routes, s.compileHTTP(st, n.Name, r))
 		}
 		for _, r := range n.TCP {
-			st.tcp[r.Port] = &tcpRoute{r, n.Name, s.compilePool(st, r.Upstreams)}
+			st.tcp[r.Port] = &tcpRoute{r, n.Name, s.compilePool(st, r.Upstreams, r.Hold)}
 		}
 	}
 	st.index = newIndex(routes)
@@ -71,13 +74,13 @@ func (s *Server) compileHTTP(st *state, namespace string, r HTTPRoute) *httpRout
 	if r.Protocol == "" {
 		r.Protocol = HTTP1
 	}
-	c := &httpRoute{HTTPRoute: r, namespace: namespace, prefix: strings.TrimRight(r.Path, "/"), pool: s.compilePool(st, r.Upstreams)}
+	c := &httpRoute{HTTPRoute: r, namespace: namespace, prefix: strings.TrimRight(r.Path, "/"), pool: s.compilePool(st, r.Upstreams, r.Hold)}
 	c.proxy = s.newProxy(c)
 	return c
 }
 
-func (s *Server) compilePool(st *state, upstreams []Upstream) pool {
-	var p pool
+func (s *Server) compilePool(st *state, upstreams []Upstream, hold bool) pool {
+	p := pool{hold: hold}
 	for _, u := range upstreams {
 		st.named[u.key()] = true
 		if u.Draining {

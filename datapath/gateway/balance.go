@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -29,6 +30,13 @@ func (b *balancer) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	for len(tried) < maxAttempts {
 		u, err := b.server.acquire(b.route.httpPool, tried)
+		if errors.Is(err, errOnHold) { // here nothing was sent, or nothing that may not be sent again
+			if err := b.server.await(req.Context(), b.route.httpPool, requestLeft(req.Context())); err != nil {
+				return nil, err
+			}
+			tried, last = nil, nil
+			continue
+		}
 		if err != nil {
 			if last != nil {
 				return nil, last

@@ -22,11 +22,14 @@ type Figures struct {
 	// Retries and ConnectFailures are attempts at upstreams.
 	Retries, ConnectFailures          uint64
 	TCPConnections, HandshakeFailures uint64
-	ReceivedBytes, SentBytes          uint64 // from and to clients
-	Connections                       int    // open ones of clients
-	InFlight                          int64  // open requests and TCP connections at upstreams
-	ReadyUpstreams, FailingUpstreams  int    // of those that routes name and that do not drain
-	DrainingUpstreams, Predecessors   int
+	// HeldEver are requests and TCP connections that waited for a route on hold, Held those that do now.
+	HeldEver                         uint64
+	Held                             int64
+	ReceivedBytes, SentBytes         uint64 // from and to clients
+	Connections                      int    // open ones of clients
+	InFlight                         int64  // open requests and TCP connections at upstreams
+	ReadyUpstreams, FailingUpstreams int    // of those that routes name and that do not drain
+	DrainingUpstreams, Predecessors  int
 }
 
 // newRequestDurations tells requests apart from a page out of memory to one that somebody gave up on.
@@ -95,7 +98,7 @@ func (s *Server) Figures() Figures {
 	c := &s.counts
 	f := Figures{
 		Took: c.took.Spread(), Refused: map[string]uint64{}, Retries: c.retries.Load(), ConnectFailures: c.connectFailures.Load(),
-		TCPConnections: c.tcpConnections.Load(), HandshakeFailures: c.handshakeFailures.Load(),
+		HeldEver: c.heldEver.Load(), Held: c.held.Load(), TCPConnections: c.tcpConnections.Load(), HandshakeFailures: c.handshakeFailures.Load(),
 	}
 	for i := range c.classes {
 		f.Answered[i] = c.classes[i].Load()

@@ -118,11 +118,15 @@ func (s *Server) proxyError(w http.ResponseWriter, r *http.Request, route *httpR
 		s.refuse(out, r, badFraming.with(framing.reason))
 	case isTimeout(bodyErr):
 		s.refuse(out, r, slowClient)
-	case r.Context().Err() != nil || bodyErr != nil:
+	case r.Context().Err() != nil || bodyErr != nil || errors.Is(err, errClientLeft):
 		s.counts.clientGone.Add(1)
 		w.WriteHeader(499) // nobody reads it
 	case errors.Is(err, errNoUpstream):
 		s.refuse(out, r, noUpstream.of(route))
+	case errors.Is(err, errHeldTooLong):
+		s.refuse(out, r, heldTooLong.of(route))
+	case errors.Is(err, errTooManyHeld):
+		s.refuse(out, r, tooManyHeld.of(route))
 	case errors.Is(err, errRouteGone):
 		s.refuse(out, r, noRoute.of(route))
 	case isTimeout(err) && !isDialError(err):

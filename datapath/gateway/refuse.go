@@ -27,6 +27,8 @@ var (
 	slowClient     = refusal{status: http.StatusRequestTimeout, reason: "slow-client", text: "the request's body stopped coming", closes: true}
 	noRoute        = refusal{status: http.StatusNotFound, reason: "no-route", text: "no route for this hostname and path"}
 	noUpstream     = refusal{status: http.StatusServiceUnavailable, reason: "no-upstream", text: "no instance is ready"}
+	heldTooLong    = refusal{status: http.StatusServiceUnavailable, reason: "held-too-long", text: "no instance took over in time"}
+	tooManyHeld    = refusal{status: http.StatusServiceUnavailable, reason: "too-many-held", text: "one instance takes over from another, and too many requests wait for it"}
 	unreachable    = refusal{status: http.StatusBadGateway, reason: "upstream-unreachable", text: "no instance could be reached"}
 	upstreamBroken = refusal{status: http.StatusBadGateway, reason: "upstream-broken", text: "the instance ended the connection without a response"}
 	upstreamSlow   = refusal{status: http.StatusGatewayTimeout, reason: "upstream-timeout", text: "the instance did not respond in time"}

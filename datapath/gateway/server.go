@@ -70,6 +70,8 @@ type Limits struct {
 	Dial        time.Duration // to reach an upstream; 2 s
 	Vanished    time.Duration // without any sign of an upstream's machine, until a request without a body is asked elsewhere; 3 s
 	Response    time.Duration // from the end of a request to the upstream's response header; 120 s
+	Hold        time.Duration // for a route that is on hold to get instances again; 30 s
+	Held        int           // requests and connections that wait for such routes at once; 1000
 }
 
 func (l Limits) withDefaults() Limits {
@@ -85,6 +87,8 @@ func (l Limits) withDefaults() Limits {
 	}
 	orInt(&l.HeaderBytes, 64<<10)
 	orInt(&l.Connections, 16384)
+	orInt(&l.Held, 1000)
+	orTime(&l.Hold, 30*time.Second)
 	orTime(&l.Header, 10*time.Second)
 	orTime(&l.Idle, 75*time.Second)
 	orTime(&l.Stall, 60*time.Second)

@@ -67,7 +67,9 @@ type PortStatus struct {
 
 // counters count since the start of the process.
 type counters struct {
-	requests, retries, clientGone, handshakeFailures, tcpConnections, connectFailures atomic.Uint64
+	requests, retries, clientGone, handshakeFailures, tcpConnections, connectFailures, heldEver atomic.Uint64
+
+	held atomic.Int64 // requests and connections that wait now
 
 	classes [6]atomic.Uint64 // answers by class of status
 	took    *tally.Durations
@@ -91,6 +93,7 @@ func (c *counters) snapshot() map[string]uint64 {
 		"handshakeFailures": c.handshakeFailures.Load(),
 		"tcpConnections":    c.tcpConnections.Load(),
 		"connectFailures":   c.connectFailures.Load(),
+		"held":              c.heldEver.Load(),
 	}
 	c.refusals.Range(func(k, v any) bool {
 		m["refused:"+k.(string)] = v.(*atomic.Uint64).Load()

@@ -47,8 +47,10 @@ type HTTPRoute struct {
 	// RedirectHTTPS answers plain HTTP with 308 to https.
 	RedirectHTTPS bool `json:"redirectHTTPS,omitempty"`
 	// StripPrefix removes Path from what the upstream sees.
-	StripPrefix bool       `json:"stripPrefix,omitempty"`
-	Upstreams   []Upstream `json:"upstreams"`
+	StripPrefix bool `json:"stripPrefix,omitempty"`
+	// Hold sends nothing new to the upstreams: requests wait for a table without it, for Limits.Hold.
+	Hold      bool       `json:"hold,omitempty"`
+	Upstreams []Upstream `json:"upstreams"`
 }
 
 // ProxyProtocol is the version of the PROXY header that a TCP route sends to its upstreams.
@@ -66,7 +68,9 @@ type TCPRoute struct {
 	Port          uint16        `json:"port"`
 	Service       string        `json:"service"`
 	ProxyProtocol ProxyProtocol `json:"proxyProtocol,omitempty"`
-	Upstreams     []Upstream    `json:"upstreams"`
+	// Hold is like HTTPRoute.Hold, for connections.
+	Hold      bool       `json:"hold,omitempty"`
+	Upstreams []Upstream `json:"upstreams"`
 }
 
 // Upstream is one instance that can be asked.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -74,9 +75,13 @@ func (s *Server) serveTCP(c *tracked, n uint16) {
 	if !ok {
 		return
 	}
-	up, u, route, err := s.dialTCP(n)
+	up, u, route, err := s.dialTCP(n, client)
+	if errors.Is(err, errClientLeft) {
+		s.counts.clientGone.Add(1)
+		return
+	}
 	if err != nil {
-		s.counts.refused("tcp-" + noUpstream.reason)
+		s.counts.refused(tcpRefusal(err))
 		client.SetLinger(0)
 		return
 	}
@@ -89,8 +94,8 @@ func (s *Server) serveTCP(c *tracked, n uint16) {
 	pass(client, up, &c.traffic)
 }
 
-// dialTCP connects to an upstream of the port's route, trying others where one cannot be reached.
-func (s *Server) dialTCP(n uint16) (*net.TCPConn, *upstream, *tcpRoute, error) {
+// dialTCP connects a client to an upstream of the port's route, trying others where one cannot be reached.
+func (s *Server) dialTCP(n uint16, client net.Conn) (*net.TCPConn, *upstream, *tcpRoute, error) {
 	var tried []*upstream
 	var route *tcpRoute
 	find := func(st *state) (pool, bool) {
@@ -102,6 +107,13 @@ func (s *Server) dialTCP(n uint16) (*net.TCPConn, *upstream, *tcpRoute, error) {
 	var last error
 	for len(tried) < maxAttempts {
 		u, err := s.acquire(find, tried)
+		if errors.Is(err, errOnHold) {
+			if err := s.await(context.Background(), find, connectionLeft(client)); err != nil {
+				return nil, nil, nil, err
+			}
+			tried, last = nil, nil
+			continue
+		}
 		if err != nil {
 			return nil, nil, nil, errors.Join(last, err)
 		}

@@ -91,6 +91,7 @@ func (g *registry) list() []*upstream {
 type pool struct {
 	live     []*upstream // not draining
 	draining int
+	hold     bool // none of them gets anything new
 }
 
 // choose returns one of two random upstreams, the one with less in flight, leaving out those
@@ -164,13 +165,16 @@ const maxAttempts = 3
 
 // acquire picks an upstream from the newest table and counts it as used. It looks at the table
 // again after counting: whoever sees an upstream draining in the table and then nothing in
-// flight can rely on nothing coming any more. Errors: errNoUpstream, errRouteGone.
+// flight can rely on nothing coming any more. Errors: errNoUpstream, errRouteGone, errOnHold.
 func (s *Server) acquire(find func(*state) (pool, bool), tried []*upstream) (*upstream, error) {
 	for {
 		st := s.state.Load()
 		p, ok := find(st)
 		if !ok {
 			return nil, errRouteGone
+		}
+		if p.hold {
+			return nil, errOnHold
 		}
 		u := p.choose(tried, time.Now())
 		if u == nil {

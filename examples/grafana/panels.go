@@ -58,8 +58,13 @@ func gateway() row {
 		{kind: graph, title: "Answered by the gateway itself", unit: "reqps", stacked: true, queries: one(`sum by (reason) (rate(ployz_gateway_refusals_total{}[$__rate_interval])) > 0`, "{{reason}}")},
 		{kind: graph, title: "Open", queries: []query{
 			{`sum(ployz_gateway_in_flight{})`, "requests and TCP connections at instances"},
+			{`sum(ployz_gateway_held{})`, "wait for a service on hold"},
 			{`sum(ployz_gateway_connections{})`, "connections of clients"},
 			{`sum(ployz_gateway_predecessors{})`, "gateways that drain"},
+		}},
+		{kind: graph, title: "Held for a service on hold", unit: "reqps", queries: []query{
+			{`sum(rate(ployz_gateway_held_total{}[$__rate_interval]))`, "waited"},
+			{`sum(rate(ployz_gateway_refusals_total{machine=~"$machine",reason=~"(tcp-)?(held-too-long|too-many-held)"}[$__rate_interval]))`, "in vain"},
 		}},
 		{kind: graph, title: "Bytes", unit: "Bps", queries: []query{
 			{`sum(rate(ployz_gateway_received_bytes_total{}[$__rate_interval]))`, "from clients"},

@@ -101,6 +101,7 @@ const (
 	CodeRuntimeBusy        Code = "runtime.busy"
 	CodeNotRunning         Code = "runtime.not-running"
 	CodeExecFailed         Code = "runtime.exec-failed"
+	CodeFreezeFailed       Code = "runtime.freeze-failed"
 	CodeCommandAbsent      Code = "runtime.command-not-found"
 	CodeCommandUnusable    Code = "runtime.command-not-executable"
 	CodeLogsFailed         Code = "runtime.logs-failed"
@@ -408,6 +409,7 @@ func Codes() []CodeDoc {
 		{CodeRuntimeBusy, "the instance runs and must be stopped first"},
 		{CodeNotRunning, "the instance does not run"},
 		{CodeExecFailed, "the command could not be run inside the instance"},
+		{CodeFreezeFailed, "the instance could not be made to stand still, or to go on"},
 		{CodeCommandAbsent, "the instance has no such command"},
 		{CodeCommandUnusable, "the command is there and cannot be executed"},
 		{CodeLogsFailed, "the journal could not be read"},

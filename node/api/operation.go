@@ -98,7 +98,8 @@ type PlanPhase struct {
 type Change struct {
 	// Action is "create", "replace", "update", "keep", "stop", "remove" or "run"; of a volume also "grow", "shrink",
 	// "restore" (it gets its name back), "retire" (it loses its name and is kept), "destroy" (for good) or, of a
-	// snapshot, "forget" (likewise).
+	// snapshot, "forget" (likewise); of an instance also "quiesce" (it holds still for a snapshot); of what a branch
+	// leaves out "omit".
 	Action  string `json:"action"`
 	Subject string `json:"subject"`
 	Machine string `json:"machine,omitempty"`

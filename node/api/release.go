@@ -15,8 +15,9 @@ type Commit struct {
 	Kind      string    `json:"kind"`
 	Caller    string    `json:"caller,omitempty"`
 	Time      time.Time `json:"time"`
-	// Of is the commit whose content a rollback took.
-	Of int `json:"of,omitempty"`
+	// Of is the commit whose content a rollback took, or, where Branch is set, a promotion: then it is that namespace's.
+	Of     int    `json:"of,omitempty"`
+	Branch string `json:"branch,omitempty"`
 	// Spec is what was asked for, with images by digest and without secret values.
 	Spec    Spec                    `json:"spec"`
 	Secrets map[string]SealedSecret `json:"secrets,omitempty"`
@@ -53,6 +54,7 @@ type Slot struct {
 type CommitSummary struct {
 	Number    int               `json:"number"`
 	Of        int               `json:"of,omitempty"`
+	Branch    string            `json:"branch,omitempty"`
 	Kind      string            `json:"kind"`
 	Operation string            `json:"operation"`
 	Caller    string            `json:"caller,omitempty"`

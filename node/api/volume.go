@@ -40,12 +40,16 @@ type Mount struct {
 }
 
 // Quiesce is how a service comes to a moment at which its volumes are snapshot, while it goes on running. What a
-// snapshot without it shows is as after a power cut.
+// snapshot without it shows is as after a power cut. It is for the snapshots of commits and of a branch's origin.
 type Quiesce struct {
-	// Mode is QuiesceFreeze (unset means it too), QuiesceStop or QuiesceNone.
+	// Mode is QuiesceFreeze, QuiesceStop or QuiesceNone. Unset is QuiesceFreeze where there are commands, or where the
+	// machine has several volumes of the namespace in a pool that cannot snapshot them in one moment (Btrfs), and else
+	// QuiesceNone: a snapshot is of one moment by itself. A branch stops nothing of what it copies: there QuiesceStop is
+	// QuiesceFreeze.
 	Mode string `json:"mode,omitempty"`
-	// Before runs inside the instance before the moment, and After after it, also if Before failed; a Before that does
-	// not end with 0 refuses the snapshot. Neither runs with a shell.
+	// Before runs inside the instance before the moment, and After after it, also if Before failed; one that does not
+	// end with 0 refuses the snapshot. Neither runs with a shell, nor where the instance is stopped. Both may run again:
+	// where a machine's daemon dies in between, After runs only after the next Before.
 	Before []string `json:"before,omitempty"`
 	After  []string `json:"after,omitempty"`
 	// Timeout bounds each of them; 0 means 10 s.

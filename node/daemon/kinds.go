@@ -62,6 +62,7 @@ func DeployKinds(kit deploy.Kit) Kinds {
 			}
 			return deploy.NewRollback(kit, r.Namespace, r.To)
 		}, nil),
+		api.KindPromote: KindOf(func(r api.PromoteRequest) operation.Operation { return deploy.NewPromote(kit, r) }, nil),
 		api.KindMigrate: KindOf(func(r api.MigrateRequest) operation.Operation { return deploy.NewMigrate(kit, r) }, nil),
 		api.KindScale: KindOf(func(r api.ScaleRequest) operation.Operation {
 			return deploy.NewScale(kit, r.Namespace, r.Service, r.Replicas)
@@ -89,7 +90,21 @@ func DeployKinds(kit deploy.Kit) Kinds {
 		}, nil),
 	}
 	maps.Copy(kinds, volumeKinds(kit))
+	maps.Copy(kinds, branchKinds(kit))
 	return kinds
+}
+
+// branchKinds are the operations on whole namespaces with their data.
+func branchKinds(kit deploy.Kit) Kinds {
+	return Kinds{
+		api.KindBranch: KindOf(func(r api.BranchRequest) operation.Operation { return deploy.NewBranch(kit, r) }, func(r api.BranchRequest) any {
+			r.SecretValues = nil
+			return r
+		}),
+		api.KindBranchRemove: KindOf(func(r api.NamespaceRequest) operation.Operation {
+			return deploy.NewRemoveBranch(kit, r.Namespace)
+		}, nil),
+	}
 }
 
 // volumeKinds are the operations on volumes by themselves.

@@ -47,7 +47,23 @@ func readCommit(r *http.Request, m *Member, number string) (api.Commit, error) {
 	return deploy.ReadCommit(r.Context(), newReads(m), ns, n)
 }
 
+// diff compares two commits of a namespace, or, where none is named, its present one with another namespace's.
 func diff(r *http.Request, m *Member) (any, error) {
+	list, err := difference(r, m)
+	if list == nil {
+		list = []api.Difference{}
+	}
+	return map[string][]api.Difference{"differences": list}, err
+}
+
+func difference(r *http.Request, m *Member) ([]api.Difference, error) {
+	if q := r.URL.Query(); q.Get("from")+q.Get("to") == "" {
+		ns, err := namespaceParam(r)
+		if err != nil {
+			return nil, err
+		}
+		return deploy.DiffBranch(r.Context(), newReads(m), ns, q.Get("with"))
+	}
 	from, err := readCommit(r, m, r.URL.Query().Get("from"))
 	if err != nil {
 		return nil, err
@@ -56,11 +72,7 @@ func diff(r *http.Request, m *Member) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := deploy.Diff(from, to)
-	if list == nil {
-		list = []api.Difference{}
-	}
-	return map[string][]api.Difference{"differences": list}, err
+	return deploy.Diff(from, to)
 }
 
 // listValues lists secrets or configs by name, with what tells their values apart.

@@ -170,10 +170,11 @@ func (a *API) clusterRoutes() []Route {
 		}, {
 			Method: "GET", Path: "/v1/namespaces/{ns}/diff", Key: "differences", Answer: []api.Difference{},
 			Query: []Parameter{
-				{Name: "from", Type: "integer", Help: "A commit's number.", Required: true},
-				{Name: "to", Type: "integer", Help: "Another's.", Required: true},
+				{Name: "from", Type: "integer", Help: "A commit's number."},
+				{Name: "to", Type: "integer", Help: "Another's."},
+				{Name: "with", Type: "string", Help: "Without these two: the namespace to compare with; left out it is what the branch began as."},
 			},
-			Summary: "How two commits of a namespace differ.",
+			Summary: "How two commits of a namespace differ, or a branch and what it began as.",
 			serve:   a.member(diff),
 		}, {
 			Method: "GET", Path: "/v1/namespaces/{ns}/secrets", Key: "values", Answer: []api.ValueSummary{},
@@ -226,6 +227,14 @@ func (a *API) volumeRoutes() []Route {
 			Method: "GET", Path: "/v1/namespaces/{ns}/volumes/{name}", Answer: api.VolumeDetail{}, Query: []Parameter{byMachine},
 			Summary: "Likewise, by its name: of what has it now, or else had it.",
 			serve:   a.member(showVolume),
+		}, {
+			Method: "GET", Path: "/v1/branches", Answer: api.BranchList{},
+			Summary: "The namespaces that began as a branch of another, and what is so of them now.",
+			serve:   a.member(listBranches),
+		}, {
+			Method: "GET", Path: "/v1/branches/{ns}", Answer: api.BranchEntry{},
+			Summary: "One of them.",
+			serve:   a.member(showBranch),
 		},
 	}
 }

@@ -160,7 +160,7 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 func (d *Daemon) runtimeOf(self machine.Identity) *runc.Runtime {
 	r := runc.New()
 	r.State, r.Run = d.State, d.Run
-	r.Units = d.units
+	r.Units, r.Freezer = d.units, d.units
 	r.Network = &network{daemon: d, self: self}
 	r.Users = d.images.User
 	r.Nameservers = resolvers(self)

@@ -16,6 +16,14 @@ const verbReseal = "secret.reseal"
 type resealBody struct {
 	Sealed     []byte   `json:"sealed"`
 	Recipients []string `json:"recipients"`
+	// Namespace and Name are what the fingerprint is for.
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+}
+
+type resealAnswer struct {
+	Sealed      []byte `json:"sealed"`
+	Fingerprint string `json:"fingerprint"`
 }
 
 // sealer seals to the cluster's machines: deploy.Sealer. What this machine cannot open, since it joined later,
@@ -26,24 +34,24 @@ type sealer struct {
 }
 
 // Reseal implements deploy.Sealer.
-func (s sealer) Reseal(ctx context.Context, sealed []byte, recipients []string) ([]byte, error) {
-	body := resealBody{sealed, recipients}
+func (s sealer) Reseal(ctx context.Context, sealed []byte, recipients []string, namespace, name string) ([]byte, string, error) {
+	body := resealBody{sealed, recipients, namespace, name}
 	members, err := s.daemon.peering.Load().members(ctx)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	self := s.daemon.peering.Load().self.ID
 	slices.SortFunc(members, func(a, b machine.Member) int { // this one first: it is asked without a bus
 		return boolInt(b.ID == self) - boolInt(a.ID == self)
 	})
 	for _, m := range members {
-		answer, err := command[secretAnswer](ctx, s.daemon, m.ID, coordination.Command{Verb: verbReseal}, body)
+		answer, err := command[resealAnswer](ctx, s.daemon, m.ID, coordination.Command{Verb: verbReseal}, body)
 		if err == nil {
-			return answer.Sealed, nil
+			return answer.Sealed, answer.Fingerprint, nil
 		}
 		s.daemon.Log.Info("a secret could not be sealed anew", "machine", m.Name, "error", err)
 	}
-	return nil, api.Errorf(api.CodeSecretSealed, "it was sealed before this machine joined, and no machine that answers can open it").
+	return nil, "", api.Errorf(api.CodeSecretSealed, "it was sealed before this machine joined, and no machine that answers can open it").
 		WithHint("set it again: ployzctl secret set, or deploy with its file")
 }
 
@@ -55,24 +63,24 @@ func boolInt(b bool) int {
 }
 
 // reseal answers a coordinator. It seals to members and to nobody else.
-func (d *Daemon) reseal(ctx context.Context, b resealBody) (secretAnswer, error) {
+func (d *Daemon) reseal(ctx context.Context, b resealBody) (resealAnswer, error) {
 	members, err := d.peering.Load().members(ctx)
 	if err != nil {
-		return secretAnswer{}, err
+		return resealAnswer{}, err
 	}
 	for _, r := range b.Recipients {
 		if !slices.ContainsFunc(members, func(m machine.Member) bool { return m.Recipient == r }) {
-			return secretAnswer{}, api.Errorf(api.CodePermission, "%s is no member's key", r).About(d.selfName())
+			return resealAnswer{}, api.Errorf(api.CodePermission, "%s is no member's key", r).About(d.selfName())
 		}
 	}
 	value, err := agebox.Unseal(d.keys(), b.Sealed)
 	if err != nil {
-		return secretAnswer{}, api.Errorf(api.CodeSecretSealed, "it was not sealed to this machine").About(d.selfName())
+		return resealAnswer{}, api.Errorf(api.CodeSecretSealed, "it was not sealed to this machine").About(d.selfName())
 	}
 	box, err := agebox.Open(d.keys())
 	if err != nil {
-		return secretAnswer{}, err
+		return resealAnswer{}, err
 	}
 	sealed, err := box.Seal(value, b.Recipients)
-	return secretAnswer{sealed}, err
+	return resealAnswer{sealed, box.Fingerprint(b.Namespace, b.Name, value)}, err
 }

@@ -36,9 +36,44 @@ func (c *change) announcePhase(l layout, layer int) operation.Phase {
 			id := fmt.Sprintf("%s-announce-%d", act.Operation, layer)
 			return c.announce(ctx, act, id, c.announced(act.Operation, l, fresh))
 		},
+		Undo: func(ctx context.Context, act *operation.Act) error {
+			if len(c.hold) > 0 {
+				return nil // what was stopped does not run again yet; then holdPhase's undo puts the event back
+			}
+			return c.unannounce(ctx, act)
+		},
+	}}
+	return phase
+}
+
+// holdPhase asks the gateways, before anything stops, to let requests wait that come for the services on hold. The
+// routing event of the commit ends that, or the undo, which follows that of the stop.
+func (c *change) holdPhase(l layout) operation.Phase {
+	phase := operation.Phase{Name: "hold"}
+	if len(c.hold) == 0 {
+		return phase
+	}
+	phase.Steps = []operation.Step{{
+		Name: "hold requests to " + strings.Join(c.hold, ", "), Clear: "ployzctl operation resolve " + c.operation,
+		Timeout: c.applyDeadline() + 5*time.Second,
+		Do: func(ctx context.Context, act *operation.Act) error {
+			return c.announce(ctx, act, act.Operation+"-hold", c.onHold(act.Operation, l))
+		},
 		Undo: func(ctx context.Context, act *operation.Act) error { return c.unannounce(ctx, act) },
 	}}
 	return phase
+}
+
+// onHold is the present routing view with the services on hold marked so.
+func (c *change) onHold(op string, l layout) routing.View {
+	view := c.routingView(op, c.now.head.Commit, c.presentSpec(), l.present)
+	for _, name := range c.hold {
+		if service, there := view.Services[name]; there {
+			service.Hold = true
+			view.Services[name] = service
+		}
+	}
+	return view
 }
 
 // unserved are the services of some layers that start and of which no instance of the present release goes on.
@@ -82,9 +117,12 @@ func (c *change) startsLater(l layout, layer int) bool {
 
 // announced is the present routing view with the ready candidates of services that have nothing else.
 func (c *change) announced(op string, l layout, fresh []string) routing.View {
-	view := c.routingView(op, c.now.head.Commit, c.presentSpec(), l.present)
+	view := c.onHold(op, l)
 	for _, name := range fresh {
 		service := routing.Service{Ports: servicePorts(c.next.spec.Services[name])}
+		if held := view.Services[name]; held.Hold { // its requests wait for these, and go to them with the commit
+			service.Hold, service.Routes, service.Exports = true, held.Routes, held.Exports
+		}
 		for _, p := range l.places {
 			if p.service == name {
 				service.Instances = append(service.Instances, routed(c.slot(p)))

@@ -93,9 +93,11 @@ func Cases() map[string]optest.Case {
 		"run": on(shopRuns, func(l *lab) operation.Operation {
 			return deploy.NewRun(l.kit, api.RunRequest{Namespace: "shop", Service: "app", Command: []string{"app", "check"}})
 		}),
-		"run/volumes": on(statefulRuns, func(l *lab) operation.Operation { return l.runs("db", nil) }),
+		"run/volumes":               on(statefulRuns, func(l *lab) operation.Operation { return l.runs("db", nil) }),
 		"deploy/first with volumes": on(nothing, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, stateful("v1"), nil) }),
 		"deploy/volumes change":     on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, otherVolumes(), nil) }),
+		"deploy/freezes":            on(quiesceCase(hooks)),
+		"deploy/stops for moments":  on(quiesceCase(&api.Quiesce{Mode: api.QuiesceStop})),
 		"rollback/volumes":          on(volumesChanged, func(l *lab) operation.Operation { return deploy.NewRollback(l.kit, "shop", 1) }),
 		"rollback/with data":        breakWithData(statefulTwice, 1),
 		"rollback/with data, again": breakWithData(goneBack, 2),
@@ -103,9 +105,19 @@ func Cases() map[string]optest.Case {
 			statefulTwice(t, l)
 			l.mustRun(t, deploy.NewRemove(l.kit, "shop"))
 		}, 1)),
-		"scale/volumes": on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewScale(l.kit, "shop", "app", 1) }),
-		"clear/volumes": on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewClear(l.kit, "shop") }),
-		"rm/volumes":    on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewRemove(l.kit, "shop") }),
+		"promote": on(tried, func(l *lab) operation.Operation {
+			return deploy.NewPromote(l.kit, api.PromoteRequest{Branch: "try", Namespace: "shop"})
+		}),
+		"promote/to a new one": on(func(t *testing.T, l *lab) {
+			tried(t, l)
+			l.mustRun(t, deploy.NewRemove(l.kit, "shop"))
+		}, func(l *lab) operation.Operation {
+			return deploy.NewPromote(l.kit, api.PromoteRequest{Branch: "try", Namespace: "shop", Secrets: api.BranchSecretsCopy})
+		}),
+		"promote/with data": breakPromoteWithData(),
+		"scale/volumes":     on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewScale(l.kit, "shop", "app", 1) }),
+		"clear/volumes":     on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewClear(l.kit, "shop") }),
+		"rm/volumes":        on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewRemove(l.kit, "shop") }),
 		"restart/volumes": withoutRevisions(on(statefulRuns, func(l *lab) operation.Operation {
 			return deploy.NewRestart(l.kit, "shop", "db")
 		})),

@@ -39,8 +39,8 @@ type change struct {
 	// volumes are the namespace's data sets, live and kept; revive are the kept ones that get their names back, by name.
 	volumes []volumeFact
 	revive  map[string]string
-	// back is the data of an earlier commit that volumes get, by the data set's name; written is what a rollback that
-	// leaves the data says of it, likewise.
+	// back is the data that volumes begin with, by the data set's name; written is what an operation that leaves the data
+	// as it is says of it, likewise.
 	back    map[string]past
 	written map[string]string
 	// moves are the machines that live data sets move to, by the data set's name; moved is how they came there, likewise.
@@ -48,7 +48,9 @@ type change struct {
 	moved map[string]api.VolumeMove // guarded by mu
 	// abandoned are the snapshots that migrations left which did not come to their end.
 	abandoned []abandoned
-	fence     store.Revision
+	// source is the commit whose data sets the operation's begin as; zero where none do.
+	source api.Commit
+	fence  store.Revision
 	// problems are requirements that were found unmet while looking.
 	problems []*api.Error
 	// absent are the images that a machine lacks: machine → digest → true.
@@ -60,13 +62,22 @@ type change struct {
 	auths map[string]runtime.RegistryAuth
 
 	next release
-	// jobs says that one-shot jobs are part of this change.
-	jobs bool
+	// hold are the services that gateways hold requests for while their instances stop; see holdPhase.
+	hold []string
+	// jobs says that the one-shot jobs of a deploy are part of this change, and masks that those of a branch are.
+	jobs, masks bool
+	// besides are further writes of the commit, and checks what else must be as inspect saw it.
+	besides func(b *puts, op string)
+	checks  []store.Check
+	// lineage is what a plan's digest covers of a branch besides its release.
+	lineage any
 
 	mu    sync.Mutex // guards what steps of one phase fill at once
 	addrs map[string]runtime.Addresses
 	// moments are the snapshots taken before the commit, by data set id; guarded by mu.
 	moments map[string]storage.Snapshot
+	// origins are the snapshots that the operation took for itself, likewise.
+	origins map[string]storage.Snapshot
 }
 
 type claimed struct {
@@ -82,7 +93,8 @@ func (c *change) inspect(ctx context.Context, before operation.Situation) error 
 	}
 	c.operation, c.caller, c.fence = before.Operation, before.Caller, before.Fence
 	c.unfinished, c.earlier = before.Unfinished, before.Earlier
-	c.addrs, c.moments = map[string]runtime.Addresses{}, map[string]storage.Snapshot{}
+	c.addrs = map[string]runtime.Addresses{}
+	c.moments, c.origins = map[string]storage.Snapshot{}, map[string]storage.Snapshot{}
 	c.absent = map[string]map[string]bool{}
 	c.pushed, c.unnamed = map[string]time.Time{}, map[string]map[string]bool{}
 	var err error

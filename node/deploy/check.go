@@ -79,6 +79,7 @@ func (c *checker) service(name string, s api.Service) {
 	c.enums(at, s)
 	c.files(at, s)
 	c.mounts(at, s)
+	c.quiesce(at+".quiesce", s)
 	c.network(at, s)
 	c.probe(at+".ready", s.Ready)
 }
@@ -93,6 +94,8 @@ func (c *checker) dependency(place string, s api.Service, dep string) {
 		c.bad(place, "there is no service %q", dep)
 	case condition == api.Completed && other.Job == nil:
 		c.bad(place, "%s is no job, so it never completes", dep)
+	case onlyInBranches(other) && !onlyInBranches(s):
+		c.bad(place, "%s runs in new branches only, so nothing else can wait for it", dep)
 	case after(other) && !after(s):
 		c.bad(place, "%s runs after the commit, when this has long started", dep)
 	default:
@@ -100,15 +103,20 @@ func (c *checker) dependency(place string, s api.Service, dep string) {
 	}
 }
 
+func onlyInBranches(s api.Service) bool { return s.Job != nil && s.Job.When == "branch" }
+
 func after(s api.Service) bool { return s.Job != nil && s.Job.When == "after" }
 
 func (c *checker) enums(at string, s api.Service) {
 	c.oneOf(at+".restart.policy", s.Restart.Policy, "", "no", "on-failure", "always")
 	c.oneOf(at+".update.order", s.Update.Order, "", "start-first", "stop-first")
 	if s.Job != nil {
-		c.oneOf(at+".job.when", s.Job.When, "before", "after")
+		c.oneOf(at+".job.when", s.Job.When, "before", "after", whenBranch)
 		if len(s.Routes)+len(s.Ports) > 0 {
 			c.bad(at+".job", "a job ends, so it can have neither routes nor ports")
+		}
+		if s.Placement.Global || s.Placement.Zero || s.Placement.Replicas > 1 {
+			c.bad(at+".placement", "a job runs once, on one machine")
 		}
 	}
 	if w := s.Resources.IOWeight; w < 0 || w > 10000 {

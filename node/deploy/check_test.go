@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy"
@@ -18,7 +19,9 @@ func spec(change func(s *api.Service)) api.Spec {
 			"web": web, "db": {Image: "db:v1"},
 			"early": {Image: "app:v1", Job: &api.Job{When: "before"}},
 			"late":  {Image: "app:v1", Job: &api.Job{When: "after"}},
+			"masks": {Image: "app:v1", Job: &api.Job{When: "branch"}, DependsOn: on1("db", api.Ready)},
 		},
+		Volumes: map[string]api.Volume{"data": {}},
 		Secrets: map[string]api.Secret{"password": {Value: []byte("x")}},
 		Configs: map[string]api.Config{"settings": {Content: []byte("x")}},
 	}
@@ -37,6 +40,8 @@ func TestCheckAccepts(t *testing.T) {
 			s.Routes = []api.Route{{Host: "*.shop.test", Path: "/a", Port: 80, Protocol: "h2c"}, {TCP: 5432, Port: 5432, ProxyProtocol: "v2"}}
 			s.Ready = &api.Probe{HTTP: &api.HTTPProbe{Path: "/ready", Port: 80}}
 			s.DependsOn = map[string]api.Condition{"db": api.Started, "early": api.Completed}
+			writesAnd(s, api.Quiesce{Mode: "none", Before: []string{"a"}, Timeout: api.Duration(time.Second)})
+			s.Update.Order = "stop-first"
 		}),
 	} {
 		if errs := deploy.Check(s); len(errs) != 0 {
@@ -65,6 +70,22 @@ var refusals = []struct {
 		s.Job = &api.Job{When: "before"}
 		s.Routes = []api.Route{{Host: "a.test", Port: 80}}
 	}},
+	{"services.web.job.when", `"later" is none of before, after, branch`, func(s *api.Service) { s.Job = &api.Job{When: "later"} }},
+	{"services.web.placement", "a job runs once", func(s *api.Service) {
+		s.Job, s.Placement.Replicas = &api.Job{When: "branch"}, 2
+	}},
+	{"services.web.dependsOn.masks", "runs in new branches only", func(s *api.Service) { s.DependsOn = on1("masks", api.Completed) }},
+	{"services.web.quiesce.mode", `"wait" is none of , freeze, stop, none`, func(s *api.Service) { writesAnd(s, api.Quiesce{Mode: "wait"}) }},
+	{"services.web.quiesce", "a job has ended", func(s *api.Service) {
+		writesAnd(s, api.Quiesce{Mode: "freeze"})
+		s.Job = &api.Job{When: "before"}
+	}},
+	{"services.web.quiesce", "writes no volume", func(s *api.Service) {
+		writesAnd(s, api.Quiesce{Mode: "freeze"})
+		s.Mounts[0].ReadOnly = true
+	}},
+	{"services.web.quiesce", "mode stop stops it", func(s *api.Service) { writesAnd(s, api.Quiesce{Mode: "stop", After: []string{"a"}}) }},
+	{"services.web.quiesce.timeout", "-1s is no time", func(s *api.Service) { writesAnd(s, api.Quiesce{Timeout: api.Duration(-time.Second)}) }},
 	{"services.web.resources.ioWeight", "10001 is not between 1 and 10000", func(s *api.Service) { s.Resources.IOWeight = 10001 }},
 	{"services.web.files[0]", "exactly one of secret and config", func(s *api.Service) { s.Files = []api.File{{Target: "/a"}} }},
 	{"services.web.files[0]", "exactly one of secret and config", func(s *api.Service) {
@@ -101,6 +122,10 @@ var refusals = []struct {
 		s.Routes = []api.Route{{Host: "a.test", Port: 1}, {Host: "a.test", Path: "/", Port: 2}}
 	}},
 	{"services.web", "gateway port 7 is also claimed", func(s *api.Service) { s.Routes = []api.Route{{TCP: 7, Port: 1}, {TCP: 7, Port: 2}} }},
+}
+
+func writesAnd(s *api.Service, q api.Quiesce) {
+	s.Mounts, s.Quiesce = []api.Mount{{Volume: "data", Target: "/data"}}, &q
 }
 
 func on1(service string, c api.Condition) map[string]api.Condition {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 
 	"github.com/ployz/ployz/node/api"
 )
@@ -69,5 +70,24 @@ func (c *checker) mounts(at string, s api.Service) {
 	}
 	if writer != "" && s.Update.Order == "start-first" {
 		c.bad(at+".update.order", "start-first would have the old and the new write the volume %s at once: leave it out, for stop-first", writer)
+	}
+}
+
+// quiesce refuses what could not come to anything.
+func (c *checker) quiesce(at string, s api.Service) {
+	q := s.Quiesce
+	if q == nil {
+		return
+	}
+	c.oneOf(at+".mode", q.Mode, "", api.QuiesceFreeze, api.QuiesceStop, api.QuiesceNone)
+	switch {
+	case s.Job != nil:
+		c.bad(at, "a job has ended when volumes are snapshot")
+	case !slices.ContainsFunc(s.Mounts, func(m api.Mount) bool { return !m.ReadOnly }):
+		c.bad(at, "the service writes no volume")
+	case q.Mode == api.QuiesceStop && len(q.Before)+len(q.After) > 0:
+		c.bad(at, "before and after run inside what runs, and mode stop stops it: take them away, or use freeze")
+	case q.Timeout < 0:
+		c.bad(at+".timeout", "%s is no time", q.Timeout)
 	}
 }

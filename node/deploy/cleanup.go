@@ -36,7 +36,7 @@ func (c *change) cleanup(l layout) []operation.Step {
 	steps = append(steps, c.retireSteps(l)...)
 	steps = append(steps, c.dropVolumes(l)...)
 	steps = append(steps, c.forgetAbandoned()...)
-	for _, job := range l.jobList("before") {
+	for _, job := range l.early() {
 		steps = append(steps, c.act(job.machine, Action{Verb: "retire", Instance: job.spec.ID}, "remove job "+job.slot))
 	}
 	for _, job := range l.jobList("after") {

@@ -26,8 +26,8 @@ func (c *change) commit(l layout) operation.Commit {
 		Witness: store.Head(c.ns),
 		Expect:  c.now.revision,
 		Content: c.content(l),
-		Checks:  c.guards(l),
-		Moved:   func(key store.Key) *api.Error { return machine.Left(key.Last()) },
+		Checks:  append(c.guards(l), c.checks...),
+		Moved:   moved,
 		ID:      func(string) string { return strconv.Itoa(c.number()) },
 		Batch: func(op string) ([]store.Put, error) {
 			var b puts
@@ -39,10 +39,22 @@ func (c *change) commit(l layout) operation.Commit {
 			c.putInstances(&b, op, l)
 			c.putVolumes(&b, op, l)
 			c.putClaims(&b, l)
+			if c.besides != nil {
+				c.besides(&b, op)
+			}
 			c.putRoute(&b, op, l)
 			return b.list, b.err
 		},
 	}
+}
+
+// moved says what it means that a checked fact is another: a machine's, or another namespace's head.
+func moved(key store.Key) *api.Error {
+	if key != store.Head(key.Last()) {
+		return machine.Left(key.Last())
+	}
+	return api.Errorf(api.CodeConflict, "%s was changed meanwhile", key.Last()).About(key.Last()).Again().
+		WithHint("see what it runs now: ployzctl history %s; then repeat the command", key.Last())
 }
 
 // guards hold the commit to the machines that it places on: none of them may have left meanwhile.
@@ -91,13 +103,14 @@ func (c *change) content(l layout) any {
 		Secrets map[string]string
 		Slots   map[string]string
 		Volumes map[string]string
-	}{uint64(c.now.revision), c.next.spec, prints, slots, l.volumeContent()}
+		Lineage any `json:",omitempty"`
+	}{uint64(c.now.revision), c.next.spec, prints, slots, l.volumeContent(), c.lineage}
 }
 
 func (c *change) record(op string, l layout) api.Commit {
 	commit := api.Commit{
 		Number: c.number(), Parent: c.now.head.Commit, Namespace: c.ns, Operation: op, Kind: c.kind, Caller: c.caller,
-		Time: c.kit.Now().UTC(), Of: c.next.of, Spec: c.next.spec, Secrets: c.next.secrets, Restarts: c.next.restarts,
+		Time: c.kit.Now().UTC(), Of: c.next.of, Branch: c.next.branch, Spec: c.next.spec, Secrets: c.next.secrets, Restarts: c.next.restarts,
 		Slots: map[string]api.Slot{}, Volumes: c.commitVolumes(l),
 	}
 	for _, p := range l.places {

@@ -1,12 +1,14 @@
 package deploy
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/store"
 )
 
 // Diff compares what two commits asked for, key by key. Secrets compare by fingerprint.
@@ -28,6 +30,46 @@ func Diff(from, to api.Commit) ([]api.Difference, error) {
 		}
 	}
 	return list, nil
+}
+
+// DiffBranch compares what a namespace asks for now with what a branch of it does, as a promotion would take it over.
+// with "" is what the branch began as; any other namespace can be compared, too. Secrets compare by name only, since each
+// namespace has its own. Errors: branch.not-a-branch, deploy.namespace-not-found, store.*.
+func DiffBranch(ctx context.Context, facts store.Facts, branch, with string) ([]api.Difference, error) {
+	lineage, err := readLineage(ctx, facts, branch)
+	if err != nil {
+		return nil, err
+	}
+	if with == "" {
+		with = lineage.From
+	}
+	if with == "" {
+		return nil, api.Errorf(api.CodeBranchAbsent, "it did not begin as a branch, so nothing says what it is to be compared with").About(branch).
+			WithHint("name it: ployzctl diff %s --with NAMESPACE", branch)
+	}
+	from, err := Current(ctx, facts, with)
+	if err != nil {
+		return nil, err
+	}
+	to, err := Current(ctx, facts, branch)
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := targetHosts(ctx, facts, lineage, branch, with)
+	if err != nil {
+		return nil, err
+	}
+	to.Spec = asTarget(to.Spec, from.Spec, hosts)
+	return Diff(withoutPrints(from), withoutPrints(to))
+}
+
+func withoutPrints(c api.Commit) api.Commit {
+	secrets := map[string]api.SealedSecret{}
+	for name := range c.Secrets {
+		secrets[name] = api.SealedSecret{Fingerprint: "set"}
+	}
+	c.Secrets = secrets
+	return c
 }
 
 // flatten turns a commit's spec into paths and values.

@@ -1,6 +1,6 @@
 // Package deploy turns what an operator asks for in a namespace into a commit.
 //
-// Each primitive (deploy, rollback, scale, restart, rm, clear) is a file that says what the next
+// Each primitive (deploy, rollback, scale, restart, rm, clear, branch) is a file that says what the next
 // release should be. They share one plan, since they share one promise: the new serves before the old stops, nothing is
 // committed before it is ready, and the commit and its routing event are one atomic write.
 //

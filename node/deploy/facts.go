@@ -123,7 +123,7 @@ func summary(c api.Commit) api.CommitSummary {
 		volumes[name] = v.Snapshot
 	}
 	return api.CommitSummary{
-		Number: c.Number, Of: c.Of, Kind: c.Kind, Operation: c.Operation, Caller: c.Caller, Time: c.Time, Images: images, Volumes: volumes,
+		Number: c.Number, Of: c.Of, Branch: c.Branch, Kind: c.Kind, Operation: c.Operation, Caller: c.Caller, Time: c.Time, Images: images, Volumes: volumes,
 	}
 }
 

@@ -33,7 +33,7 @@ func (l *Local) Stored(ctx context.Context, namespace string) (Stored, error) {
 		return Stored{None: api.AsError(err)}, nil
 	}
 	all = slices.DeleteFunc(all, func(v storage.Volume) bool { return v.Namespace != namespace })
-	return Stored{Usage: usage, Volumes: all}, nil
+	return Stored{Usage: usage, Volumes: all, OneMoment: l.Pool.Capabilities().OneMoment}, nil
 }
 
 // EnsureVolume implements Participant.
@@ -62,6 +62,8 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.swapBack(ctx, action.Out, action.Volume) }
 	case "destroy-volume":
 		do = func() error { return l.destroyMade(ctx, action) }
+	case "forget-operation":
+		do = func() error { return l.forgetOperation(ctx, action.Maker, action.Volumes) }
 	case "prune-volume":
 		do = func() error { return l.pruneVolume(ctx, action.Volume) }
 	case "drop-copy":
@@ -124,7 +126,7 @@ func (l *Local) SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOr
 	if err := l.forgetSnapshots(ctx, order.Name, order.Tag, order.Volumes); err != nil {
 		return nil, err
 	}
-	taken, err := l.Pool.Snapshot(ctx, order.Name, order.Volumes...)
+	taken, err := l.snapshotQuiet(ctx, order)
 	for i := range taken {
 		if err == nil {
 			err = l.Pool.Hold(ctx, taken[i].Volume, order.Name, order.Tag)
@@ -217,7 +219,27 @@ func (l *Local) pruneVolume(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	return l.Pool.Destroy(ctx, id)
+	if err := l.Pool.Destroy(ctx, id); err != nil {
+		return err
+	}
+	return l.forgetOrigin(ctx, v)
+}
+
+// forgetOrigin follows the end of a volume that began as a snapshot which an operation took for it: that stayed only
+// where the clone could not be without it.
+func (l *Local) forgetOrigin(ctx context.Context, gone storage.Volume) error {
+	if gone.Origin == nil || storage.SnapshotOperation(gone.Origin.Snapshot) == "" {
+		return nil
+	}
+	of := gone.Origin.Volume
+	all, err := l.ListSnapshots(ctx, []string{of})
+	if err != nil {
+		return err
+	}
+	if s := named(all[of], gone.Origin.Snapshot); s != nil && neededBut(*s, "") == nil {
+		return l.Pool.Forget(ctx, of, s.Name)
+	}
+	return nil
 }
 
 // dropCopy destroys a copy of a volume that lives on another machine, with its holds, which are the other's too, unless
@@ -279,6 +301,46 @@ func (l *Local) forgetSnapshot(ctx context.Context, action Action) error {
 		return nil
 	}
 	return err
+}
+
+// forgetOperation ends what an operation holds of some volumes, or of all where none are named, and forgets what it took
+// for itself, but for what a clone or another hold needs.
+func (l *Local) forgetOperation(ctx context.Context, operation string, ids []string) error {
+	if len(ids) == 0 {
+		all, err := l.Pool.List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, v := range all {
+			if v.Problem == nil {
+				ids = append(ids, v.ID)
+			}
+		}
+	}
+	all, err := l.ListSnapshots(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		for _, s := range all[id] {
+			if err := l.letGo(ctx, operation, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Local) letGo(ctx context.Context, operation string, s storage.Snapshot) error {
+	if slices.Contains(s.Holds, operation) {
+		if err := l.Pool.Release(ctx, s.Volume, s.Name, operation); err != nil {
+			return err
+		}
+	}
+	if !storage.IsOperationSnapshot(operation, s.Name) || neededBut(s, operation) != nil {
+		return nil
+	}
+	return l.Pool.Forget(ctx, s.Volume, s.Name)
 }
 
 func (l *Local) forgetSeen(ctx context.Context, s storage.Snapshot, tag string) error {

@@ -36,6 +36,8 @@ type Local struct {
 
 	// addressing is held from the choice of an instance's addresses until they are on disk.
 	addressing sync.Mutex
+	// quiescing is held while instances hold still for a snapshot.
+	quiescing sync.Mutex
 }
 
 var _ Participant = (*Local)(nil)

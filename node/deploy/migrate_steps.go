@@ -41,11 +41,12 @@ func (m *Migrate) phases(l layout) []operation.Phase {
 		{Name: "images", Steps: m.imageSteps(l), Width: width},
 		{Name: "volumes", Steps: m.volumeSteps(l)},
 		{Name: "copy", Steps: []operation.Step{m.copy()}},
+		m.holdPhase(l),
 		{Name: "stop the writers", Steps: m.stopSteps(l), Width: width},
 		{Name: "last changes", Steps: []operation.Step{m.lastChanges()}},
 		{Name: "hand over", Steps: m.handOver(l)},
-		{Name: "snapshot", Steps: m.snapshotSteps(l), Width: width},
 	}
+	phases = append(phases, m.snapshotPhases(l)...)
 	for i, layer := range l.order {
 		for _, phase := range m.layerPhases(l, layer) {
 			if phase.Name == "start" {

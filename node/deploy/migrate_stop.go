@@ -21,7 +21,7 @@ import (
 const (
 	usualStop  = 300 * time.Millisecond // an instance to end
 	usualStart = 2 * time.Second        // an instance to start and become ready
-	usualRest  = 300 * time.Millisecond // to hand over, to commit and to be routed to
+	usualRest  = 400 * time.Millisecond // to hand over, to commit and to be routed to
 )
 
 // fixed is what the stop takes with nothing left to carry.
@@ -55,7 +55,8 @@ func (m *Migrate) fixed(ctx context.Context) (time.Duration, error) {
 // took is how long a slot's instance took the last time.
 type took struct{ stop, start time.Duration }
 
-// lastTook reads it from the ledger of the operation that started the slot's instance.
+// lastTook reads it from the ledger of the operation that started the slot's instance. One that made its volume too tells
+// nothing: to fill an empty one, such as with a database, takes its time once.
 func (m *Migrate) lastTook(ctx context.Context, slot api.Slot) (took, error) {
 	usual := took{usualStop, usualStart}
 	fact, err := m.kit.Facts.Get(ctx, store.Instance(m.ns, slot.Instance))
@@ -68,6 +69,11 @@ func (m *Migrate) lastTook(ctx context.Context, slot api.Slot) (took, error) {
 	var is instanceFact
 	if err := decode(fact, &is); err != nil {
 		return usual, err
+	}
+	for _, name := range mounted(m.presentSpec(), slot.Service, slot.Name) {
+		if v := m.live(name); v != nil && v.ID == volumeID(is.Operation, m.ns, name) {
+			return usual, nil
+		}
 	}
 	events, err := operation.History(ctx, m.kit.Log, is.Operation)
 	if api.CodeOf(err) == api.CodeOperationAbsent { // the ledger does not go back so far
@@ -107,7 +113,8 @@ func (m *Migrate) state(act *operation.Act, plan storage.RoundPlan) {
 		act.Note(fmt.Sprintf("nobody mounts %s, and nobody is stopped", strings.Join(slices.Sorted(maps.Keys(m.moves)), ", ")))
 		return
 	}
-	act.Note(fmt.Sprintf("the stop of %s will take about %s: %s", strings.Join(names, ", "), m.stated, plan.Why))
+	act.Note(fmt.Sprintf("the stop of %s will take about %s: %s for the last changes, at %.1f MB/s, and %s to stop, start and be routed to",
+		strings.Join(names, ", "), m.stated, (m.stated - m.pre.Fixed).Round(time.Millisecond), plan.BytesPerSecond/1e6, m.pre.Fixed))
 }
 
 func (m *Migrate) begins() {

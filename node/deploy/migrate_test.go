@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
 	"github.com/ployz/ployz/node/deploy"
 	"github.com/ployz/ployz/node/machine"
+	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/runtime"
 	"github.com/ployz/ployz/node/runtime/memruntime"
 	"github.com/ployz/ployz/node/storage"
@@ -58,10 +60,10 @@ func TestMigrate(t *testing.T) {
 	if out.Outcome != api.Committed {
 		t.Fatalf("%s %v %v", out.Outcome, out.Error, out.Leftovers)
 	}
-	if at, runs := l.running(t, "db-0"); at != "m2" || !runs {
+	if at, runs := l.runningSlot(t, "db-0"); at != "m2" || !runs {
 		t.Errorf("the database is on %s, and runs: %v", at, runs)
 	}
-	if at, runs := l.running(t, "app-0"); at != "m1" || !runs {
+	if at, runs := l.runningSlot(t, "app-0"); at != "m1" || !runs {
 		t.Errorf("what does not mount it is on %s, and runs: %v", at, runs)
 	}
 	now, r := l.volume(t, "data"), migrated(t, out)
@@ -153,7 +155,7 @@ func TestMigrateBack(t *testing.T) {
 	if now.Machine != "m1" || len(now.Copies) != 1 || now.Copies[0].Machine != "m2" {
 		t.Errorf("data is %+v", now)
 	}
-	if at, runs := l.running(t, "db-0"); at != "m1" || !runs {
+	if at, runs := l.runningSlot(t, "db-0"); at != "m1" || !runs {
 		t.Errorf("the database is on %s, and runs: %v", at, runs)
 	}
 }
@@ -171,7 +173,7 @@ func TestMigrateTogether(t *testing.T) {
 	l.mustRun(t, deploy.NewMigrate(l.kit, toM2("web")))
 	expectLines(t, l.facts(t), "cache.app-0 live m2", "cache.app-1 live m2", "data live m1", "uploads live m2")
 	for _, slot := range []string{"app-0", "app-1", "web-0"} {
-		if at, runs := l.running(t, slot); at != "m2" || !runs {
+		if at, runs := l.runningSlot(t, slot); at != "m2" || !runs {
 			t.Errorf("%s is on %s, and runs: %v", slot, at, runs)
 		}
 	}
@@ -225,15 +227,13 @@ func TestMigrateAgain(t *testing.T) {
 	}
 	l.guard(t)
 	expectStates(t, l, id, storage.StateLive, storage.StateKept)
-	had := l.heldBy(t, "m2", id)
-	l.mustRun(t, deploy.NewClear(l.kit, "shop"))
+	had, err := l.far.Inspect(t.Context(), id)
+	must(t, err)
 	must(t, l.pool.Write(id, "rows since"))
-	out := l.mustRun(t, deploy.NewMigrate(l.kit, toM2("db")))
-	if now := l.heldBy(t, "m2", id); len(now) < len(had) {
-		t.Errorf("it had %q and has %q", had, now)
-	}
-	if first := migrated(t, out).Volumes["data"]; len(first.Rounds) == 0 {
-		t.Errorf("%+v", first)
+	l.mustRun(t, deploy.NewMigrate(l.kit, toM2("db")))
+	now, err := l.far.Inspect(t.Context(), id)
+	if err != nil || !now.Created.Equal(had.Created) || holds(t, l.far, id, "") != "rows since" {
+		t.Errorf("it was %+v and is %+v, %v", had, now, err)
 	}
 }
 
@@ -276,7 +276,6 @@ func TestMigrateRefusals(t *testing.T) {
 		"unknown service":    {nil, toM2("nobody"), api.CodeNoSuchService, `no service "nobody"`, "ployzctl service ls shop"},
 		"not on that":        {nil, api.MigrateRequest{Namespace: "shop", From: "m3", To: "m2"}, api.CodeVolumeNotFound, "none of its volumes are on m3", "ployzctl volume ls shop"},
 		"there already":      {nil, api.MigrateRequest{Namespace: "shop", To: "m1"}, api.CodeVolumeThere, "m1 has them already: cache.app-0, cache.app-1, data, uploads", "ployzctl volume ls shop"},
-		"hold":               {nil, api.MigrateRequest{Namespace: "shop", To: "m2", Hold: true}, api.CodeBadRequest, "cannot hold requests", "--hold"},
 		"less than nothing":  {nil, api.MigrateRequest{Namespace: "shop", To: "m2", MaxStop: -1}, api.CodeBadRequest, "less than nothing", ""},
 		"may not run there":  {placedOn("m1"), toM2("db"), api.CodeNoMachine, "db-0 may not run on m2: not among the machines asked for", "ployzctl deploy"},
 		"nothing is there":   {nil, api.MigrateRequest{Namespace: "none", To: "m2"}, api.CodeNamespaceAbsent, "nothing is deployed", "ployzctl service ls"},
@@ -347,4 +346,81 @@ func everywhereRuns(t *testing.T, l *lab) {
 	s.Volumes["state"] = api.Volume{Scope: api.ScopeSlot}
 	s.Services["agent"] = api.Service{Image: "app:v1", Placement: api.Placement{Global: true}, Mounts: []api.Mount{{Volume: "state", Target: "/state"}}}
 	l.mustRun(t, deploy.NewDeploy(l.kit, s, nil))
+}
+
+// TestStopAsBefore: what the stop takes is known from how long the instance took the last time, unless it filled an empty
+// volume then.
+func TestStopAsBefore(t *testing.T) {
+	l := newLab(t)
+	onTwo(t, l)
+	stated := func(request api.MigrateRequest) time.Duration {
+		return migrated(t, l.mustRun(t, deploy.NewMigrate(l.kit, request))).StopStated.D(0)
+	}
+	if got := stated(toM2("db")); got < 2*time.Second || got > 10*time.Second {
+		t.Errorf("of one that filled its volume it says %s", got)
+	}
+	// By the lab's clock, which stands still, it took no time at all to move.
+	if got := stated(api.MigrateRequest{Namespace: "shop", Service: "db", To: "m1"}); got > time.Second {
+		t.Errorf("of one that took no time it says %s", got)
+	}
+}
+
+// TestMigrateHalfWay: where a coordinator died inside the stop and a machine that may have the name is silent, nothing gets
+// the name back; once it answers, or is no member any more, it does.
+func TestMigrateHalfWay(t *testing.T) {
+	l := newLab(t)
+	onTwo(t, l)
+	id := l.volume(t, "data").ID
+	l.dies(t, deploy.NewMigrate(l.kit, toM2("db")), "start db-0")
+	expectStates(t, l, id, storage.StateKept, storage.StateLive)
+	silent := l.kit.Participants.(both).silent
+	*silent = true
+	out := l.run(deploy.NewClear(l.kit, "shop"))
+	e := found(out.Error, api.CodeMachineSilent)
+	if out.Outcome != api.Refused || e == nil || !strings.Contains(e.Message, "m2, which may have it, does not answer") || !strings.HasSuffix(e.Hint, "ployzctl machine remove m2") {
+		t.Fatalf("%s %v", out.Outcome, out.Error)
+	}
+	expectStates(t, l, id, storage.StateKept, storage.StateLive)
+	*silent = false
+	l.mustRun(t, deploy.NewClear(l.kit, "shop"))
+	expectStates(t, l, id, storage.StateLive, storage.StateKept)
+	if at, runs := l.runningSlot(t, "db-0"); at != "m1" || !runs {
+		t.Errorf("the database is on %s, and runs: %v", at, runs)
+	}
+	if got := l.heldBy(t, "m1", id); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "op [d") }) {
+		t.Errorf("an operation that is over holds %q", got)
+	}
+}
+
+// dies runs an operation whose coordinator dies before a step acts, and lets its lease run out.
+func (l *lab) dies(t *testing.T, op operation.Operation, step string) {
+	t.Helper()
+	func() {
+		defer func() {
+			if r := recover(); r != step {
+				t.Fatalf("it ended otherwise: %v", r)
+			}
+		}()
+		l.run(dying{op, step})
+	}()
+	l.clock.Advance(coordination.TTL + time.Second)
+}
+
+type dying struct {
+	operation.Operation
+	step string
+}
+
+// Plan implements operation.Operation.
+func (d dying) Plan() operation.Plan {
+	plan := d.Operation.Plan()
+	for i := range plan.Phases {
+		plan.Phases[i].Width = 1
+		for j, s := range plan.Phases[i].Steps {
+			if s.Name == d.step {
+				plan.Phases[i].Steps[j].Do = func(context.Context, *operation.Act) error { panic(d.step) }
+			}
+		}
+	}
+	return plan
 }

@@ -144,6 +144,9 @@ func migrations() map[string]optest.Case {
 	return map[string]optest.Case{
 		"migrate":         on(onTwo, func(l *lab) operation.Operation { return deploy.NewMigrate(l.kit, toM2("")) }),
 		"migrate/service": on(onTwo, func(l *lab) operation.Operation { return deploy.NewMigrate(l.kit, toM2("app")) }),
+		"migrate/hold": on(onTwo, func(l *lab) operation.Operation {
+			return deploy.NewMigrate(l.kit, api.MigrateRequest{Namespace: "shop", Service: "db", To: "m2", Hold: true})
+		}),
 		"migrate/back": on(moved, func(l *lab) operation.Operation {
 			return deploy.NewMigrate(l.kit, api.MigrateRequest{Namespace: "shop", Service: "db", To: "m1"})
 		}),
@@ -160,8 +163,8 @@ func TestBreakMigrate(t *testing.T) {
 	}
 }
 
-// running names the machine that runs a slot, and whether it does.
-func (l *lab) running(t *testing.T, slot string) (machineName string, runs bool) {
+// runningSlot names the machine that runs a slot, and whether it does.
+func (l *lab) runningSlot(t *testing.T, slot string) (machineName string, runs bool) {
 	t.Helper()
 	is := l.current(t, "shop").Slots[slot]
 	r := map[string]runtime.Runtime{"m1": l.runtime, "m2": l.two.Runtime}[is.Machine]

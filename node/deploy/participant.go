@@ -49,7 +49,8 @@ type Keeper interface {
 	// Errors: volume.*.
 	EnsureVolume(ctx context.Context, by Fenced, spec storage.Spec) (storage.Volume, error)
 	// SnapshotVolumes takes a snapshot of each of the volumes under one name, anew where an operation that did not come
-	// to its end took one, and holds it by the order's tag. Errors: volume.*.
+	// to its end took one, and holds it by the order's tag. What the order names as writers holds still meanwhile, by
+	// the machine's own doing; where one cannot, nothing is snapshot, and all go on. Errors: volume.*.
 	SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOrder) ([]storage.Snapshot, error)
 	// ListSnapshots answers which snapshots volumes have now, oldest first, by volume. One that is not there has none.
 	// Errors: volume.pool-unavailable, volume.pool-failed.
@@ -66,6 +67,20 @@ type SnapshotOrder struct {
 	Volumes []string `json:"volumes"`
 	// Tag holds them.
 	Tag string `json:"tag"`
+	// Quiesce are the instances of the machine that write one of the volumes and have to hold still for the moment. One
+	// that does not run by then is left alone.
+	Quiesce []QuiesceInstance `json:"quiesce,omitempty"`
+}
+
+// QuiesceInstance says how one instance holds still.
+type QuiesceInstance struct {
+	Instance string `json:"instance"`
+	// Mode is api.QuiesceFreeze, or api.QuiesceNone where there are only the commands.
+	Mode string `json:"mode"`
+	// Before and After are what runs inside, see api.Quiesce; Timeout bounds each.
+	Before  []string     `json:"before,omitempty"`
+	After   []string     `json:"after,omitempty"`
+	Timeout api.Duration `json:"timeout,omitempty"`
 }
 
 // CloneOrder says which snapshot a new volume begins as, and what it is.
@@ -82,6 +97,8 @@ type Stored struct {
 	None    *api.Error
 	Usage   storage.Usage
 	Volumes []storage.Volume
+	// OneMoment is the pool's capability of that name.
+	OneMoment bool
 }
 
 // Action is one small thing done to an instance or a volume.
@@ -95,14 +112,16 @@ type Action struct {
 	// good, of a volume that lives on another machine, also if it has its name here, unless a clone needs it),
 	// "prune-copy" (likewise, but none that has its name), "take-snapshot" (of Volume as Snapshot, held by Tag if there is
 	// one), "forget-snapshot" (which gives that hold back), "prune-snapshots" (for good, of Volume those Snapshots that
-	// commits and operations took and nobody else needs) and "hold-snapshots" (each by its Holds).
+	// commits and operations took and nobody else needs), "hold-snapshots" (each by its Holds) and "forget-operation" (end
+	// what the operation Maker holds of Volumes, or of all where none are named, and forget the snapshots that it took for
+	// itself unless somebody needs one).
 	Verb      string
 	Instance  string
 	Namespace string
 	Volume    string `json:",omitempty"`
 	Maker     string `json:",omitempty"`
 	Out       string `json:",omitempty"`
-	// Volumes, Snapshot and Tag are for "forget-snapshots", which takes back what SnapshotVolumes took.
+	// Snapshot, Tag and Volumes are for "forget-snapshots", too, which takes back what SnapshotVolumes took.
 	Volumes  []string `json:",omitempty"`
 	Snapshot string   `json:",omitempty"`
 	Tag      string   `json:",omitempty"`
@@ -164,8 +183,9 @@ type Sealer interface {
 	// Seal encrypts a value to the given recipients.
 	Seal(value []byte, recipients []string) ([]byte, error)
 	// Reseal opens what was sealed to at least one machine that is still there, and seals it to the given
-	// recipients. Errors: deploy.secret-sealed when no machine that answers can open it.
-	Reseal(ctx context.Context, sealed []byte, recipients []string) ([]byte, error)
+	// recipients. It also answers the value's fingerprint under a name of a namespace. Errors: deploy.secret-sealed
+	// when no machine that answers can open it.
+	Reseal(ctx context.Context, sealed []byte, recipients []string, namespace, name string) (again []byte, fingerprint string, err error)
 	// Fingerprint tells values apart without revealing them: equal for equal values of the same
 	// namespace and name.
 	Fingerprint(namespace, name string, value []byte) string

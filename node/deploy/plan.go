@@ -22,7 +22,7 @@ type place struct {
 	revision string
 	spec     runtime.Spec
 	reason   string
-	// when is a job's: "before" or "after".
+	// when is a job's: "before", "after" or "branch".
 	when string
 }
 
@@ -79,7 +79,7 @@ func (c *change) layout() layout {
 	l.errs = placed.errs
 	l.sets = c.datasets(placed)
 	l.unasked, l.strayVolumes = c.unasked(l.sets), c.strayVolumes()
-	order, cycle := layers(c.next.spec)
+	order, cycle := layers(c.ordered())
 	if cycle != nil {
 		l.errs = append(l.errs, cycle)
 	}
@@ -110,8 +110,11 @@ func (l *layout) add(p place, job *api.Job) {
 }
 
 // runs reports whether a job is part of the change: all are when an instance is made or taken away, else
-// those that are not what they were.
+// those that are not what they were. Those of a branch are part of nothing else.
 func (c *change) runs(l layout, job string) bool {
+	if masking(c.next.spec.Services[job]) {
+		return c.masks
+	}
 	return c.jobs && (l.moves() || c.present().revision(job) != c.next.revision(job))
 }
 
@@ -216,7 +219,7 @@ func (c *change) changes(l layout) []api.Change {
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.jobs)) {
 		job := l.jobs[name]
-		list = append(list, api.Change{Action: "run", Subject: job.slot, Machine: job.machine, To: c.imageOf(name), Reason: "job " + c.next.spec.Services[name].Job.When})
+		list = append(list, api.Change{Action: "run", Subject: job.slot, Machine: job.machine, To: c.imageOf(name), Reason: job.whenText()})
 	}
 	for _, slot := range l.gone {
 		change := api.Change{Action: "remove", Subject: slot.Name, Machine: slot.Machine, Reason: "no longer asked for"}
@@ -231,7 +234,7 @@ func (c *change) changes(l layout) []api.Change {
 	for _, s := range l.strays {
 		list = append(list, api.Change{Action: "remove", Subject: s.instance, Machine: s.machine, Reason: "left by an unfinished operation"})
 	}
-	return append(list, c.routeChanges()...)
+	return append(append(list, c.quiesceChanges(l)...), c.routeChanges()...)
 }
 
 // stopsFor is why an old instance stops before its successor starts.

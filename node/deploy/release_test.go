@@ -27,8 +27,8 @@ func (hashSealer) Seal(value []byte, _ []string) ([]byte, error) {
 	return sum[:], nil
 }
 
-func (hashSealer) Reseal(_ context.Context, sealed []byte, _ []string) ([]byte, error) {
-	return sealed, nil
+func (hashSealer) Reseal(_ context.Context, sealed []byte, _ []string, _, _ string) ([]byte, string, error) {
+	return sealed, hex.EncodeToString(sealed), nil
 }
 
 func (hashSealer) Fingerprint(ns, name string, value []byte) string {

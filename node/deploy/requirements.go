@@ -140,7 +140,7 @@ func (c *change) silentMachines() []*api.Error {
 
 // tooLarge refuses what the store would not take as one batch, before anything is started for it.
 func (c *change) tooLarge(l layout) []*api.Error {
-	const fixed = 5 // head, commit, namespace id, route, lease
+	const fixed = 6 // head, commit, namespace id, route, lease, and lineage or a promoted branch's head
 	writes := fixed + len(c.claims) + len(l.retired()) + len(l.machines()) + len(l.sets) + len(l.swapped()) + len(l.unasked)
 	for _, p := range l.places {
 		if !p.keep {

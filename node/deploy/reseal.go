@@ -46,7 +46,7 @@ func (c *change) reseal(ctx context.Context) {
 		if slices.Equal(secret.For, now) {
 			continue
 		}
-		sealed, err := c.kit.Sealer.Reseal(ctx, secret.Sealed, recipients(c.members()))
+		sealed, _, err := c.kit.Sealer.Reseal(ctx, secret.Sealed, recipients(c.members()), c.ns, name)
 		if err != nil {
 			e := *api.AsError(err)
 			e.Subject = "secrets." + name

@@ -19,12 +19,13 @@ func (s *keyedSealer) Seal(value []byte, recipients []string) ([]byte, error) {
 	return []byte(strings.Join(recipients, "+") + ":" + string(value)), nil
 }
 
-func (s *keyedSealer) Reseal(_ context.Context, sealed []byte, recipients []string) ([]byte, error) {
+func (s *keyedSealer) Reseal(_ context.Context, sealed []byte, recipients []string, ns, name string) ([]byte, string, error) {
 	if s.cannot {
-		return nil, api.Errorf(api.CodeSecretSealed, "nobody can open it")
+		return nil, "", api.Errorf(api.CodeSecretSealed, "nobody can open it")
 	}
 	_, value, _ := strings.Cut(string(sealed), ":")
-	return s.Seal([]byte(value), recipients)
+	again, err := s.Seal([]byte(value), recipients)
+	return again, s.Fingerprint(ns, name, []byte(value)), err
 }
 
 // TestSecretsFollowTheMachines: a machine that joined after the last deploy can open what a scale has it run, what

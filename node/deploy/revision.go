@@ -17,8 +17,9 @@ type release struct {
 	spec     api.Spec // images by digest; no secret values
 	secrets  map[string]api.SealedSecret
 	restarts map[string]int
-	// of is the commit that a rollback took this from.
-	of int
+	// of is the commit that this was taken from: by a rollback the namespace's own, by a promotion that of branch.
+	of     int
+	branch string
 }
 
 // revision is the hash of everything that makes an instance what it is. Routes, probes and placement are

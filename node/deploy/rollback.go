@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"maps"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
@@ -40,14 +39,7 @@ func (r *Rollback) inspectPast(ctx context.Context, commit api.Commit) error {
 // volumesOf asks for the commit's volumes without taking anything from the data: what has grown since stays as large,
 // and what was no longer asked for since, and is kept, gets its name back unless another has it.
 func (r *Rollback) volumesOf(commit api.Commit) {
-	r.next.spec.Volumes = maps.Clone(r.next.spec.Volumes)
-	for _, v := range r.volumes {
-		asked, known := r.next.spec.Volumes[volumeOf(v.Name)]
-		if known && v.State == api.VolumeLive && grows(asked.SizeBytes, v.SizeBytes) {
-			asked.SizeBytes = v.SizeBytes
-			r.next.spec.Volumes[volumeOf(v.Name)] = asked
-		}
-	}
+	r.neverShrink()
 	r.revive = map[string]string{}
 	for name, had := range commit.Volumes {
 		if v := r.volumeByID(had.ID); v != nil && v.State == api.VolumeKept && r.live(name) == nil {

@@ -26,11 +26,15 @@ func (c *change) phases(l layout) []operation.Phase {
 		{Name: "clear leftovers", Steps: c.clearSteps(l)},
 		{Name: "images", Steps: c.imageSteps(l), Width: width},
 		{Name: "volumes", Steps: c.volumeSteps(l)},
+		c.holdPhase(l),
 		{Name: "stop the writers", Steps: c.writerSteps(l), Width: width},
-		{Name: "snapshot", Steps: c.snapshotSteps(l), Width: width},
-		{Name: "clone", Steps: c.cloneSteps(l), Width: width},
-		{Name: "swap", Steps: c.swapSteps(l)},
 	}
+	phases = append(phases, c.snapshotPhases(l)...)
+	phases = append(phases,
+		operation.Phase{Name: originPhase, Steps: c.originSteps(l), Width: width},
+		operation.Phase{Name: clonePhase, Steps: c.cloneSteps(l), Width: width},
+		operation.Phase{Name: "swap", Steps: c.swapSteps(l)},
+	)
 	for i, layer := range l.order {
 		phases = append(phases, c.layerPhases(l, layer)...)
 		phases = append(phases, c.announcePhase(l, i))
@@ -50,7 +54,7 @@ func (c *change) clearSteps(l layout) []operation.Step {
 func (c *change) imageSteps(l layout) []operation.Step {
 	var steps []operation.Step
 	done := map[string]bool{}
-	for _, p := range slices.Concat(l.places, l.jobList("before"), l.jobList("after")) {
+	for _, p := range slices.Concat(l.places, l.early(), l.jobList("after")) {
 		s := c.next.spec.Services[p.service]
 		key := p.machine + " " + s.Digest
 		if !c.pushed[s.Image].IsZero() {
@@ -100,7 +104,7 @@ func (c *change) layerPhases(l layout, layer []string) []operation.Phase {
 		start = append(start, c.launch(p))
 		ready = append(ready, c.await(p))
 	}
-	for _, job := range l.jobList("before") {
+	for _, job := range l.early() {
 		if slices.Contains(layer, job.service) {
 			start = append(start, c.launch(job))
 			ready = append(ready, c.await(job))
@@ -112,6 +116,9 @@ func (c *change) layerPhases(l layout, layer []string) []operation.Phase {
 		{Name: "ready", Steps: ready, Width: len(ready)},
 	}
 }
+
+// early are the jobs that run before the commit.
+func (l layout) early() []place { return slices.Concat(l.jobList("before"), l.jobList(whenBranch)) }
 
 // jobList is the jobs of one kind, each after those it depends on.
 func (l layout) jobList(when string) []place {

@@ -170,7 +170,7 @@ func (c *change) putVolumes(b *puts, op string, l layout) {
 		if d.action() == "keep" {
 			continue
 		}
-		fact, expect := api.VolumeFact{Created: c.kit.Now().UTC(), Backend: c.backendOf(d.machine), Origin: d.originOf()}, store.Revision(0)
+		fact, expect := api.VolumeFact{Created: c.kit.Now().UTC(), Backend: c.backendOf(d.machine), Origin: c.originOf(d)}, store.Revision(0)
 		if d.was != nil {
 			fact, expect = d.was.VolumeFact, d.was.revision
 		}

@@ -53,7 +53,7 @@ func (l layout) needs(d dataset) bool {
 
 // starting are all instances that the change makes, jobs among them.
 func (l layout) starting() []place {
-	all := slices.Concat(l.places, l.jobList("before"), l.jobList("after"))
+	all := slices.Concat(l.places, l.early(), l.jobList("after"))
 	return slices.DeleteFunc(all, func(p place) bool { return p.keep })
 }
 
@@ -117,48 +117,60 @@ func (c *change) dropVolumes(l layout) []operation.Step {
 			steps = append(steps, c.act(s.machine, Action{Verb: "destroy-volume", Volume: s.volume.ID, Maker: s.maker}, "destroy volume "+s.volume.ID))
 		}
 	}
-	return steps
+	return append(steps, c.giveOriginsBack(l)...)
 }
 
 // snapshotSteps take, of every live data set of a machine, the snapshot that the commit names: the data as the commit
 // before it leaves it, and what a rollback to that one with data gives back. Those who will be replaced have stopped by
-// then, and nothing new has started; who goes on running goes on writing, and its snapshot is as after a power cut.
+// then, and nothing new has started; who goes on running holds still as its service asks, see quiesce.go.
 //
 // It is taken also where neither instances nor volumes change, as with a new route: data is written all the time, and
 // without it a rollback to the commit before could not give back what that one left.
 func (c *change) snapshotSteps(l layout) []operation.Step {
-	on := map[string][]string{}
-	for _, d := range l.sets {
-		id, there := d.toSnapshot()
-		if m := c.candidate(d.machine); there && m != nil && m.silent == nil {
-			on[d.machine] = append(on[d.machine], id)
-		}
-	}
+	on, quiescers := c.toSnapshot(l), c.quiescers(l)
 	name := snapshotName(c.number())
 	var steps []operation.Step
 	for _, machineName := range slices.Sorted(maps.Keys(on)) {
-		ids := on[machineName]
+		order := SnapshotOrder{Name: name, Tag: commitHold}
+		for _, d := range on[machineName] {
+			id, _ := d.toSnapshot()
+			order.Volumes = append(order.Volumes, id)
+		}
+		_, order.Quiesce = stops(quiescers[machineName])
 		steps = append(steps, operation.Step{
 			Name: "snapshot " + name, Participant: machineName, Clear: "ployzctl operation resolve " + c.operation,
 			Do: func(ctx context.Context, act *operation.Act) error {
-				return c.snapshot(ctx, act, machineName, name, ids)
+				return c.takeSnapshots(ctx, act, machineName, order, c.moments)
 			},
-			Undo: c.act(machineName, Action{Verb: "forget-snapshots", Volumes: ids, Snapshot: name, Tag: commitHold}, "").Do,
+			Undo: c.act(machineName, Action{Verb: "forget-snapshots", Volumes: order.Volumes, Snapshot: name, Tag: commitHold}, "").Do,
 		})
 	}
 	return steps
 }
 
-func (c *change) snapshot(ctx context.Context, act *operation.Act, machineName, name string, ids []string) error {
+// toSnapshot are the data sets that the commit's snapshots are of, by machine.
+func (c *change) toSnapshot(l layout) map[string][]dataset {
+	on := map[string][]dataset{}
+	for _, d := range l.sets {
+		_, there := d.toSnapshot()
+		if m := c.candidate(d.machine); there && m != nil && m.silent == nil {
+			on[d.machine] = append(on[d.machine], d)
+		}
+	}
+	return on
+}
+
+// takeSnapshots has a machine take an order's snapshots, and notes them by data set id.
+func (c *change) takeSnapshots(ctx context.Context, act *operation.Act, machineName string, order SnapshotOrder, taken map[string]storage.Snapshot) error {
 	m, err := c.kit.Participants.Participant(ctx, machineName)
 	if err != nil {
 		return err
 	}
-	taken, err := m.SnapshotVolumes(ctx, fenced(act), SnapshotOrder{Name: name, Volumes: ids, Tag: commitHold})
+	all, err := m.SnapshotVolumes(ctx, fenced(act), order)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, s := range taken {
-		c.moments[s.Volume] = s
+	for _, s := range all {
+		taken[s.Volume] = s
 	}
 	return err
 }

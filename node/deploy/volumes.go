@@ -320,6 +320,18 @@ func (d dataset) formerly() storage.Spec {
 // grows reports whether a size allows more than another, where 0 is no limit.
 func grows(from, to int64) bool { return from != 0 && (to == 0 || to > from) }
 
+// neverShrink asks for no less than the live data sets may hold already.
+func (c *change) neverShrink() {
+	c.next.spec.Volumes = maps.Clone(c.next.spec.Volumes)
+	for _, v := range c.volumes {
+		asked, known := c.next.spec.Volumes[volumeOf(v.Name)]
+		if known && v.State == api.VolumeLive && grows(asked.SizeBytes, v.SizeBytes) {
+			asked.SizeBytes = v.SizeBytes
+			c.next.spec.Volumes[volumeOf(v.Name)] = asked
+		}
+	}
+}
+
 // action is what becomes of the data set, in the preview's words.
 func (d dataset) action() string {
 	switch {
@@ -410,7 +422,7 @@ func writes(spec api.Spec, service, slot string) map[string]bool {
 // reads.
 func (c *change) oldWriters(l layout) map[string]string {
 	starting := map[string]bool{}
-	for _, p := range slices.Concat(l.places, l.jobList("before")) {
+	for _, p := range slices.Concat(l.places, l.early()) {
 		if !p.keep {
 			maps.Copy(starting, writes(c.next.spec, p.service, p.slot))
 		}

@@ -15,15 +15,19 @@ import (
 // shows that commit N+1 took before it: a clone of it takes the volume's name, and what had the name until then is
 // kept. As that was snapshot before it went, too, going back to the commit that the rollback left gives it back again.
 
-// past is the data that a rollback gives a volume back.
+// past is the data that a volume of the next release begins with: what a rollback gives back, or, where it is fresh,
+// what a data set is at the moment of the operation.
 type past struct {
-	commit int // that left it so
+	commit int // that left it so; 0 where it is fresh
 	// pruned says that a prune since then let the commit's data go.
 	pruned bool
 	// of is the data set whose data it is, and snapshot what shows it. Without a snapshot it is that data set itself,
 	// which lost its name when the commit was left and which nobody has written since; it gets its name back.
 	of       volumeFact
 	snapshot storage.Snapshot
+	// fresh says that the snapshot is not there yet: the operation takes it for itself. of may be another namespace's
+	// then. See withdata_fresh.go.
+	fresh bool
 	// err is why it cannot be given back; nil if it can.
 	err *api.Error
 }

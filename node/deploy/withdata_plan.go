@@ -14,8 +14,11 @@ import (
 // backReason says where the data comes from that a volume is given back, and what becomes of the present one.
 func (c *change) backReason(d dataset) string {
 	p := d.back
-	reason := fmt.Sprintf("as commit %d left it: a clone of %s of %s (%s, guid %s)",
-		p.commit, p.snapshot.Name, p.of.ID, p.snapshot.Created.UTC().Format(time.RFC3339), p.snapshot.GUID)
+	reason := "as " + p.of.Namespace + "/" + p.of.Name + " (" + p.of.ID + ") is now"
+	if !p.fresh {
+		reason = fmt.Sprintf("as commit %d left it: a clone of %s of %s (%s, guid %s)",
+			p.commit, p.snapshot.Name, p.of.ID, p.snapshot.Created.UTC().Format(time.RFC3339), p.snapshot.GUID)
+	}
 	if d.out == nil {
 		return reason
 	}
@@ -39,7 +42,10 @@ func (d dataset) backContent() string {
 	if d.back == nil {
 		return ""
 	}
-	text := " as " + d.back.of.ID + "@" + d.back.snapshot.Name + " " + d.back.snapshot.GUID
+	text := " as " + d.back.of.ID + " is now"
+	if !d.back.fresh {
+		text = " as " + d.back.of.ID + "@" + d.back.snapshot.Name + " " + d.back.snapshot.GUID
+	}
 	if d.out != nil {
 		text += " for " + d.out.ID
 	}

@@ -38,17 +38,13 @@ func (c *change) clone(ctx context.Context, act *operation.Act, d dataset) error
 	if err != nil {
 		return err
 	}
-	from := d.back.origin()
+	from := c.origin(*d.back)
 	order := CloneOrder{Volume: from.Volume, Snapshot: from.Snapshot, As: d.spec, Kept: d.out != nil}
 	v, err := m.CloneVolume(ctx, fenced(act), order)
 	if err == nil && (v.Origin == nil || *v.Origin != from) {
 		return storage.SnapshotNotFound(from.Volume, from.Snapshot+" ("+from.GUID+")")
 	}
 	return err
-}
-
-func (p past) origin() storage.Origin {
-	return storage.Origin{Volume: p.snapshot.Volume, Snapshot: p.snapshot.Name, GUID: p.snapshot.GUID}
 }
 
 // swapSteps let what comes back take its name. Nobody has either open: all who mount the name have stopped, and none
@@ -67,10 +63,10 @@ func (c *change) swapSteps(l layout) []operation.Step {
 }
 
 // originOf is the lineage of a data set that a change makes; nil for one that begins empty.
-func (d dataset) originOf() *api.VolumeOrigin {
+func (c *change) originOf(d dataset) *api.VolumeOrigin {
 	if d.back == nil {
 		return nil
 	}
-	o := api.VolumeOrigin(d.back.origin())
+	o := api.VolumeOrigin(c.origin(*d.back))
 	return &o
 }

@@ -62,9 +62,13 @@ var lineage = regexp.MustCompile(`"origin":\{[^}]*\},?|"of":"[^"]*",?`)
 
 func (l *lab) oneOfEach() string {
 	lines := strings.Split(lineage.ReplaceAllString(l.snapshot(), ""), "\n")
-	facts, err := deploy.Volumes(context.Background(), l.store.Facts(), "shop")
-	if err != nil {
-		return err.Error()
+	var facts []api.VolumeFact
+	for _, ns := range []string{"shop", "try"} {
+		of, err := deploy.Volumes(context.Background(), l.store.Facts(), ns)
+		if err != nil {
+			return err.Error()
+		}
+		facts = append(facts, of...)
 	}
 	stored, err := l.pool.List(context.Background())
 	if err != nil {

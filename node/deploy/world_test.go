@@ -135,8 +135,9 @@ func (plainSealer) Seal(value []byte, recipients []string) ([]byte, error) {
 	return fmt.Appendf(nil, "sealed(%s) to %v", value, recipients), nil
 }
 
-func (plainSealer) Reseal(_ context.Context, sealed []byte, _ []string) ([]byte, error) {
-	return sealed, nil
+func (s plainSealer) Reseal(_ context.Context, sealed []byte, _ []string, ns, name string) ([]byte, string, error) {
+	value, _, _ := strings.Cut(strings.TrimPrefix(string(sealed), "sealed("), ")")
+	return sealed, s.Fingerprint(ns, name, []byte(value)), nil
 }
 
 func (plainSealer) Fingerprint(ns, name string, value []byte) string {
@@ -177,23 +178,19 @@ func (l *lab) current(t testing.TB, ns string) api.Commit {
 }
 
 // suffix is the part of an instance id that comes from the operation's id.
-var suffix = regexp.MustCompile(`(shop-[a-z]+(?:-[0-9]+)?)-[a-z2-9]{6}`)
+var suffix = regexp.MustCompile(`((?:shop|try)-[a-z]+(?:-[0-9]+)?)-[a-z2-9]{6}`)
 
 // noise are addresses, which come from instance ids, and numbers of commits and operations.
-var noise = regexp.MustCompile(`10\.101\.[12]\.\d+|fd00:[0-9a-f:]+|"operation":"[^"]*"|"keptBy":"[^"]*",?|"commit":"?\d+"?|"number":\d+,|"parent":\d+,|"time":"[^"]*"|identity=[0-9a-f]+`)
+var noise = regexp.MustCompile(`10\.101\.[12]\.\d+|fd00:[0-9a-f:]+|"operation":"[^"]*"|"keptBy":"[^"]*",?|"commit":"?\d+"?|"number":\d+,|"parent":\d+,|"time":"[^"]*"|op-[0-9a-z]+-\d+|identity=[0-9a-f]+`)
 
 // volumeNoise are ids of volumes, and times of facts about them.
 var volumeNoise = regexp.MustCompile(`\bv[a-z2-9]{16}\b|"(created|kept|since|guid)":"[^"]*",?|"snapshot":"(c|op-[a-z0-9]+-)\d+",?`)
 
 // commitSnapshot is a commit's snapshot as a pool's world tells it.
-var commitSnapshot = regexp.MustCompile(`^(snapshot \S+ \S+) c(\d+) `)
+var commitSnapshot = regexp.MustCompile(`^(snapshot (\S+)/\S+ \S+) c(\d+) `)
 
 // ofPresent leaves the snapshots of earlier commits out: how many there were differs between worlds that are the same now.
 func (l *lab) ofPresent(world []string) []string {
-	var head struct{ Commit int }
-	if fact, err := l.store.Facts().Get(context.Background(), store.Head("shop")); err == nil {
-		_ = json.Unmarshal(fact.Value, &head) // the head is the kernel's own
-	}
 	var lines []string
 	for _, line := range world {
 		m := commitSnapshot.FindStringSubmatch(line)
@@ -201,21 +198,30 @@ func (l *lab) ofPresent(world []string) []string {
 			lines = append(lines, line)
 			continue
 		}
-		switch n, _ := strconv.Atoi(m[2]); { // digits by the pattern
-		case n == head.Commit:
+		head := l.headOf(m[2])
+		switch n, _ := strconv.Atoi(m[3]); { // digits by the pattern
+		case n == head:
 			lines = append(lines, m[1]+" of the present")
-		case n > head.Commit:
+		case n > head:
 			lines = append(lines, m[1]+" of a commit that never was")
 		}
 	}
 	return lines
 }
 
+func (l *lab) headOf(ns string) int {
+	var head struct{ Commit int }
+	if fact, err := l.store.Facts().Get(context.Background(), store.Head(ns)); err == nil {
+		_ = json.Unmarshal(fact.Value, &head) // the head is the kernel's own
+	}
+	return head.Commit
+}
+
 // snapshot is the world without ids: facts that say what is true now, and what is on the machine. Images
 // stay out: pulling one is not undone, it is only a copy of what the registry has.
 func (l *lab) snapshot() string {
 	var lines []string
-	for _, prefix := range []store.Key{"route", "host", "port", "machineport", "nsid", "head", store.Volumes("shop")} {
+	for _, prefix := range []store.Key{"route", "host", "port", "machineport", "nsid", "head", store.Branches(), store.Volumes("shop"), store.Volumes("try")} {
 		list, err := l.store.Facts().List(context.Background(), prefix)
 		if err != nil {
 			return err.Error()
@@ -224,13 +230,15 @@ func (l *lab) snapshot() string {
 			lines = append(lines, volumeNoise.ReplaceAllString(string(f.Key)+" "+string(f.Value), ""))
 		}
 	}
-	if c, err := deploy.Current(context.Background(), l.store.Facts(), "shop"); err == nil {
-		for name, v := range c.Volumes {
-			v.Move = nil // once a migration is repeated, it is an earlier commit's
-			c.Volumes[name] = v
+	for _, ns := range []string{"shop", "try"} {
+		if c, err := deploy.Current(context.Background(), l.store.Facts(), ns); err == nil {
+			for name, v := range c.Volumes {
+				v.Move = nil // once a migration is repeated, it is an earlier commit's
+				c.Volumes[name] = v
+			}
+			text, _ := json.Marshal(c) // plain data
+			lines = append(lines, "present "+volumeNoise.ReplaceAllString(string(text), ""))
 		}
-		text, _ := json.Marshal(c) // plain data
-		lines = append(lines, "present "+volumeNoise.ReplaceAllString(string(text), ""))
 	}
 	for _, line := range l.stored() {
 		lines = append(lines, volumeNoise.ReplaceAllString(line, ""))

@@ -23,6 +23,12 @@ type Operation interface {
 	Plan() Plan
 }
 
+// ScopeFinder is an operation whose scope stands in the facts, such as a promotion to where a branch came from.
+type ScopeFinder interface {
+	// FindScope reads what Scope needs. The runner calls it before anything else; an error refuses the operation.
+	FindScope(ctx context.Context) error
+}
+
 // Resulter is an operation with a typed result for the outcome's value.
 type Resulter interface {
 	// Result is called after the commit; what it returns is encoded as JSON.

@@ -53,6 +53,9 @@ type Request struct {
 
 // Preview inspects and plans without taking the scope or writing anything.
 func (r *Runner) Preview(ctx context.Context, op Operation, caller string) (api.Plan, error) {
+	if err := findScope(ctx, op); err != nil {
+		return api.Plan{}, err
+	}
 	left, _, err := r.unfinished(ctx, op.Scope())
 	if err != nil {
 		return api.Plan{}, err
@@ -77,6 +80,9 @@ func (r *Runner) run(ctx context.Context, req Request) api.Outcome {
 		req.Audience = func(api.Event) {}
 	}
 	op, id := req.Operation, r.NewID()
+	if err := findScope(ctx, op); err != nil {
+		return refused(err)
+	}
 	holder := coordination.Holder{Operation: id, Kind: op.Kind(), Machine: r.Machine, Caller: req.Caller, Since: r.Now().UTC()}
 	lease, err := r.Acquire(ctx, op.Scope(), holder)
 	if err != nil {
@@ -88,6 +94,13 @@ func (r *Runner) run(ctx context.Context, req Request) api.Outcome {
 		return run.refused(err)
 	}
 	return run.execute(ctx)
+}
+
+func findScope(ctx context.Context, op Operation) error {
+	if finder, ok := op.(ScopeFinder); ok {
+		return finder.FindScope(ctx)
+	}
+	return nil
 }
 
 // withUnfinished refuses a plan that would act on top of what another operation left.

@@ -32,6 +32,9 @@ type Service struct {
 	Ports []Port `json:"ports,omitempty"`
 	// Exports lists the namespaces that may find the service; "*" is all.
 	Exports []string `json:"exports,omitempty"`
+	// Hold asks gateways to send the instances nothing new and to let requests and connections wait for the next event:
+	// the instances stop, and others begin. A gateway that does not know it answers as if they were gone.
+	Hold bool `json:"hold,omitempty"`
 }
 
 // Port is one port that a service answers on.

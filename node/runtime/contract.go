@@ -50,6 +50,8 @@ type Observation struct {
 	// signal n; -1 while unknown.
 	ExitCode int
 	Cgroup   string
+	// Frozen says that its processes stand still; see Console.Freeze.
+	Frozen bool
 	// Boot says whether the machine starts the instance by itself after a power cut.
 	Boot bool
 	// Drift lists, in words, how the instance differs from its own recorded identity.
@@ -76,6 +78,12 @@ type Console interface {
 	Logs(ctx context.Context, query LogQuery, emit func(LogLine) error) error
 	// Stats reads one instance's counters. Errors: runtime.not-found, runtime.not-running.
 	Stats(ctx context.Context, id string) (Stats, error)
+	// Freeze makes all processes of an instance stand still, and returns when they do. They go on at the latest after
+	// atMost, counted from the call and whatever has become of the caller. Errors: runtime.not-found,
+	// runtime.not-running, runtime.freeze-failed.
+	Freeze(ctx context.Context, id string, atMost time.Duration) error
+	// Thaw lets them go on; safe for an instance that is not frozen or not there. Errors: runtime.freeze-failed.
+	Thaw(ctx context.Context, id string) error
 }
 
 // Command is what Exec runs. With TTY, Stdin and Stdout are the terminal and Stderr is unused.

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"time"
 
 	"github.com/ployz/ployz/units"
 )
@@ -23,4 +24,14 @@ type Units interface {
 	Stop(ctx context.Context, name string) error
 	// Remove stops units and deletes their files.
 	Remove(ctx context.Context, names ...string) error
+}
+
+// Freezer makes units stand still. The systemd supervisor obeys it as it is.
+type Freezer interface {
+	// Freeze makes all processes of a running unit stand still, and returns when they do. The service supervisor itself
+	// thaws the unit after atMost, counted from the call, so that it goes on whatever becomes of the caller. Errors:
+	// service.*; then nothing stands still.
+	Freeze(ctx context.Context, name string, atMost time.Duration) error
+	// Thaw lets them go on; safe for a unit that is not frozen or not there.
+	Thaw(ctx context.Context, name string) error
 }

@@ -223,6 +223,17 @@ func (c *Client) Diff(ctx context.Context, ns string, from, to int) ([]api.Diffe
 	return answer.Differences, err
 }
 
+// DiffBranch compares what a branch asks for with what a namespace does; with "" is what the branch began as.
+func (c *Client) DiffBranch(ctx context.Context, branch, with string) ([]api.Difference, error) {
+	var answer struct{ Differences []api.Difference }
+	query := url.Values{}
+	if with != "" {
+		query.Set("with", with)
+	}
+	err := c.call(ctx, http.MethodGet, nsPath(branch, "diff"), query, nil, &answer)
+	return answer.Differences, err
+}
+
 // Secrets lists a namespace's named secrets, without values.
 func (c *Client) Secrets(ctx context.Context, ns string) ([]api.ValueSummary, error) {
 	return c.values(ctx, ns, "secrets")
@@ -325,6 +336,16 @@ func (c *Client) Volumes(ctx context.Context, namespace, machine string) (api.Vo
 	var list api.VolumeList
 	err := c.call(ctx, http.MethodGet, "/v1/volumes", url.Values{"namespace": {namespace}, "machine": {machine}}, nil, &list)
 	return list, err
+}
+
+// Branches lists every branch of the cluster.
+func (c *Client) Branches(ctx context.Context) (list api.BranchList, err error) {
+	return list, c.call(ctx, http.MethodGet, "/v1/branches", nil, nil, &list)
+}
+
+// Branch shows one branch. Errors: branch.not-a-branch.
+func (c *Client) Branch(ctx context.Context, ns string) (b api.BranchEntry, err error) {
+	return b, c.call(ctx, http.MethodGet, "/v1/branches/"+url.PathEscape(ns), nil, nil, &b)
 }
 
 // Volume shows one volume with its snapshots and family, by its ID or, of a live one, as NAMESPACE/NAME; machine

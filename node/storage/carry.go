@@ -51,6 +51,16 @@ func IsOperationSnapshot(operation, name string) bool {
 	return strings.HasPrefix(name, ofOperation(operation))
 }
 
+// SnapshotOperation is the operation that took a snapshot for itself, or "".
+func SnapshotOperation(name string) string {
+	rest, found := strings.CutPrefix(name, "op-")
+	end := strings.LastIndexByte(rest, '-')
+	if !found || end < 0 {
+		return ""
+	}
+	return rest[:end]
+}
+
 // Offer names what a machine may fetch from this one.
 type Offer struct {
 	// Operation is on whose behalf.

@@ -125,6 +125,29 @@ func TestRepeatedRequestFindsItsFirstOrder(t *testing.T) {
 	}
 }
 
+// A masked database has no names, tells customers apart as before, and masking it again changes nothing.
+func TestMaskTakesTheNames(t *testing.T) {
+	cfg, db := testDatabase(t)
+	s := newShop(cfg, db)
+	for i, name := range []string{"zoe", "ada", "zoe"} {
+		post(t, s, orderRequest{RequestKey: fmt.Sprint("k", i), Customer: name, SKU: "lamp", Quantity: 1})
+	}
+	for range 2 {
+		if n, err := mask(t.Context(), db); err != nil || n != 3 {
+			t.Fatalf("masked %d orders, %v", n, err)
+		}
+		for id, want := range map[int]string{1: "customer 1", 2: "customer 2", 3: "customer 1"} {
+			if got := decode[order](t, get(t, s, fmt.Sprint("/api/orders/", id))).Customer; got != want {
+				t.Errorf("order %d is of %q, want %q", id, got, want)
+			}
+		}
+	}
+	var keys int
+	if err := db.QueryRow("SELECT count(request_key) FROM orders").Scan(&keys); err != nil || keys != 0 {
+		t.Errorf("%d request keys are left, %v", keys, err)
+	}
+}
+
 func TestBadRequests(t *testing.T) {
 	cfg, db := testDatabase(t)
 	s := newShop(cfg, db)

@@ -2,6 +2,7 @@
 //
 //	shop-app [serve]       serves HTTP until SIGTERM
 //	shop-app migrate       brings the schema up to date and ends; safe to repeat, also at once
+//	shop-app mask          takes the customers' names out of the database, for a copy of it that others see
 //	shop-app healthcheck   asks the instance on this machine whether it is ready; exit status 0 or 1
 //	shop-app version       prints the version
 //

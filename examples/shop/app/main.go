@@ -54,10 +54,12 @@ func dispatch(ctx context.Context, verb string, cfg config) error {
 		return serve(ctx, cfg)
 	case "migrate":
 		return runMigrate(ctx, cfg)
+	case "mask":
+		return runMask(ctx, cfg)
 	case "healthcheck":
 		return healthcheck(ctx, cfg)
 	default:
-		return fmt.Errorf("unknown command %q: it is serve, migrate, healthcheck or version", verb)
+		return fmt.Errorf("unknown command %q: it is serve, migrate, mask, healthcheck or version", verb)
 	}
 }
 

@@ -29,6 +29,7 @@ func (m *mapper) finish(name string) {
 	if s.Job != nil {
 		m.finishJob(at, &s)
 	}
+	m.finishQuiesce(at, s)
 	if s.Placement.Global && (s.Placement.Replicas > 1 || s.Placement.Zero) {
 		m.bad(at+".deploy.replicas", "a global service has one instance on every machine").WithHint("take mode: global or replicas away")
 	}

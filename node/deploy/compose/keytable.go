@@ -320,7 +320,10 @@ func refusedServiceKeys() []Key {
 // ployzKeys are ours, and say what Compose cannot.
 func ployzKeys() []Key {
 	return append([]Key{
-		refused("x-ployz", "it belongs to one service or volume", "put it under services.NAME or volumes.NAME"),
+		yes("x-ployz", "what Compose cannot say of all together; more is under services.* and volumes.*"),
+		yes("x-ployz.retention", "what ployzctl volume prune leaves of the past"),
+		yes("x-ployz.retention.commits", "how many commits, the present one among them, can be gone back to with their data; 10 without it"),
+		yes("x-ployz.retention.volumes", "how long a volume that lost its name is kept at least, such as 72h; 168h without it"),
 		yes("volumes.*.x-ployz", "what Compose cannot say"),
 		yes("volumes.*.x-ployz.size", "the most it may hold, such as 10g; no limit without it"),
 		yes("volumes.*.x-ployz.owner", "UID or UID:GID of its root folder, by number"),
@@ -350,8 +353,8 @@ func ployzKeys() []Key {
 		yes("ready.try_timeout", "of one try; 2s without it"),
 		yes("ready.timeout", "for becoming ready at all; 60s without it"),
 		refused("ready.deadline", "it has another name", "timeout, which is the time for becoming ready; one try has try_timeout"),
-		yes("job", "before or after: a one-shot run before the services switch over, or after the commit"),
-		yes("job.when", "before or after"),
+		yes("job", "before or after: a one-shot run before the services switch over, or after the commit; or branch: in new branches only, on their copy of the data"),
+		yes("job.when", "before, after or branch"),
 		yes("job.deadline", "5m without it"),
 		yes("needs", "services that must be ready first: depends_on with service_healthy, in short"),
 		yes("exports", "namespaces that may find this service by name; \"*\" is all"),
@@ -362,6 +365,11 @@ func ployzKeys() []Key {
 		yes("update", ""),
 		yes("update.order", "start-first (without it) or stop-first (without it where a volume is written)"),
 		yes("update.drain", "how long open connections of the old may go on; 10s without it"),
+		yes("quiesce", "how a service that writes volumes holds still while they are snapshot, see Volumes"),
+		yes("quiesce.mode", "freeze, stop or none"),
+		yes("quiesce.before", "runs inside first, a list of words or one line for the shell; any status but 0 refuses the snapshot"),
+		yes("quiesce.after", "likewise, runs inside afterwards, also if before failed"),
+		yes("quiesce.timeout", "of each of the two; 10s without it"),
 		yes("secret_env", "VARIABLE: secret, for programs that read secrets from the environment"),
 	)...)
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/compose-spec/compose-go/v2/types"
@@ -42,6 +43,9 @@ func (m *mapper) ployz(at string, c types.ServiceConfig, raw any, s *api.Service
 	}
 	s.Update.Drain = m.length(at+".update.drain", update["drain"])
 	m.secretEnv(at+".secret_env", x["secret_env"], s)
+	if quiesce, ok := x["quiesce"]; ok {
+		s.Quiesce = m.quiesce(at+".quiesce", m.object(at+".quiesce", quiesce))
+	}
 }
 
 func (m *mapper) route(at string, raw any) api.Route {
@@ -88,17 +92,24 @@ func (m *mapper) ready(at string, x map[string]any) *api.Probe {
 	}
 	if exec, ok := x["exec"]; ok {
 		kinds++
-		if p.Exec = m.texts(at+".exec", exec); len(p.Exec) == 0 {
-			m.bad(at+".exec", "is empty").WithHint("a list of words, or one line for the shell")
-		}
-		if line, ok := exec.(string); ok {
-			p.Exec = shell(line)
-		}
+		p.Exec = m.command(at+".exec", exec)
 	}
 	if kinds != 1 {
 		m.bad(at, "%d of http, tcp and exec are given", kinds).WithHint("give exactly one")
 	}
 	return p
+}
+
+// command takes a list of words, or one line for the shell.
+func (m *mapper) command(at string, v any) []string {
+	words := m.texts(at, v)
+	if len(words) == 0 || strings.TrimSpace(words[0]) == "" {
+		m.bad(at, "is empty").WithHint("a list of words, or one line for the shell")
+	}
+	if line, ok := v.(string); ok {
+		return shell(line)
+	}
+	return words
 }
 
 func (m *mapper) must(at string, v any) {
@@ -114,8 +125,8 @@ func (m *mapper) job(at string, raw any) *api.Job {
 	} else {
 		j.When = m.text(at, raw)
 	}
-	if j.When != "before" && j.When != "after" {
-		m.bad(at, "%q is no time for a job", j.When).WithHint("before or after")
+	if !slices.Contains([]string{"before", "after", "branch"}, j.When) {
+		m.bad(at, "%q is no time for a job", j.When).WithHint("before, after or branch")
 		return nil
 	}
 	return j

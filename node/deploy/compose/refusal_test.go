@@ -101,7 +101,18 @@ func TestRefusals(t *testing.T) {
 		{"two documents", "services: {}\n---\nservices: {}\n", []string{"compose.yaml  compose.syntax"}},
 		{"a list", "- a\n", []string{"compose.yaml:1  compose.syntax"}},
 		{"empty", "# nothing\n", []string{"compose.yaml  compose.syntax"}},
-		{"top x-ployz", head + "x-ployz: {}", []string{"compose.yaml:4 x-ployz compose.unsupported-key"}},
+		{"top x-ployz", head + "x-ployz: {routes: [], retention: {commits: 0, volumes: 7 days, snapshots: 3}}", []string{
+			"compose.yaml:4 x-ployz.routes compose.unknown-key", "compose.yaml:4 x-ployz.retention.snapshots compose.unknown-key"}},
+		{"retention", head + "x-ployz:\n  retention: {commits: 0, volumes: 7 days}", []string{
+			"compose.yaml:5 x-ployz.retention.commits compose.bad-value", "compose.yaml:5 x-ployz.retention.volumes compose.bad-value"}},
+		{"retention of nothing", head + "x-ployz: {retention: 5}", []string{"compose.yaml:4 x-ployz.retention compose.bad-value"}},
+		{"quiesce values", head + "    volumes: ['db:/a']\n    x-ployz:\n      quiesce:\n        mode: wait\n        before: ''\n        after: []\n        timeout: soon\nvolumes:\n  db:", []string{
+			"compose.yaml:7 services.web.x-ployz.quiesce.mode compose.bad-value", "compose.yaml:8 services.web.x-ployz.quiesce.before compose.bad-value",
+			"compose.yaml:9 services.web.x-ployz.quiesce.after compose.bad-value", "compose.yaml:10 services.web.x-ployz.quiesce.timeout compose.bad-value"}},
+		{"quiesce of a reader", head + "    volumes: ['db:/a:ro']\n    x-ployz: {quiesce: {mode: freeze}}\nvolumes:\n  db:", []string{"compose.yaml:5 services.web.x-ployz.quiesce compose.bad-value"}},
+		{"quiesce of a job", head + "    volumes: ['db:/a']\n    x-ployz: {job: branch, quiesce: {mode: freeze}}\nvolumes:\n  db:", []string{"compose.yaml:5 services.web.x-ployz.quiesce compose.bad-value"}},
+		{"quiesce of what is stopped", head + "    volumes: ['db:/a']\n    x-ployz: {quiesce: {mode: stop, after: go-on}}\nvolumes:\n  db:", []string{"compose.yaml:5 services.web.x-ployz.quiesce compose.bad-value"}},
+		{"branch job with replicas", head + "    x-ployz: {job: {when: branch}}\n    deploy: {replicas: 2}", []string{"compose.yaml:5 services.web.deploy compose.bad-value"}},
 		{"misspelt x-ployz", head + "    x-plyoz: {}", []string{"compose.yaml:4 services.web.x-plyoz compose.unknown-key"}},
 		{"x-ployz key", head + "    x-ployz:\n      routes:\n        - {hots: a, port: 1}", []string{"compose.yaml:6 services.web.x-ployz.routes[0].hots compose.unknown-key"}},
 		{"x-ployz values", head + "    x-ployz:\n      routes:\n        - {host: a, tcp: 5, port: 70000}\n        - {host: b}\n      ready: {tcp: {port: 1}, exec: a}\n      job: sometimes\n      update:\n        drain: 5\n        order: any\n      needs: [nobody]\n      secret_env: {A: b}\n      exports: {a: b}", []string{

@@ -46,6 +46,7 @@ func (m *mapper) all() {
 	}
 	m.values()
 	m.volumes()
+	m.retention()
 }
 
 func (m *mapper) service(name string, c types.ServiceConfig) {

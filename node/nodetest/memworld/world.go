@@ -292,8 +292,8 @@ func (plainSealer) Seal(value []byte, _ []string) ([]byte, error) {
 	return bytes.Join([][]byte{[]byte("sealed"), value}, []byte(" ")), nil
 }
 
-func (plainSealer) Reseal(_ context.Context, sealed []byte, _ []string) ([]byte, error) {
-	return sealed, nil
+func (s plainSealer) Reseal(_ context.Context, sealed []byte, _ []string, ns, name string) ([]byte, string, error) {
+	return sealed, s.Fingerprint(ns, name, bytes.TrimPrefix(sealed, []byte("sealed "))), nil
 }
 
 func (plainSealer) Fingerprint(_, _ string, value []byte) string {

@@ -16,6 +16,7 @@ import (
 var requests = map[string]any{
 	api.KindDeploy:               api.DeployRequest{},
 	api.KindRollback:             api.RollbackRequest{},
+	api.KindPromote:              api.PromoteRequest{},
 	api.KindScale:                api.ScaleRequest{},
 	api.KindRestart:              api.ServiceRequest{},
 	api.KindRemove:               api.NamespaceRequest{},
@@ -49,6 +50,8 @@ var requests = map[string]any{
 	api.KindVolumeClone:          api.VolumeCloneRequest{},
 	api.KindVolumeSend:           api.VolumeSendRequest{},
 	api.KindVolumeCreate:         api.VolumeCreateRequest{},
+	api.KindBranch:               api.BranchRequest{},
+	api.KindBranchRemove:         api.NamespaceRequest{},
 }
 
 const place = "#/components/schemas/"

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -174,8 +175,8 @@ func (plainSealer) Seal(value []byte, _ []string) ([]byte, error) {
 	return append([]byte("sealed "), value...), nil
 }
 
-func (plainSealer) Reseal(_ context.Context, sealed []byte, _ []string) ([]byte, error) {
-	return sealed, nil
+func (s plainSealer) Reseal(_ context.Context, sealed []byte, _ []string, ns, name string) ([]byte, string, error) {
+	return sealed, s.Fingerprint(ns, name, bytes.TrimPrefix(sealed, []byte("sealed "))), nil
 }
 
 func (plainSealer) Fingerprint(_, _ string, value []byte) string { return fmt.Sprintf("%x", value) }

@@ -47,7 +47,7 @@ func TestSuites(t *testing.T) {
 	for _, s := range suites {
 		t.Run(s.pkg, func(t *testing.T) {
 			out, ok := m.Try("cd /root; modprobe -a wireguard zfs; PLOYZ_TEST_REQUIRE=" + s.features +
-				" TMPDIR=/var/tmp " + mounted + "/" + binary(s.pkg) + " -test.v -test.timeout 18m -test.run " + s.run)
+				" TMPDIR=/var/tmp " + mounted + "/" + binary(s.pkg) + " -test.v -test.timeout 40m -test.run " + s.run)
 			if !ok || !strings.Contains(out, "--- PASS: "+s.must+" ") {
 				t.Fatal(out)
 			}

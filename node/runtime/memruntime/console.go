@@ -102,6 +102,33 @@ func (r *Runtime) Stats(ctx context.Context, id string) (runtime.Stats, error) {
 	return runtime.Stats{CPU: -1, MemoryBytes: -1, PIDs: 1, ReadBytes: -1, WriteBytes: -1, RxBytes: -1, TxBytes: -1}, nil
 }
 
+// Freeze implements runtime.Console.
+func (r *Runtime) Freeze(_ context.Context, id string, atMost time.Duration) error {
+	return r.around("Freeze", id, func() error {
+		if _, err := r.running(id); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.instances[id].thaws = time.Now().Add(atMost)
+		return nil
+	})
+}
+
+// Thaw implements runtime.Console.
+func (r *Runtime) Thaw(_ context.Context, id string) error {
+	return r.around("Thaw", id, func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if in := r.instances[id]; in != nil {
+			in.thaws = time.Time{}
+		}
+		return nil
+	})
+}
+
+func (in *instance) frozen() bool { return time.Now().Before(in.thaws) }
+
 func sortedKeys[V any](m map[string]V) []string {
 	return slices.Sorted(maps.Keys(m))
 }

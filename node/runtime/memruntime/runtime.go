@@ -52,6 +52,7 @@ type instance struct {
 	exit     int
 	boot     bool
 	drift    []string
+	thaws    time.Time // when it goes on by itself; zero when it is not frozen
 }
 
 // New returns a machine that runs nothing, with a network of its own.
@@ -122,6 +123,7 @@ func (r *Runtime) start(id string) error {
 }
 
 func (in *instance) end(code int) {
+	in.thaws = time.Time{}
 	in.state, in.pid, in.exit = runtime.StateStopped, 0, code
 	if code != 0 {
 		in.state = runtime.StateFailed
@@ -204,7 +206,7 @@ func (in *instance) observe() runtime.Observation {
 	o := runtime.Observation{
 		ID: in.spec.ID, Spec: in.spec, Addresses: in.addrs, Unit: "ployz-workload@" + in.spec.ID + ".service",
 		State: in.state, MainPID: in.pid, Started: in.started, ExitCode: in.exit, Boot: in.boot,
-		Drift: slices.Clone(in.drift),
+		Drift: slices.Clone(in.drift), Frozen: in.frozen(),
 	}
 	if in.state == runtime.StateRunning {
 		o.Cgroup = "/ployz.slice/ployz-workloads.slice/" + o.Unit + "/payload"
@@ -240,6 +242,9 @@ func (r *Runtime) World() []string {
 		in := r.instances[id]
 		lines = append(lines, fmt.Sprintf("instance %s %s/%s slot=%s image=%s v4=%s v6=%s state=%s boot=%t identity=%s",
 			id, in.spec.Namespace, in.spec.Service, in.spec.Slot, in.image.Digest, in.addrs.V4, in.addrs.V6, in.state, in.boot, in.identity))
+		if in.frozen() {
+			lines[len(lines)-1] += " frozen"
+		}
 	}
 	return lines
 }

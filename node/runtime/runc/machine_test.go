@@ -107,7 +107,7 @@ func machine(t testing.TB) (*Runtime, runtime.Image) {
 	units := systemd.New()
 	t.Cleanup(units.Close)
 	r := New()
-	r.State, r.Run, r.Program, r.Units, r.Network = testState, testRun, testenv.RuncPath(), units, pinned{}
+	r.State, r.Run, r.Program, r.Units, r.Freezer, r.Network = testState, testRun, testenv.RuncPath(), units, units, pinned{}
 	r.Boot = []string{copyOfUs(t, filepath.Join(testState, "boot"), "ployz-net"), "boot", testState}
 	r.Nameservers = func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("10.101.1.1")} }
 	layer := filepath.Join(testState, "layer")

@@ -135,7 +135,7 @@ func (r *Runtime) observe(id string, unit units.Observation, reported map[string
 	in, err := readInstance(r.dir(id))
 	o = runtime.Observation{
 		ID: id, Spec: in.Spec, Addresses: in.Addresses, Unit: unit.Name, MainPID: unit.MainPID, Started: unit.Started,
-		Restarts: unit.Restarts, ExitCode: unit.ExitCode, Boot: unit.Enabled,
+		Restarts: unit.Restarts, ExitCode: unit.ExitCode, Boot: unit.Enabled, Frozen: unit.Frozen,
 	}
 	if unit.MainPID == 0 {
 		o.ExitCode = r.lastExit(id)

@@ -29,6 +29,7 @@ type Runtime struct {
 	Program string
 	Boot    []string
 	Units   runtime.Units
+	Freezer runtime.Freezer
 	Network runtime.Network
 	// Users resolves a user by name inside an image; numbers never need it.
 	Users func(ctx context.Context, image runtime.Image, user string) (uid, gid uint32, groups []uint32, err error)
@@ -39,7 +40,7 @@ type Runtime struct {
 	Controllers func() ([]string, error)
 }
 
-// New returns a runtime with the paths of an installed machine; Units, Network, Users and
+// New returns a runtime with the paths of an installed machine; Units, Freezer, Network, Users and
 // Nameservers are still to be set.
 func New() *Runtime {
 	return &Runtime{

@@ -57,6 +57,9 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		"SealedTwiceIsTheSame":  testSealedTwice,
 		"NothingStartedAtFirst": testPrepareStartsNothing,
 		"Mounts":                testMounts,
+		"Freeze":                testFreeze,
+		"ThawsByItself":         testThawsByItself,
+		"StopFrozen":            testStopFrozen,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

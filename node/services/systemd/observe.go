@@ -39,6 +39,7 @@ func (s *Supervisor) observeOnce(ctx context.Context, name string) (units.Observ
 		Enabled: s.files.enabled(name, have.text), DropIns: p.list("DropInPaths"),
 		Load: p.text("LoadState"), Active: p.text("ActiveState"), Sub: p.text("SubState"), Result: p.text("Result"),
 		NeedReload: p.yes("NeedDaemonReload"), MainPID: int(p.number("MainPID")), ControlGroup: p.text("ControlGroup"),
+		Frozen:  p.text("FreezerState") == "frozen",
 		Started: p.time("ExecMainStartTimestamp"), Restarts: int(p.number("NRestarts")), ExitCode: p.exitCode(),
 	}
 	o.Identity, o.Intact = units.Check(have.text)

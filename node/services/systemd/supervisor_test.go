@@ -19,6 +19,7 @@ import (
 var (
 	_ services.Supervisor = (*Supervisor)(nil)
 	_ runtime.Units       = (*Supervisor)(nil)
+	_ runtime.Freezer     = (*Supervisor)(nil)
 )
 
 func TestConformance(t *testing.T) {

@@ -25,6 +25,8 @@ type Pool struct {
 	// ClonesDepend makes it like the file systems whose snapshots cannot go before what began as them. Set it before
 	// the first call.
 	ClonesDepend bool
+	// Apart makes it like the file systems whose snapshots of several volumes are not of one moment. Likewise.
+	Apart bool
 
 	mu      sync.Mutex
 	volumes map[string]*volume // guarded by mu
@@ -72,7 +74,7 @@ func (p *Pool) World() []string {
 
 // Capabilities implements storage.Pool.
 func (p *Pool) Capabilities() storage.Capabilities {
-	return storage.Capabilities{Backend: Backend, ClonesDepend: p.ClonesDepend}
+	return storage.Capabilities{Backend: Backend, OneMoment: !p.Apart, ClonesDepend: p.ClonesDepend}
 }
 
 // Usage implements storage.Pool.

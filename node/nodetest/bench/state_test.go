@@ -1,0 +1,245 @@
+package bench_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ployz/ployz/cmd/ployzctl/dev"
+	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/nodetest/labtest"
+	"github.com/ployz/ployz/node/nodetest/onemachine"
+	"github.com/ployz/ployz/node/nodetest/testenv"
+)
+
+// sizes are what a volume holds when it is branched, from 1 MB to 10 GB.
+var sizes = []int64{1 << 20, 100 << 20, 1 << 30, 10 << 30}
+
+const heavyVolume = `name: heavy%d
+services:
+  web:
+    image: web:1
+    environment: {VERSION: "1"}
+    volumes: ["data:/data"]
+    x-ployz: {ready: {http: {path: /healthz, port: 8080}, timeout: 30s}}
+volumes: {data: {}}
+`
+
+// BenchmarkBranchSizes branches volumes of four sizes: the storage step takes at most 150 ms, and no longer for more
+// data.
+func BenchmarkBranchSizes(b *testing.B) {
+	testenv.Require(b, testenv.Loop)
+	m := onemachine.StartWith(b, dev.Options{Machines: 1})
+	m.Must("init", "--pool", "loop", "--pool-size", "16G")
+	m.Push("web:1", nil)
+	for i, size := range sizes {
+		m.MustDeploy(fmt.Sprintf(heavyVolume, i))
+		// Incompressible, as data is.
+		m.Script("m1", fmt.Sprintf("f=$(echo /var/lib/ployz/pool/volumes/heavy%d.data/data)/fill && head -c %d /dev/urandom > $f && sync $f", i, size))
+	}
+	for b.Loop() {
+		for i, size := range sizes {
+			var took []float64
+			for n := range 3 {
+				took = append(took, branch(b, m, fmt.Sprintf("heavy%d", i), fmt.Sprintf("copy%d-%d", i, n)).Storage.D(0).Seconds())
+			}
+			atMost(b, 1000*median(took), 150, fmt.Sprintf("ms-%dMB", size>>20))
+		}
+	}
+}
+
+// branch makes one and returns what it says of itself.
+func branch(b *testing.B, m *onemachine.Machine, from, to string, args ...string) (r api.BranchResult) {
+	b.Helper()
+	var out api.Outcome
+	m.JSON(&out, append([]string{"branch", from, to}, args...)...)
+	if out.Outcome != api.Committed {
+		b.Fatalf("branch %s ended %s: %s", to, out.Outcome, onemachine.Said(out.Error))
+	}
+	if err := json.Unmarshal(out.Value, &r); err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+// pushShop has a machine know the images of the example, and returns the example's folder with a password of its own.
+func pushShop(b *testing.B, m *onemachine.Machine) string {
+	b.Helper()
+	for _, name := range []string{"shop-web", "shop-app", "shop-db"} {
+		m.Must("image", "push", testenv.ShopImage(name))
+	}
+	dir := filepath.Join(b.TempDir(), "shop")
+	if out, err := exec.Command("cp", "-R", filepath.Join(testenv.Repo(), "examples/shop"), dir).CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "db_password"), []byte("for-a-test"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	return dir
+}
+
+// sql runs a statement in the database of a namespace, or one of PostgreSQL's programs.
+func sql(m *onemachine.Machine, ns string, argv ...string) labtest.Result {
+	return m.Ctl(append([]string{"exec", ns + "/db", "--", "env", "PGUSER=shop", "PGDATABASE=shop", "PGHOST=127.0.0.1", "PGPASSWORD=for-a-test"}, argv...)...)
+}
+
+// gigabyte is pgbench's scale at which its tables hold about a gigabyte.
+const gigabyte = 70
+
+// BenchmarkBranchShop branches the whole example with a gigabyte in its database while it serves, and rolls it back
+// with its data.
+func BenchmarkBranchShop(b *testing.B) {
+	testenv.Require(b, testenv.ShopImages, testenv.Loop)
+	m := onemachine.StartWith(b, dev.Options{Machines: 1})
+	m.Must("init", "--pool", "loop", "--pool-size", "16G")
+	m.Must("deploy", "-f", filepath.Join(pushShop(b, m), "compose.yaml"))
+	mustSQL(b, m, "shop", "pgbench", "-i", "-q", "-s", strconv.Itoa(gigabyte))
+	for b.Loop() {
+		var whole, storage []float64
+		for n := range 3 {
+			begin := time.Now()
+			r := branch(b, m, "shop", fmt.Sprintf("try%d", n), "--secrets", "copy")
+			whole, storage = append(whole, time.Since(begin).Seconds()), append(storage, 1000*r.Storage.D(0).Seconds())
+			if got := mustSQL(b, m, r.Namespace, "psql", "-tAc", "select count(*) from pgbench_accounts"); got != strconv.Itoa(gigabyte*100_000) {
+				b.Errorf("the branch has %s accounts", got)
+			}
+		}
+		atMost(b, median(whole), 5, "s-branch")
+		atMost(b, median(storage), 150, "ms-storage")
+	}
+}
+
+func mustSQL(b *testing.B, m *onemachine.Machine, ns string, argv ...string) string {
+	b.Helper()
+	r := sql(m, ns, argv...)
+	if r.Status != 0 {
+		b.Fatalf("%q in %s: %s%s", argv, ns, r.Out, r.Err)
+	}
+	return strings.TrimSpace(r.Out)
+}
+
+// books is a database, and beside it somebody who writes to it by its name, wherever it is.
+const books = `name: books
+services:
+  db:
+    image: shop-db
+    environment: {POSTGRES_USER: shop, POSTGRES_DB: shop, POSTGRES_PASSWORD_FILE: /run/secrets/db_password}
+    secrets: [db_password]
+    volumes: ["data:/var/lib/postgresql"]
+    stop_grace_period: 30s
+    healthcheck: {test: [CMD, pg_isready, -q, -h, 127.0.0.1, -U, shop, -d, shop], interval: 2s, timeout: 3s, retries: 30}
+  scribe:
+    image: shop-db
+    entrypoint: [sleep, infinity]
+    environment: {PGUSER: shop, PGDATABASE: shop, PGHOST: db, PGPASSWORD: for-a-test}
+    x-ployz: {placement: {machines: [m1]}}
+volumes: {data: {x-ployz: {owner: "999:999"}}}
+secrets: {db_password: {file: ./db_password}}
+`
+
+// moves is how often the database is migrated while it is written to.
+const moves = 50
+
+// BenchmarkMigrate moves a database to and fro between two machines while pgbench writes. No transaction that was
+// told as committed is lost, and the stop is what was stated before.
+func BenchmarkMigrate(b *testing.B) {
+	testenv.Require(b, testenv.ShopImages, testenv.Loop)
+	m := onemachine.StartWith(b, dev.Options{Machines: 2})
+	m.Must("init", "--pool", "loop", "--pool-size", "4G")
+	m.Must("machine", "add", "dev://"+m.Name+"/m2", "--pool", "loop", "--pool-size", "4G")
+	pushShop(b, m)
+	file := m.File("books/compose.yaml", books)
+	m.File("books/db_password", "for-a-test")
+	m.Must("deploy", "-f", file)
+	mustSQL(b, m, "books", "pgbench", "-i", "-q", "-s", "10")
+	for b.Loop() {
+		w := startWriting(b, m)
+		var stops, beyond, off []float64
+		for n := range moves {
+			to := []string{"m2", "m1"}[n%2]
+			r := migrate(b, m, to)
+			stops = append(stops, 1000*r.Stop.D(0).Seconds())
+			off = append(off, abs(r.Stop.D(0).Seconds()/r.StopStated.D(0).Seconds()-1))
+			beyond = append(beyond, beyondDelta(r))
+		}
+		told := w.stop(b)
+		has := mustSQL(b, m, "books", "psql", "-tAc", "select count(*) from pgbench_history")
+		rows := number(b, has)
+		b.Logf("%d transactions were told as committed, the database has %.0f", told, rows)
+		atMost(b, max(0, float64(told)-rows), 0, "lost")
+		b.ReportMetric(float64(told), "committed")
+		b.ReportMetric(median(stops), "ms-stop")
+		b.ReportMetric(stops[len(stops)-1], "ms-longest-stop")
+		b.ReportMetric(median(beyond), "ms-besides-delta")
+		b.ReportMetric(100*median(off), "%-off-the-stated")
+	}
+}
+
+func migrate(b *testing.B, m *onemachine.Machine, to string) (r api.MigrateResult) {
+	b.Helper()
+	var out api.Outcome
+	m.JSON(&out, "migrate", "books/db", "--to", to)
+	if out.Outcome != api.Committed {
+		b.Fatalf("the migration to %s ended %s: %s", to, out.Outcome, onemachine.Said(out.Error))
+	}
+	if err := json.Unmarshal(out.Value, &r); err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+// beyondDelta is what a stop took in milliseconds besides 1.2 times the last delta.
+func beyondDelta(r api.MigrateResult) float64 {
+	var delta time.Duration
+	for _, v := range r.Volumes {
+		if n := len(v.Rounds); n > 0 {
+			delta += v.Rounds[n-1].Took.D(0)
+		}
+	}
+	return 1000 * (r.Stop.D(0) - delta*12/10).Seconds()
+}
+
+func abs(v float64) float64 { return max(v, -v) }
+
+// writing is pgbench, again and again: it ends when its connection does, and says how many transactions were told
+// to it as committed.
+type writing struct {
+	cancel context.CancelFunc
+	told   chan int
+}
+
+func startWriting(b *testing.B, m *onemachine.Machine) writing {
+	ctx, cancel := context.WithCancel(b.Context())
+	w := writing{cancel, make(chan int, 1)}
+	go func() {
+		told := 0
+		for ctx.Err() == nil {
+			r := m.Ctl("exec", "books/scribe", "--", "pgbench", "-n", "-N", "-T", "5", "-c", "2")
+			_, rest, found := strings.Cut(r.Out, "number of transactions actually processed: ")
+			if n, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\n", 2)[0])); found && err == nil {
+				told += n
+			}
+		}
+		w.told <- told
+	}()
+	return w
+}
+
+func (w writing) stop(b *testing.B) int {
+	b.Helper()
+	w.cancel()
+	select {
+	case told := <-w.told:
+		return told
+	case <-time.After(time.Minute):
+		b.Fatal("pgbench does not end")
+		return 0
+	}
+}

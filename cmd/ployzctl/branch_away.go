@@ -123,7 +123,7 @@ func (a *app) pruneBranch(ctx context.Context, ns string) (api.BranchPruned, err
 	if err != nil || out.Removed.Outcome.Exit() != 0 {
 		return out, err
 	}
-	volumes, err := a.run(ctx, request{kind: api.KindVolumePrune, body: api.VolumePruneRequest{Namespace: ns, KeepCommits: 1}})
+	volumes, err := a.run(ctx, request{kind: api.KindVolumePrune, body: api.VolumePruneRequest{Namespace: ns, KeepCommits: 1, OlderThan: new(api.Duration)}})
 	out.Volumes = &volumes
 	return out, err
 }

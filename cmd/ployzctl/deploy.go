@@ -195,7 +195,7 @@ func (a *app) diffCommand() *cobra.Command {
 		Short: "Compare what two commits asked for, or a branch with what it was made of",
 		Long: `Compare what two commits of a namespace asked for. Without commits the namespace is a branch, and its present one is
 compared with the present one of what it was made of, or of another namespace: what stands there as + is what a promote
-would bring. Hostnames of the branch are shown as those that they were made of, and secrets compare by name only.`,
+would bring, and what stands there as - is what it would take away. Secrets compare by name only.`,
 		Example: `  ployzctl diff shop 6 7
   ployzctl diff try
   ployzctl diff try --with staging`,

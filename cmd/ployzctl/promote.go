@@ -15,7 +15,7 @@ func (a *app) promoteCommand() *cobra.Command {
 		Use:   "promote BRANCH [NAMESPACE]",
 		Short: "Make a namespace run what a branch of it runs, and with --with-data hold the branch's data",
 		Long: `Make a namespace run what a branch of it runs: the very images, by digest, and the branch's configuration.
-Without NAMESPACE it is what the branch was made of. Commits that it made since are undone by that; --preview names them.
+Without NAMESPACE it is what the branch was made of. What it changed since is undone by that; --preview names those commits.
 
 These stay the target's own: hostnames (a route of the branch goes to the hostname that it was made of; one that was
 made of none is refused), gateway and published ports that the branch does not have, secrets by name, and, of each
@@ -24,8 +24,9 @@ is taken away, as by a deploy. Jobs run as in a deploy, but those for branches.
 
 Volumes keep the target's data, and are never made smaller; one that only the branch has is new and empty. With
 --with-data each volume that the branch has begins as the branch's is now, in a time that does not depend on its size:
-all that mounts it in the target stops first, the branch goes on running. What the target wrote since the branch began is not in what
-comes; it is kept, and 'rollback NAMESPACE --with-data' gives it back. Both have to be on one machine.
+all that mounts it in the target stops first, the branch goes on running, and what writes there holds still for the
+moment as its service says. What the target wrote since the branch began is not in what comes; it is kept, and
+'rollback NAMESPACE --with-data' gives it back. Both have to be on one machine.
 
 The branch stays as it is: take it away with 'branch rm BRANCH'.`,
 		Example: `  ployzctl promote try --preview

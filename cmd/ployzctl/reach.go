@@ -261,15 +261,25 @@ func (a *app) rawTerminal() (restore func(), sizes <-chan api.TerminalSize, err 
 }
 
 func (a *app) runCommand() *cobra.Command {
-	var env []string
-	var deadline time.Duration
+	var (
+		env      []string
+		deadline time.Duration
+		slot     string
+		write    bool
+	)
 	cmd := &cobra.Command{
 		Use:   "run NAMESPACE/SERVICE -- COMMAND [ARG...]",
-		Short: "Run a command once, in a service's image with its configuration and secrets",
-		Long: `Run a command once, in a service's image with its configuration and secrets, in an instance of its
-own that is removed afterwards. It is an operation: it is in the ledger, and the namespace is its own
-while it runs.`,
-		Example:           `  ployzctl run shop/app -- app migrate --check`,
+		Short: "Run a command once, in a service's image with its configuration, secrets and volumes",
+		Long: `Run a command once, in a service's image with its configuration, secrets and volumes, in an instance of
+its own that is removed afterwards. It is an operation: it is in the ledger, and the namespace is its own
+while it runs.
+
+It runs where the volumes are, and they are mounted read-only; with --write-volumes as the service mounts
+them, which is refused while an instance writes one. Where the service has volumes of scope slot, --slot
+says whose.`,
+		Example: `  ployzctl run shop/app -- app migrate --check
+  ployzctl run --slot app-0 shop/app -- du -sh /cache
+  ployzctl scale shop/app 0 && ployzctl run --write-volumes shop/app -- app repair`,
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -277,7 +287,9 @@ while it runs.`,
 			if err != nil {
 				return err
 			}
-			body := api.RunRequest{Namespace: ns, Service: service, Command: afterDashes(args[1:]), Deadline: api.Duration(deadline)}
+			body := api.RunRequest{
+				Namespace: ns, Service: service, Command: afterDashes(args[1:]), Deadline: api.Duration(deadline), Slot: slot, WriteVolumes: write,
+			}
 			if body.Env, err = envArgs(env); err != nil {
 				return err
 			}
@@ -286,6 +298,8 @@ while it runs.`,
 	}
 	cmd.Flags().StringArrayVarP(&env, "env", "e", nil, "`NAME=VALUE` to add to its environment")
 	cmd.Flags().DurationVar(&deadline, "deadline", 0, "end it after this time (default 1h)")
+	cmd.Flags().StringVar(&slot, "slot", "", "whose volumes of scope slot it gets, by the `SLOT` such as app-0")
+	cmd.Flags().BoolVar(&write, "write-volumes", false, "mount volumes as the service does, and not all read-only")
 	cmd.Flags().SetInterspersed(false)
 	return cmd
 }

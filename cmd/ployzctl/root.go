@@ -63,7 +63,8 @@ func (a *app) addGroups(root *cobra.Command) {
 			root.AddCommand(c)
 		}
 	}
-	add("deploy", "Deploy:", a.deployCommand(), a.previewCommand(), a.historyCommand(), a.diffCommand(), a.rollbackCommand(), a.branchCommand(), a.promoteCommand(), a.migrateCommand(), a.removeCommand())
+	add("deploy", "Deploy:", a.deployCommand(), a.previewCommand(), a.historyCommand(), a.diffCommand(), a.rollbackCommand(), a.branchCommand(), a.promoteCommand(),
+		a.migrateCommand(), a.removeCommand())
 	add("look", "Look and reach in:", a.serviceCommand(), a.logsCommand(), a.execCommand(), a.runCommand(), a.statsCommand())
 	add("things", "What deploys use:", a.volumeCommand(), a.imageCommand(), a.valueCommand("secret"), a.valueCommand("config"))
 	add("machine", "Machine and cluster:", a.initCommand(), a.joinCommand(), a.machineCommand(), a.storeCommand(), a.statusCommand(), a.doctorCommand(),

@@ -137,6 +137,7 @@ const (
 	CodeVolumeLineage          Code = "volume.lineage"
 	CodeVolumeQuiesce          Code = "volume.quiesce-failed"
 	CodeVolumeCopied           Code = "volume.copied"
+	CodeVolumeSlot             Code = "volume.which-slot"
 	CodeVolumeThere            Code = "volume.already-there"
 )
 
@@ -438,6 +439,7 @@ func Codes() []CodeDoc {
 		{CodeVolumeNotConverging, "the volume is written faster than it is sent, or a stop would take longer than it may"},
 		{CodeVolumeScope, "a volume is one for the namespace or one for each slot, and that cannot change while it is live"},
 		{CodeVolumeSpread, "a volume of scope namespace is on one machine, and instances on several were to mount it"},
+		{CodeVolumeSlot, "a volume of scope slot is one for each slot, and the slot was not named, or is not there"},
 		{CodeVolumeCopied, "a copy that was sent to another machine goes only by name, and before the volume that it is of"},
 		{CodeVolumeThere, "the machine that a volume was to move to has it"},
 		{CodeVolumeQuiesce, "an instance could not be brought to hold still for a snapshot; it goes on as before"},

@@ -116,7 +116,7 @@ type ValueRemoveRequest struct {
 	Name      string `json:"name"`
 }
 
-// RunRequest runs a command once in a service's image, with its configuration and secrets.
+// RunRequest runs a command once in a service's image, with its configuration, secrets and volumes.
 type RunRequest struct {
 	Namespace string   `json:"namespace"`
 	Service   string   `json:"service"`
@@ -125,6 +125,10 @@ type RunRequest struct {
 	Env map[string]string `json:"env,omitempty"`
 	// Deadline ends the run; 0 means 1 hour.
 	Deadline Duration `json:"deadline,omitempty"`
+	// Slot, such as "app-0", is whose volumes it gets, where the service mounts any of scope slot.
+	Slot string `json:"slot,omitempty"`
+	// WriteVolumes mounts volumes as the service does; without it all are read-only. What an instance writes is refused.
+	WriteVolumes bool `json:"writeVolumes,omitempty"`
 }
 
 // RunResult is the value of a run's outcome.

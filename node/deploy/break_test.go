@@ -93,6 +93,7 @@ func Cases() map[string]optest.Case {
 		"run": on(shopRuns, func(l *lab) operation.Operation {
 			return deploy.NewRun(l.kit, api.RunRequest{Namespace: "shop", Service: "app", Command: []string{"app", "check"}})
 		}),
+		"run/volumes":               on(statefulRuns, func(l *lab) operation.Operation { return l.runs("db", nil) }),
 		"deploy/first with volumes": on(nothing, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, stateful("v1"), nil) }),
 		"deploy/volumes change":     on(statefulRuns, func(l *lab) operation.Operation { return deploy.NewDeploy(l.kit, otherVolumes(), nil) }),
 		"deploy/freezes":            on(quiesceCase(hooks)),

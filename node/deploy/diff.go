@@ -32,10 +32,9 @@ func Diff(from, to api.Commit) ([]api.Difference, error) {
 	return list, nil
 }
 
-// DiffBranch compares what a namespace asks for now with what a branch of it does, as a promotion would take it over:
-// the branch's hostnames are those that they stand for. with "" is what the branch began as; any other namespace can be
-// compared, too. Secrets compare by name only, since each namespace has its own. Errors: branch.not-a-branch,
-// deploy.namespace-not-found, store.*.
+// DiffBranch compares what a namespace asks for now with what a branch of it does, as a promotion would take it over.
+// with "" is what the branch began as; any other namespace can be compared, too. Secrets compare by name only, since each
+// namespace has its own. Errors: branch.not-a-branch, deploy.namespace-not-found, store.*.
 func DiffBranch(ctx context.Context, facts store.Facts, branch, with string) ([]api.Difference, error) {
 	lineage, err := readLineage(ctx, facts, branch)
 	if err != nil {
@@ -56,10 +55,12 @@ func DiffBranch(ctx context.Context, facts store.Facts, branch, with string) ([]
 	if err != nil {
 		return nil, err
 	}
-	from, to = withoutPrints(from), withoutPrints(to)
-	to.Spec = withHosts(to.Spec, lineage.Hosts)
-	from.Spec.Namespace, to.Spec.Namespace = "", ""
-	return Diff(from, to)
+	hosts, err := targetHosts(ctx, facts, lineage, branch, with)
+	if err != nil {
+		return nil, err
+	}
+	to.Spec = asTarget(to.Spec, from.Spec, hosts)
+	return Diff(withoutPrints(from), withoutPrints(to))
 }
 
 func withoutPrints(c api.Commit) api.Commit {
@@ -69,21 +70,6 @@ func withoutPrints(c api.Commit) api.Commit {
 	}
 	c.Secrets = secrets
 	return c
-}
-
-// withHosts gives routes the hostnames that theirs stand for.
-func withHosts(spec api.Spec, hosts map[string]string) api.Spec {
-	spec.Services = maps.Clone(spec.Services)
-	for name, s := range spec.Services {
-		s.Routes = slices.Clone(s.Routes)
-		for i, r := range s.Routes {
-			if host, known := hosts[r.Host]; known {
-				s.Routes[i].Host = host
-			}
-		}
-		spec.Services[name] = s
-	}
-	return spec
 }
 
 // flatten turns a commit's spec into paths and values.

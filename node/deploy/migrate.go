@@ -20,6 +20,7 @@ import (
 // is: its next commit has the same services, with the slots of those data sets where the data sets come.
 //
 //	copy                 snapshots are carried while everybody goes on writing, in rounds   Precopy.Run
+//	hold                 gateways let requests wait, where that was asked for
 //	stop the writers  ┐  all who mount one of them
 //	last changes      │  the last round                                                     Precopy.Finish
 //	hand over         │  the name goes here first, and is given there then: never two
@@ -92,10 +93,6 @@ func (m *Migrate) needRequest() error {
 	if m.request.MaxStop < 0 || m.request.BytesPerSecond < 0 {
 		return api.Errorf(api.CodeBadRequest, "neither a stop nor a rate can be less than nothing").About(m.ns)
 	}
-	if m.request.Hold {
-		return api.Errorf(api.CodeBadRequest, "the gateways of this version cannot hold requests").About(m.ns).
-			WithHint("leave --hold: requests are refused during the stop, and clients try again")
-	}
 	if err := m.needCommit(); err != nil {
 		return err
 	}
@@ -132,6 +129,9 @@ func (m *Migrate) choose() error {
 		m.moves[v.Name] = m.to
 	}
 	m.takeAlong()
+	if m.request.Hold {
+		m.hold = m.servicesThatMove()
+	}
 	return m.needFit()
 }
 
@@ -186,6 +186,15 @@ func (m *Migrate) slotsThatMove() (list []api.Slot) {
 		}
 	}
 	return list
+}
+
+// servicesThatMove are those of which a slot does, each once.
+func (m *Migrate) servicesThatMove() (names []string) {
+	for _, slot := range m.slotsThatMove() {
+		names = append(names, slot.Service)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // prepare makes what carries the data sets.

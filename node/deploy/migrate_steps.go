@@ -41,6 +41,7 @@ func (m *Migrate) phases(l layout) []operation.Phase {
 		{Name: "images", Steps: m.imageSteps(l), Width: width},
 		{Name: "volumes", Steps: m.volumeSteps(l)},
 		{Name: "copy", Steps: []operation.Step{m.copy()}},
+		m.holdPhase(l),
 		{Name: "stop the writers", Steps: m.stopSteps(l), Width: width},
 		{Name: "last changes", Steps: []operation.Step{m.lastChanges()}},
 		{Name: "hand over", Steps: m.handOver(l)},

@@ -276,7 +276,6 @@ func TestMigrateRefusals(t *testing.T) {
 		"unknown service":    {nil, toM2("nobody"), api.CodeNoSuchService, `no service "nobody"`, "ployzctl service ls shop"},
 		"not on that":        {nil, api.MigrateRequest{Namespace: "shop", From: "m3", To: "m2"}, api.CodeVolumeNotFound, "none of its volumes are on m3", "ployzctl volume ls shop"},
 		"there already":      {nil, api.MigrateRequest{Namespace: "shop", To: "m1"}, api.CodeVolumeThere, "m1 has them already: cache.app-0, cache.app-1, data, uploads", "ployzctl volume ls shop"},
-		"hold":               {nil, api.MigrateRequest{Namespace: "shop", To: "m2", Hold: true}, api.CodeBadRequest, "cannot hold requests", "--hold"},
 		"less than nothing":  {nil, api.MigrateRequest{Namespace: "shop", To: "m2", MaxStop: -1}, api.CodeBadRequest, "less than nothing", ""},
 		"may not run there":  {placedOn("m1"), toM2("db"), api.CodeNoMachine, "db-0 may not run on m2: not among the machines asked for", "ployzctl deploy"},
 		"nothing is there":   {nil, api.MigrateRequest{Namespace: "none", To: "m2"}, api.CodeNamespaceAbsent, "nothing is deployed", "ployzctl service ls"},

@@ -144,6 +144,9 @@ func migrations() map[string]optest.Case {
 	return map[string]optest.Case{
 		"migrate":         on(onTwo, func(l *lab) operation.Operation { return deploy.NewMigrate(l.kit, toM2("")) }),
 		"migrate/service": on(onTwo, func(l *lab) operation.Operation { return deploy.NewMigrate(l.kit, toM2("app")) }),
+		"migrate/hold": on(onTwo, func(l *lab) operation.Operation {
+			return deploy.NewMigrate(l.kit, api.MigrateRequest{Namespace: "shop", Service: "db", To: "m2", Hold: true})
+		}),
 		"migrate/back": on(moved, func(l *lab) operation.Operation {
 			return deploy.NewMigrate(l.kit, api.MigrateRequest{Namespace: "shop", Service: "db", To: "m1"})
 		}),

@@ -13,7 +13,7 @@ import (
 // after it or after a failure (Forget). It stops nobody and restores nothing: the copies are kept volumes until whoever
 // migrates gives them their names.
 //
-//	Run     snapshot, carry; snapshot, estimate, plan; carry or return
+//	Run     snapshot, carry, twice; snapshot, estimate, plan; carry or return
 //	        ── the caller stops who writes ──
 //	Finish  snapshot, carry the last delta
 //	        ── the caller restores the copies, starts, commits ──
@@ -59,6 +59,11 @@ func (p *Precopy) Run(ctx context.Context, by Fenced, tell Telling) (storage.Rou
 		if err := p.Arrived(ctx); err != nil {
 			return storage.RoundPlan{}, err
 		}
+	}
+	// What a round takes besides its bytes is more where they are many and have to be made durable. The second, which has
+	// few, tells what it will be inside the stop.
+	if err := p.round(ctx, by, tell); err != nil {
+		return storage.RoundPlan{}, err
 	}
 	for {
 		name, now, err := p.snapshot(ctx, by)

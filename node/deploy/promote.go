@@ -16,8 +16,9 @@ type Promote struct {
 	change
 	request api.PromoteRequest
 
-	// fact is how the branch began; zero for a namespace that is none.
-	fact api.BranchFact
+	// fact is how the branch began; zero for a namespace that is none. hosts are its hostnames, each with the target's.
+	fact  api.BranchFact
+	hosts map[string]string
 	// branch is the branch as it is promoted.
 	branch current
 	// since are the target's own commits since the branch began, newest first, of which only the last are read; sinceAll
@@ -73,6 +74,30 @@ func readLineage(ctx context.Context, facts store.Facts, branch string) (lineage
 	return lineage, decode(fact, &lineage)
 }
 
+// targetHosts are the hostnames of a branch, which began as lineage says, each with the one that it stands for in the
+// target: what it was made of, or, where the target is a branch of the same or of this one, what the target's was.
+// Errors: store.*.
+func targetHosts(ctx context.Context, facts store.Facts, lineage api.BranchFact, branch, target string) (map[string]string, error) {
+	of, err := readLineage(ctx, facts, target)
+	if err != nil || of.From == "" || of.From != branch && of.From != lineage.From {
+		return lineage.Hosts, err
+	}
+	made := map[string]string{}
+	for host, original := range of.Hosts {
+		made[original] = host
+	}
+	if of.From == branch {
+		return made, nil
+	}
+	hosts := map[string]string{}
+	for host, original := range lineage.Hosts {
+		if its, has := made[original]; has {
+			hosts[host] = its
+		}
+	}
+	return hosts, nil
+}
+
 // Inspect implements operation.Operation.
 func (p *Promote) Inspect(ctx context.Context, before operation.Situation) error {
 	if err := p.check(); err != nil {
@@ -85,7 +110,11 @@ func (p *Promote) Inspect(ctx context.Context, before operation.Situation) error
 		return err
 	}
 	commit := *p.branch.commit
-	p.next = release{spec: p.targetSpec(commit.Spec), restarts: p.present().restarts, of: commit.Number, branch: p.request.Branch}
+	present := p.present()
+	p.next = release{
+		spec:     asTarget(p.withoutOwnHosts(commit.Spec), present.spec, p.hosts),
+		restarts: present.restarts, of: commit.Number, branch: p.request.Branch,
+	}
 	if err := p.chooseSecrets(ctx); err != nil {
 		return err
 	}
@@ -119,6 +148,9 @@ func (p *Promote) check() *api.Error {
 // inspectBranch reads how the branch began, what it runs, and what the target committed since the branch began.
 func (p *Promote) inspectBranch(ctx context.Context) (err error) {
 	if err = p.inspectLineage(ctx); err != nil {
+		return err
+	}
+	if p.hosts, err = targetHosts(ctx, p.kit.Facts, p.fact, p.request.Branch, p.ns); err != nil {
 		return err
 	}
 	if p.branch, err = readCurrent(ctx, p.kit.Facts, p.request.Branch); err != nil {

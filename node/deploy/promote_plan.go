@@ -33,7 +33,7 @@ func (p *Promote) said() []api.Change {
 	return append(list, p.otherNumbers()...)
 }
 
-// undone names the target's own commits since the branch began: the promotion takes their configuration back.
+// undone names the target's own commits since the branch began: what they configured, the promotion takes back.
 func (p *Promote) undone() []api.Change {
 	var list []api.Change
 	for _, c := range p.since {
@@ -41,9 +41,13 @@ func (p *Promote) undone() []api.Change {
 		if c.Of != 0 {
 			what += fmt.Sprintf(" of commit %d", c.Of)
 		}
+		action, goes := "undo", "what it changed goes, unless the branch has it too"
+		if outlasts(c.Kind) {
+			action, goes = "keep", "it stays"
+		}
 		list = append(list, api.Change{
-			Action: "undo", Subject: fmt.Sprintf("commit %d", c.Number),
-			Reason: fmt.Sprintf("%s at %s, after the branch began at commit %d: what it configured goes", what, c.Time.UTC().Format(time.RFC3339), p.fact.Commit),
+			Action: action, Subject: fmt.Sprintf("commit %d", c.Number),
+			Reason: fmt.Sprintf("%s at %s, after the branch began at commit %d: %s", what, c.Time.UTC().Format(time.RFC3339), p.fact.Commit, goes),
 		})
 	}
 	if more := p.sinceAll - len(p.since); more > 0 {
@@ -52,6 +56,12 @@ func (p *Promote) undone() []api.Change {
 		})
 	}
 	return list
+}
+
+// outlasts reports whether what commits of a kind do is the target's own: how many instances there are, how often they
+// were restarted, where its data is.
+func outlasts(kind string) bool {
+	return slices.Contains([]string{api.KindScale, api.KindRestart, api.KindClear, api.KindMigrate}, kind)
 }
 
 // otherNumbers are the services of which the branch has another number of instances than the target keeps.

@@ -7,14 +7,14 @@ import (
 	"github.com/ployz/ployz/node/api"
 )
 
-// targetSpec is what the branch asks for, as the target asks for it.
-func (p *Promote) targetSpec(spec api.Spec) api.Spec {
-	present := p.presentSpec()
-	spec.Namespace = p.ns
+// asTarget is what a branch asks for as its target asks for it, where present is what that asks for now: with the
+// hostnames that the branch's stand for, and what is the target's own.
+func asTarget(spec, present api.Spec, hosts map[string]string) api.Spec {
+	spec.Namespace = present.Namespace
 	spec.Services = maps.Clone(spec.Services)
-	for _, name := range slices.Sorted(maps.Keys(spec.Services)) {
-		s, was := spec.Services[name], present.Services[name]
-		s.Routes = p.targetRoutes(name, s.Routes, was.Routes)
+	for name, s := range spec.Services {
+		was := present.Services[name]
+		s.Routes = targetRoutes(s.Routes, was.Routes, hosts)
 		s.Ports = targetPorts(s.Ports, was.Ports)
 		s.Placement = targetPlacement(s, was)
 		spec.Services[name] = s
@@ -22,23 +22,13 @@ func (p *Promote) targetSpec(spec api.Spec) api.Spec {
 	return spec
 }
 
-// targetRoutes gives the routes of a service the hostnames that the branch's stand for, and adds the gateway ports that
-// the target has: a branch cannot have the same. A hostname that stands for none is refused.
-func (p *Promote) targetRoutes(service string, routes, was []api.Route) []api.Route {
-	var list []api.Route
-	for _, r := range routes {
-		if r.Host == "" {
-			list = append(list, r)
-			continue
+// targetRoutes are a branch's routes and the gateway ports that the target has: a branch cannot have the same.
+func targetRoutes(routes, was []api.Route, hosts map[string]string) []api.Route {
+	list := slices.Clone(routes)
+	for i, r := range list {
+		if host, known := hosts[r.Host]; known {
+			list[i].Host = host
 		}
-		host, known := p.fact.Hosts[r.Host]
-		if !known {
-			p.problems = append(p.problems, api.Errorf(api.CodePromoteUnlike, "the hostname %s is the branch's own: it stands for none of %s, so it is not known what it is there", r.Host, p.ns).
-				About("services."+service+".routes").WithHint("take the route away in the branch (ployzctl deploy of %s without it), promote, and add it to %s with a deploy", p.request.Branch, p.ns))
-			continue
-		}
-		r.Host = host
-		list = append(list, r)
 	}
 	for _, r := range was {
 		if r.TCP != 0 && !slices.ContainsFunc(list, func(o api.Route) bool { return o.TCP == r.TCP }) {
@@ -48,7 +38,7 @@ func (p *Promote) targetRoutes(service string, routes, was []api.Route) []api.Ro
 	return list
 }
 
-// targetPorts are the ports that the branch publishes, and those of the target, which a branch on the same machines
+// targetPorts are the ports that a branch publishes, and those of the target, which a branch on the same machines
 // cannot have.
 func targetPorts(ports, was []api.Port) []api.Port {
 	list := slices.Clone(ports)
@@ -60,7 +50,7 @@ func targetPorts(ports, was []api.Port) []api.Port {
 	return list
 }
 
-// targetPlacement is where the branch's may run, with as many instances as the target has: a branch is often smaller.
+// targetPlacement is where a branch's may run, with as many instances as the target has: a branch is often smaller.
 func targetPlacement(s, was api.Service) api.Placement {
 	placement := s.Placement
 	if counted(s) && counted(was) {
@@ -71,3 +61,27 @@ func targetPlacement(s, was api.Service) api.Placement {
 
 // counted reports whether a service is there and has a number of instances.
 func counted(s api.Service) bool { return s.Image != "" && s.Job == nil && !s.Placement.Global }
+
+// withoutOwnHosts is the branch's spec without the routes of hostnames that stand for none of the target's, which are
+// refused.
+func (p *Promote) withoutOwnHosts(spec api.Spec) api.Spec {
+	spec.Services = maps.Clone(spec.Services)
+	for _, name := range slices.Sorted(maps.Keys(spec.Services)) {
+		s := spec.Services[name]
+		s.Routes = slices.DeleteFunc(slices.Clone(s.Routes), func(r api.Route) bool {
+			own := r.Host != "" && p.hosts[r.Host] == ""
+			if own {
+				p.problems = append(p.problems, p.ownHost(name, r.Host))
+			}
+			return own
+		})
+		spec.Services[name] = s
+	}
+	return spec
+}
+
+func (p *Promote) ownHost(service, host string) *api.Error {
+	return api.Errorf(api.CodePromoteUnlike, "the hostname %s is the branch's own: it stands for none of %s, so it is not known what it is there", host, p.ns).
+		About("services."+service+".routes").
+		WithHint("take the route away in the branch (ployzctl deploy of %s without it), promote, and add it to %s with a deploy", p.request.Branch, p.ns)
+}

@@ -79,7 +79,7 @@ func TestPromote(t *testing.T) {
 	plan := l.preview(t, promote(l))
 	expectLines(t, lines(plan)[:3],
 		"promote commit 2 of try: its images by digest, and its configuration",
-		"undo commit 2: restart at "+l.current(t, "shop").Time.Format("2006-01-02T15:04:05Z")+", after the branch began at commit 1: what it configured goes",
+		"keep commit 2: restart at "+l.current(t, "shop").Time.Format("2006-01-02T15:04:05Z")+", after the branch began at commit 1: it stays",
 		"keep service app: 2 instances as before, where the branch has 1; another number: ployzctl service scale shop/app N")
 	if plan.Scope != "ns/shop" || len(about(lines(plan), "route")) != 0 || len(about(lines(plan), "mask")) != 0 {
 		t.Errorf("the plan of %s says %q", plan.Scope, lines(plan))
@@ -135,6 +135,30 @@ func TestPromoteTakesWhatTheBranchDropped(t *testing.T) {
 	// What the branch has of its own it cannot share.
 	l.mustRun(t, deploy.NewDeploy(l.kit, branch, nil))
 	expectRefused(t, l.run(promote(l)), "services.db.ports deploy.port-taken")
+}
+
+// TestPromoteBetweenBranches: to another branch of the same, and from the original to its branch, hostnames are the
+// target's own.
+func TestPromoteBetweenBranches(t *testing.T) {
+	l := newLab(t)
+	tried(t, l)
+	l.mustRun(t, l.branch(api.BranchRequest{From: "shop", Namespace: "staging", Secrets: api.BranchSecretsCopy}))
+	hosts := func(ns string) string { return l.current(t, ns).Spec.Services["app"].Routes[0].Host }
+	l.mustRun(t, deploy.NewPromote(l.kit, api.PromoteRequest{Branch: "try", Namespace: "staging"}))
+	if c := l.current(t, "staging"); hosts("staging") != "staging.shop.test" || c.Spec.Services["app"].Image != "app:v2" {
+		t.Errorf("staging has %s and %s", hosts("staging"), c.Spec.Services["app"].Image)
+	}
+	refresh := func() operation.Operation {
+		return deploy.NewPromote(l.kit, api.PromoteRequest{Branch: "shop", Namespace: "try"})
+	}
+	expectRefused(t, l.run(refresh()), "services.web.ports deploy.port-taken")
+	s := shop("v1")
+	s.Services["web"] = api.Service{Image: "web:v1"}
+	l.mustRun(t, deploy.NewDeploy(l.kit, s, nil))
+	l.mustRun(t, refresh())
+	if c := l.current(t, "try"); hosts("try") != "try.shop.test" || c.Spec.Services["app"].Image != "app:v1" {
+		t.Errorf("try has %s and %s", hosts("try"), c.Spec.Services["app"].Image)
+	}
 }
 
 // TestPromoteToNew: a target that is not there, such as one that was removed, is made, with the original's hostnames.
@@ -261,11 +285,12 @@ func TestPromoteNamesTheLast(t *testing.T) {
 	l := newLab(t)
 	tried(t, l)
 	for range 6 {
-		l.mustRun(t, deploy.NewScale(l.kit, "shop", "app", 1))
-		l.mustRun(t, deploy.NewScale(l.kit, "shop", "app", 2))
+		l.mustRun(t, deploy.NewDeploy(l.kit, shop("v1"), nil))
+		l.mustRun(t, deploy.NewRollback(l.kit, "shop", 1))
 	}
 	undone := about(lines(l.preview(t, promote(l))), "undo ")
-	if len(undone) != 11 || !strings.HasPrefix(undone[0], "undo commit 13: scale at ") || undone[10] != "undo 2 commits before those: likewise; see them: ployzctl history shop" {
+	if len(undone) != 11 || !strings.HasPrefix(undone[0], "undo commit 13: rollback of commit 1 at ") ||
+		!strings.HasSuffix(undone[1], "after the branch began at commit 1: what it changed goes, unless the branch has it too") || undone[10] != "undo 2 commits before those: likewise; see them: ployzctl history shop" {
 		t.Errorf("the plan says %q", undone)
 	}
 }

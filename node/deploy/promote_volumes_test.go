@@ -108,6 +108,21 @@ func TestPromoteWithData(t *testing.T) {
 	l.mountsOnlyLive(t)
 }
 
+// TestPromoteWithDataOfOnePiece: where a clone depends on its origin, the branch's snapshot stays for it, and held by nobody.
+func TestPromoteWithDataOfOnePiece(t *testing.T) {
+	l := newLab(t)
+	l.pool.ClonesDepend = true
+	triedWithData(t, l)
+	out := l.mustRun(t, withData(l))
+	left := about(l.operationSnapshots(), "op-"+out.Operation)
+	if len(left) != 3 || strings.Contains(strings.Join(left, ""), "["+out.Operation) {
+		t.Errorf("of its snapshots it left %q", left)
+	}
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 0))
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 0))
+	l.mountsOnlyLive(t)
+}
+
 // TestPromoteWithDataToNew: where nobody has the name, the clone has it at once.
 func TestPromoteWithDataToNew(t *testing.T) {
 	l := newLab(t)

@@ -62,9 +62,15 @@ func (l *Local) runningOf(ctx context.Context, all []QuiesceInstance) ([]quiet, 
 		if err != nil && api.CodeOf(err) != api.CodeRuntimeNotFound {
 			return nil, err
 		}
-		if err == nil && seen.State == runtime.StateRunning {
-			running = append(running, quiet{q, seen.Spec})
+		if err != nil || seen.State != runtime.StateRunning {
+			continue
 		}
+		if seen.Frozen { // by a daemon that died, and it would run no command
+			if err := l.Console.Thaw(ctx, q.Instance); err != nil {
+				return nil, err
+			}
+		}
+		running = append(running, quiet{q, seen.Spec})
 	}
 	return running, nil
 }

@@ -222,6 +222,16 @@ func TestQuiesceFails(t *testing.T) {
 	}
 }
 
+// TestQuiesceOfTheFrozen: what a daemon that died left frozen goes on before it is asked anything.
+func TestQuiesceOfTheFrozen(t *testing.T) {
+	l := newLab(t)
+	quiescedRuns(hooks)(t, l)
+	db, s := l.instance(t, "db-0"), l.noted(t)
+	must(t, l.runtime.Freeze(t.Context(), db, time.Minute))
+	l.mustRun(t, deploy.NewDeploy(l.kit, quiesced(hooks, "2"), nil))
+	expectLines(t, s.ofDatabase()[:3], "freeze shop-db-0", "thaw shop-db-0", "checkpoint in shop-db-0")
+}
+
 // waiting is a console whose commands end only when they are made to.
 type waiting struct{ runtime.Console }
 

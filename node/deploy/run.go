@@ -13,8 +13,8 @@ import (
 // runDeadline is what a run gets when it does not say.
 const runDeadline = time.Hour
 
-// Run runs a command once in a service's image, with its environment, files and secrets, in an
-// instance of its own that is removed afterwards. What is deployed stays as it is; the scope is the
+// Run runs a command once in a service's image, with its environment, files, secrets and volumes, in
+// an instance of its own that is removed afterwards. What is deployed stays as it is; the scope is the
 // namespace's all the same, since a deploy would take the instance for something left behind.
 type Run struct {
 	change
@@ -46,6 +46,9 @@ func (r *Run) Inspect(ctx context.Context, before operation.Situation) error {
 	r.revision = fact.Revision
 	r.next = r.present()
 	r.service = r.once(r.next.spec.Services[r.request.Service])
+	if err := r.mountVolumes(ctx); err != nil {
+		return err
+	}
 	r.next.spec.Services = map[string]api.Service{r.request.Service: r.service}
 	r.complete(ctx)
 	return nil
@@ -57,7 +60,6 @@ func (r *Run) once(s api.Service) api.Service {
 	s.Routes, s.Ports, s.Ready, s.DependsOn, s.Placement = nil, nil, nil, nil, api.Placement{
 		Machines: s.Placement.Machines, Regions: s.Placement.Regions, Zones: s.Placement.Zones,
 	}
-	s.Mounts = nil // its data sets belong to the slots, and two never write one at once
 	s.Process.Entrypoint, s.Process.Command = r.request.Command, nil
 	env := map[string]string{}
 	for _, from := range []map[string]string{s.Process.Env, r.request.Env} {
@@ -71,8 +73,8 @@ func (r *Run) once(s api.Service) api.Service {
 
 // Plan implements operation.Operation.
 func (r *Run) Plan() operation.Plan {
-	placed := placeAll(r.next.spec, nil, r.machines, nil)
-	l := layout{strays: r.strays(r.slots()), errs: placed.errs}
+	placed := placeAll(r.next.spec, nil, r.machines, r.pins())
+	l := layout{strays: r.strays(r.slots()), errs: placed.errs, sets: r.sets()}
 	for _, c := range placed.choices[r.request.Service] {
 		c.slot = r.request.Service + "-run"
 		l.places = append(l.places, r.fill(l, r.request.Service, c, api.Slot{}))

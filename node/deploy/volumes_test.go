@@ -516,21 +516,6 @@ func TestNoPool(t *testing.T) {
 	}
 }
 
-// TestRunMountsNothing: a command that is run once gets the service's image and none of its volumes.
-func TestRunMountsNothing(t *testing.T) {
-	l := newLab(t)
-	statefulRuns(t, l)
-	var mounts []runtime.Mount
-	l.runtime.Program = func(s runtime.Spec) memruntime.Program {
-		mounts = s.Mounts
-		return memruntime.Program{Ends: true}
-	}
-	l.mustRun(t, deploy.NewRun(l.kit, api.RunRequest{Namespace: "shop", Service: "db", Command: []string{"check"}}))
-	if len(mounts) != 0 {
-		t.Errorf("it mounts %+v", mounts)
-	}
-}
-
 // TestStoppedWriterIsFoundAgain: the job before the switch needs the database, whose old instance had to stop first.
 func TestStoppedWriterIsFoundAgain(t *testing.T) {
 	l := newLab(t)

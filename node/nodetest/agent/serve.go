@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 //
 //	VERSION          is what / answers
 //	READY=never      makes /healthz answer 503; a duration makes it do so for that long
+//	TURNS=PATH:PATH  writes lines without end, one to each of two files in turn
 //	PEER=HOST:PORT   keeps a connection to another instance's echo; /peer answers its counts
 func serve() error {
 	fmt.Println("serving version", os.Getenv("VERSION"))
@@ -31,6 +33,9 @@ func serve() error {
 		return err
 	}
 	go echo(lines)
+	if one, other, given := strings.Cut(os.Getenv("TURNS"), ":"); given {
+		go func() { fmt.Println("turns:", takeTurns(one, other)) }()
+	}
 	server := &http.Server{Addr: ":8080", Handler: pages(stop)}
 	ended := make(chan error, 1)
 	go func() { ended <- server.ListenAndServe() }()
@@ -85,6 +90,27 @@ func appendRow(path, row string) error {
 	}
 	_, err = fmt.Fprintln(f, row)
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// takeTurns writes the same lines to two files, each to the one before the other. It leaves the disk some time for others.
+func takeTurns(paths ...string) error {
+	var files []*os.File
+	for _, path := range paths {
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		files = append(files, f)
+	}
+	for {
+		for _, f := range files {
+			if _, err := f.WriteString("x\n"); err != nil {
+				return err
+			}
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
 }
 
 func ready(when string, age time.Duration) bool {

@@ -388,7 +388,7 @@ func TestRemoveBranch(t *testing.T) {
 				t.Error("its lineage is still there")
 			}
 			expectPlace(t, l, id, storage.StateKept)
-			l.mustRun(t, deploy.NewPruneVolumes(l.kit, api.VolumePruneRequest{Namespace: "try", KeepCommits: 1}))
+			l.mustRun(t, deploy.NewPruneVolumes(l.kit, api.VolumePruneRequest{Namespace: "try", KeepCommits: 1, OlderThan: new(api.Duration)}))
 			if now := l.pool.World(); !slices.Equal(now, before) {
 				t.Errorf("the pool had\n%s\nand has\n%s", strings.Join(before, "\n"), strings.Join(now, "\n"))
 			}

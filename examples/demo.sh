@@ -30,7 +30,7 @@ shop() { client curl -sS --max-time 10 -H 'Host: shop.test' "$@"; }
 branch() { client curl -sS --max-time 10 -H 'Host: try.shop.test' "$@"; }
 
 # order takes one lamp; orders prints how many orders there are.
-order() { "$1" --fail -o /dev/null -d "{\"customer\": \"$2\", \"sku\": \"lamp\", \"quantity\": 1}" http://m1/api/orders; }
+order() { "$1" --fail -o /dev/null -d "customer=$2&sku=lamp&quantity=1" http://m1/api/orders; }
 orders() { "$1" --fail "http://${2:-m1}/api/summary" | sed 's/.*"orders":\([0-9]*\).*/\1/'; }
 expect() { [ "$2" = "$3" ] || { echo "$1: $2, not $3" >&2; exit 1; }; }
 
@@ -153,7 +153,7 @@ before=$(orders shop)
 client sh -c '
     taken=0
     until [ -e /tmp/enough ]; do
-        curl -sSf --max-time 30 -o /dev/null -H "Host: shop.test" -d "{\"customer\": \"kim\", \"sku\": \"lamp\", \"quantity\": 1}" http://m1/api/orders &&
+        curl -sSf --max-time 30 -o /dev/null -H "Host: shop.test" -d "customer=kim&sku=lamp&quantity=1" http://m1/api/orders &&
             taken=$((taken + 1))
     done
     echo $taken >/tmp/taken' &

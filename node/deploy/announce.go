@@ -57,11 +57,28 @@ func (c *change) holdPhase(l layout) operation.Phase {
 		Name: "hold requests to " + strings.Join(c.hold, ", "), Clear: "ployzctl operation resolve " + c.operation,
 		Timeout: c.applyDeadline() + 5*time.Second,
 		Do: func(ctx context.Context, act *operation.Act) error {
-			return c.announce(ctx, act, act.Operation+"-hold", c.onHold(act.Operation, l))
+			if err := c.announce(ctx, act, act.Operation+"-hold", c.onHold(act.Operation, l)); err != nil {
+				return err
+			}
+			c.awaitHeldIdle(ctx, l)
+			return nil
 		},
 		Undo: func(ctx context.Context, act *operation.Act) error { return c.unannounce(ctx, act) },
 	}}
 	return phase
+}
+
+// underWay is what requests that were under way when a hold began get to end in, while what they need still runs.
+const underWay = time.Second
+
+func (c *change) awaitHeldIdle(ctx context.Context, l layout) {
+	held := map[string]bool{}
+	for _, slot := range l.present {
+		held[slot.Instance] = slices.Contains(c.hold, slot.Service)
+	}
+	ctx, stop := context.WithTimeout(ctx, underWay)
+	defer stop()
+	c.awaitIdle(ctx, held)
 }
 
 // onHold is the present routing view with the services on hold marked so.

@@ -130,7 +130,7 @@ func (m *Migrate) choose() error {
 	}
 	m.takeAlong()
 	if m.request.Hold {
-		m.hold = m.servicesThatMove()
+		m.hold = m.servicesThatWait()
 	}
 	return m.needFit()
 }
@@ -188,13 +188,29 @@ func (m *Migrate) slotsThatMove() (list []api.Slot) {
 	return list
 }
 
-// servicesThatMove are those of which a slot does, each once.
-func (m *Migrate) servicesThatMove() (names []string) {
+// servicesThatWait are those of which a slot moves, and those that depend on them, directly or not: what reaches one of
+// these during the stop could only fail.
+func (m *Migrate) servicesThatWait() (names []string) {
+	wait, all := map[string]bool{}, m.presentSpec().Services
 	for _, slot := range m.slotsThatMove() {
-		names = append(names, slot.Service)
+		wait[slot.Service] = true
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	for again := true; again; {
+		again = false
+		for name, s := range all {
+			for other := range s.DependsOn {
+				if wait[other] && !wait[name] {
+					wait[name], again = true, true
+				}
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(wait)) {
+		if all[name].Job == nil {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // prepare makes what carries the data sets.

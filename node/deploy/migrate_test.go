@@ -424,3 +424,15 @@ func (d dying) Plan() operation.Plan {
 	}
 	return plan
 }
+
+// TestMigrateHolds: gateways let wait what comes for who moves and for those that depend on it, and the stop begins once
+// what was under way has ended.
+func TestMigrateHolds(t *testing.T) {
+	l := newLab(t)
+	onTwo(t, l)
+	order := toM2("db")
+	order.Hold = true
+	expectLines(t, about(phases(l.preview(t, deploy.NewMigrate(l.kit, order))), "hold"), "hold: hold requests to app, db, web")
+	order.Service = "web" // which nobody depends on, and which shares a volume with the application
+	expectLines(t, about(phases(l.preview(t, deploy.NewMigrate(l.kit, order))), "hold"), "hold: hold requests to app, web")
+}

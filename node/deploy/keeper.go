@@ -192,17 +192,23 @@ func (l *Local) ListSnapshots(ctx context.Context, ids []string) (map[string][]s
 	return all, nil
 }
 
-// pruneVolume destroys a kept volume with its snapshots, unless a clone needs one of them or somebody but a commit
-// holds one. Nothing is released before all of them were looked at.
-func (l *Local) pruneVolume(ctx context.Context, id string) error {
-	v, err := l.Pool.Inspect(ctx, id)
+// kept looks at a volume that is to be destroyed; there is none where that was done. Errors: volume.not-kept.
+func (l *Local) kept(ctx context.Context, id string) (v storage.Volume, there bool, err error) {
+	v, err = l.Pool.Inspect(ctx, id)
 	if api.CodeOf(err) == api.CodeVolumeNotFound {
-		return nil
+		return v, false, nil
 	}
 	if err == nil && v.State == storage.StateLive {
 		err = storage.CheckState(v.Spec, v.State, storage.StateKept)
 	}
-	if err != nil {
+	return v, err == nil, err
+}
+
+// pruneVolume destroys a kept volume with its snapshots, unless a clone needs one of them or somebody but a commit
+// holds one. Nothing is released before all of them were looked at.
+func (l *Local) pruneVolume(ctx context.Context, id string) error {
+	v, there, err := l.kept(ctx, id)
+	if err != nil || !there {
 		return err
 	}
 	all, err := l.Pool.ListSnapshots(ctx, id)

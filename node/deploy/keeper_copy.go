@@ -3,21 +3,13 @@ package deploy
 import (
 	"context"
 
-	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/storage"
 )
 
 // pruneCopy destroys a kept copy of a volume that is on another machine. What holds its snapshots holds those of the
 // volume itself; only a clone keeps it.
 func (l *Local) pruneCopy(ctx context.Context, id string) error {
-	v, err := l.Pool.Inspect(ctx, id)
-	if api.CodeOf(err) == api.CodeVolumeNotFound {
-		return nil
-	}
-	if err == nil && v.State == storage.StateLive {
-		err = storage.CheckState(v.Spec, v.State, storage.StateKept)
-	}
-	if err != nil {
+	if _, there, err := l.kept(ctx, id); err != nil || !there {
 		return err
 	}
 	return l.destroyCopy(ctx, id)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"flag"
 	"fmt"
@@ -63,16 +64,24 @@ func dispatch(ctx context.Context, verb string, cfg config) error {
 	}
 }
 
-// runMigrate waits a bounded time for the database, since a first start and a restart look the
-// same from here, and then migrates.
-func runMigrate(ctx context.Context, cfg config) error {
+// reach opens the database once it answers. It waits a bounded time, since a first start and a restart look the same
+// from here.
+func reach(ctx context.Context, cfg config) (*sql.DB, error) {
 	db := openDatabase(cfg)
-	defer db.Close()
 	wait, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if err := waitForDatabase(wait, db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+func runMigrate(ctx context.Context, cfg config) error {
+	db, err := reach(ctx, cfg)
+	if err != nil {
 		return err
 	}
+	defer db.Close()
 	applied, err := migrate(ctx, db)
 	for _, name := range applied {
 		slog.Info("migration applied", "name", name)

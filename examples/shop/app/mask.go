@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"log/slog"
-	"time"
 )
 
 // maskOrders replaces customers by numbers, in the order in which they first came. Who was the same stays the same, so
@@ -24,13 +23,11 @@ func mask(ctx context.Context, db *sql.DB) (int64, error) {
 }
 
 func runMask(ctx context.Context, cfg config) error {
-	db := openDatabase(cfg)
-	defer db.Close()
-	wait, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	if err := waitForDatabase(wait, db); err != nil {
+	db, err := reach(ctx, cfg)
+	if err != nil {
 		return err
 	}
+	defer db.Close()
 	orders, err := mask(ctx, db)
 	if err != nil {
 		return err

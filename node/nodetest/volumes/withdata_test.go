@@ -35,10 +35,16 @@ func version(v string) string {
 }
 
 // table is the volume as its service's clients see it.
-type table struct{ *onemachine.Machine }
+type table struct {
+	*onemachine.Machine
+	host string
+}
 
-func (b table) get(path string) labtest.Result {
-	return b.Try(labtest.Client, "curl", "-sS", "--fail-with-body", "--max-time", "10", "-H", "Host: book.test", "http://m1"+path)
+func (b table) get(path string) labtest.Result { return b.getWithin("10", path) }
+
+// getWithin asks for a path and waits some seconds for the answer.
+func (b table) getWithin(seconds, path string) labtest.Result {
+	return b.Try(labtest.Client, "curl", "-sS", "--fail-with-body", "--max-time", seconds, "-H", "Host: "+b.host, "http://m1"+path)
 }
 
 // insert writes rows, each acknowledged once it is on the disk.
@@ -87,7 +93,7 @@ func TestRollbackWithData(t *testing.T) {
 	m := onemachine.StartWith(t, dev.Options{Machines: 1})
 	m.Must("init", "--pool", "loop", "--pool-size", "300M")
 	m.Push("db:1", nil)
-	b := table{m}
+	b := table{m, "book.test"}
 	m.MustDeploy(version("1"))
 	b.insert(t, 1, 20)
 	m.MustDeploy(version("2"))
@@ -115,7 +121,7 @@ func TestRollbackWithData(t *testing.T) {
 	}
 	t.Logf("back with data in %v, undone in %v, and once more in %v (aim %v)", back, again, third, rollbackAim)
 	t.Log("\n" + m.Must("history", "book") + m.Must("volume", "ls", "book"))
-	t.Run("ployzd dies when the data is swapped", func(t *testing.T) { diesSwapped(t, table{m.In(t)}) })
+	t.Run("ployzd dies when the data is swapped", func(t *testing.T) { diesSwapped(t, table{m.In(t), b.host}) })
 }
 
 // diesSwapped kills the daemon once the volume has changed places, and before anything serves with it. What it left is

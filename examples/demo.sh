@@ -151,18 +151,21 @@ say 'Move the database to m2 while orders come in; the gateways hold what would 
 before=$(orders shop)
 # shellcheck disable=SC2016
 client sh -c '
-    taken=0
+    rm -f /tmp/enough
+    taken=0 failed=0
     until [ -e /tmp/enough ]; do
-        curl -sSf --max-time 30 -o /dev/null -H "Host: shop.test" -d "customer=kim&sku=lamp&quantity=1" http://m1/api/orders &&
-            taken=$((taken + 1))
+        if curl -sf --max-time 30 -o /dev/null -H "Host: shop.test" -d "customer=kim&sku=lamp&quantity=1" http://m1/api/orders
+        then taken=$((taken + 1))
+        else failed=$((failed + 1))
+        fi
     done
-    echo $taken >/tmp/taken' &
+    echo "$taken $failed" >/tmp/taken' &
 taker=$!
 show migrate shop/db --to m2 --hold
 client touch /tmp/enough
 wait "$taker"
-taken=$(client cat /tmp/taken)
-echo "$taken orders were taken meanwhile; the shop had $before and has $(orders shop)."
+read -r taken failed < <(client cat /tmp/taken)
+echo "$taken orders were taken meanwhile and $failed failed; the shop had $before and has $(orders shop)."
 [ "$(orders shop)" -ge $((before + taken)) ]
 show volume show shop/data
 

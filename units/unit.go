@@ -45,9 +45,9 @@ type Observation struct {
 	ExecutableStale bool
 	ControlGroup    string
 	// Frozen says that the unit's processes stand still.
-	Frozen bool
-	Started         time.Time
-	Restarts        int
+	Frozen   bool
+	Started  time.Time
+	Restarts int
 	// ExitCode is the last exit status of the main process, 128 + n after signal n, -1 while
 	// none has ended.
 	ExitCode int

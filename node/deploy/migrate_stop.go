@@ -55,8 +55,8 @@ func (m *Migrate) fixed(ctx context.Context) (time.Duration, error) {
 // took is how long a slot's instance took the last time.
 type took struct{ stop, start time.Duration }
 
-// lastTook reads it from the ledger of the operation that started the slot's instance. One that made its volume too tells
-// nothing: to fill an empty one, such as with a database, takes its time once.
+// lastTook reads it from the ledger of the operation that started the slot's instance. One that made its volume too, and
+// empty, tells nothing: to fill it, such as with a database, takes its time once.
 func (m *Migrate) lastTook(ctx context.Context, slot api.Slot) (took, error) {
 	usual := took{usualStop, usualStart}
 	fact, err := m.kit.Facts.Get(ctx, store.Instance(m.ns, slot.Instance))
@@ -71,7 +71,7 @@ func (m *Migrate) lastTook(ctx context.Context, slot api.Slot) (took, error) {
 		return usual, err
 	}
 	for _, name := range mounted(m.presentSpec(), slot.Service, slot.Name) {
-		if v := m.live(name); v != nil && v.ID == volumeID(is.Operation, m.ns, name) {
+		if v := m.live(name); v != nil && v.Origin == nil && v.ID == volumeID(is.Operation, m.ns, name) {
 			return usual, nil
 		}
 	}

@@ -363,6 +363,10 @@ func TestStopAsBefore(t *testing.T) {
 	if got := stated(api.MigrateRequest{Namespace: "shop", Service: "db", To: "m1"}); got > time.Second {
 		t.Errorf("of one that took no time it says %s", got)
 	}
+	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 2)) // what it makes is a clone, and not empty
+	if got := stated(toM2("db")); got > time.Second {
+		t.Errorf("of one that started on a clone it says %s", got)
+	}
 }
 
 // TestMigrateHalfWay: where a coordinator died inside the stop and a machine that may have the name is silent, nothing gets

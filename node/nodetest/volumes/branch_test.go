@@ -81,9 +81,11 @@ func TestBranch(t *testing.T) {
 	original.want(t, "2", append(rows(1, 5), rows(3, 2)...)...)
 }
 
-// branchDies kills the daemon when a branch's volume is there and its release is not. Resolving takes it away.
+// branchDies kills the daemon when a branch's volume is there and its release is not, since its masking does not end.
+// Resolving takes it away.
 func branchDies(t *testing.T, m *onemachine.Machine, original table) {
 	t.Helper()
+	m.MustDeploy(strings.Replace(maskedVersion("2"), `"write=/data/masked"`, "serve", 1))
 	before := m.Script("m1", "ls /var/lib/ployz/pool/volumes")
 	cmd, cancel := m.Command("branch", "book", "half")
 	defer cancel()

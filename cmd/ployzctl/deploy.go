@@ -263,7 +263,7 @@ func (a *app) showDiff(list []api.Difference) error {
 
 func (a *app) rollbackCommand() *cobra.Command {
 	var body api.RollbackRequest
-	var b bound
+	var plan planFlags
 	cmd := &cobra.Command{
 		Use:   "rollback NAMESPACE",
 		Short: "Go back to an earlier commit: code, configuration and secrets, and with --with-data its data",
@@ -284,12 +284,12 @@ do, where that snapshot is gone, was never taken, or is on another machine than 
 		ValidArgsFunction: a.completeNamespaces,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body.Namespace = args[0]
-			return a.planOrRun(cmd.Context(), api.KindRollback, body, b)
+			return a.planned(cmd.Context(), plan, api.KindRollback, body)
 		},
 	}
 	cmd.Flags().IntVar(&body.To, "to", 0, "the commit to go back to")
 	cmd.Flags().BoolVar(&body.WithData, "with-data", false, "also give volumes the data as that commit left it; the present data is kept")
-	b.flags(cmd)
+	plan.lossFlags(cmd)
 	return cmd
 }
 

@@ -9,37 +9,15 @@ import (
 	"github.com/ployz/ployz/node/api"
 )
 
-// bound are the flags of a command that is previewed before it is run.
-type bound struct {
-	plan    string
-	preview bool
-}
-
-func (b *bound) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVarP(&b.preview, "preview", "n", false, "show what would be done and lost, and the plan's digest, and do nothing")
-	cmd.Flags().StringVar(&b.plan, "plan", "", "apply exactly the plan with this `DIGEST`")
-}
-
-// planOrRun shows what an operation would do, or runs it.
-func (a *app) planOrRun(ctx context.Context, kind string, body any, b bound) error {
-	if !b.preview {
-		return a.operate(ctx, request{kind: kind, body: body, plan: b.plan})
-	}
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	plan, err := c.Preview(ctx, kind, body)
-	if err != nil {
-		return err
-	}
-	return a.showPlan(plan)
+// lossFlags are planFlags in words for what may lose something.
+func (p *planFlags) lossFlags(cmd *cobra.Command) {
+	cmd.Flags().BoolVarP(&p.dryRun, "preview", "n", false, "show what would be done and lost, and the plan's digest, and do nothing")
+	cmd.Flags().StringVar(&p.plan, "plan", "", "apply exactly the plan with this `DIGEST`")
 }
 
 func (a *app) storeRecover() *cobra.Command {
 	var body api.RecoverRequest
-	var b bound
+	var plan planFlags
 	cmd := &cobra.Command{
 		Use:   "recover --abandon NAME[,NAME]",
 		Short: "Let the store go on without machines that are gone for good",
@@ -52,17 +30,17 @@ facts that no voter that is left holds, it names the machine on which 'store ref
 		Example: "  ployzctl store recover --abandon m2 --preview",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.planOrRun(cmd.Context(), api.KindStoreRecover, body, b)
+			return a.planned(cmd.Context(), plan, api.KindStoreRecover, body)
 		},
 	}
 	cmd.Flags().StringSliceVar(&body.Abandon, "abandon", nil, "the machines that are gone for good")
-	b.flags(cmd)
+	plan.lossFlags(cmd)
 	return cmd
 }
 
 func (a *app) storeReform() *cobra.Command {
 	var body api.ReformRequest
-	var b bound
+	var plan planFlags
 	cmd := &cobra.Command{
 		Use:   "reform --abandon NAME[,NAME]",
 		Short: "Form the store anew from a machine's own copy of the facts, when no voter holds them",
@@ -74,17 +52,17 @@ before they join anew.`,
 		Example: "  ployzctl --host ssh://root@m4 store reform --abandon m1,m2,m3 --preview",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.planOrRun(cmd.Context(), api.KindStoreReform, body, b)
+			return a.planned(cmd.Context(), plan, api.KindStoreReform, body)
 		},
 	}
 	cmd.Flags().StringSliceVar(&body.Abandon, "abandon", nil, "the machines that are gone for good")
-	b.flags(cmd)
+	plan.lossFlags(cmd)
 	return cmd
 }
 
 func (a *app) storeRestore() *cobra.Command {
 	var body api.RestoreRequest
-	var b bound
+	var plan planFlags
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Form the store anew from a backup, on a blank machine or on a member",
@@ -107,14 +85,14 @@ they have now; those that do not have to be named (--abandon), and are fenced of
 				return a.refuse(api.KindStoreRestore, err)
 			}
 			body.Digest = digest
-			return a.planOrRun(cmd.Context(), api.KindStoreRestore, body, b)
+			return a.planned(cmd.Context(), plan, api.KindStoreRestore, body)
 		},
 	}
 	cmd.Flags().StringSliceVar(&body.Abandon, "abandon", nil, "the machines that are given up")
 	cmd.Flags().BoolVar(&body.Again, "again", false, "restore also the very backup that the store was formed from")
 	cmd.Flags().StringVar(&body.As, "as", "", "the machine of the backup that a blank machine becomes")
 	cmd.Flags().StringVar(&body.Digest, "digest", "", "the backup's `DIGEST`, as you kept it")
-	b.flags(cmd)
+	plan.lossFlags(cmd)
 	return cmd
 }
 

@@ -219,9 +219,7 @@ func (m *Migrate) prepare(ctx context.Context) error {
 	m.pre = &Precopy{BytesPerSecond: m.request.BytesPerSecond, MaxStop: m.request.MaxStop.D(0)}
 	for _, name := range slices.Sorted(maps.Keys(m.moves)) {
 		v := m.live(name)
-		spec := storageSpec(m.ns, name, api.Volume{SizeBytes: v.SizeBytes, Owner: v.Owner, Mode: v.Mode})
-		spec.ID = v.ID
-		m.pre.Volumes, m.names[v.ID] = append(m.pre.Volumes, spec), name
+		m.pre.Volumes, m.names[v.ID] = append(m.pre.Volumes, specOf(v.VolumeFact)), name
 	}
 	m.pre.FromID, m.pre.ToID = m.candidate(m.from).member.ID, m.candidate(m.to).member.ID
 	var err error
@@ -252,11 +250,17 @@ func (c *change) moveReason(d dataset) string {
 func (c *change) copiesOf(d dataset, op string) []api.VolumeCopy {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	list := slices.DeleteFunc(slices.Clone(d.was.Copies), func(v api.VolumeCopy) bool { return v.Machine == d.machine || v.Machine == d.from })
-	list = append(list, api.VolumeCopy{
+	stays := api.VolumeCopy{
 		Machine: d.from, Snapshot: c.moved[d.name].Snapshot, GUID: c.moved[d.name].GUID,
 		Reason: api.CopyMoved, Since: c.kit.Now().UTC(), Operation: op,
-	})
+	}
+	return withCopy(d.was.Copies, stays, func(v api.VolumeCopy) bool { return v.Machine == d.machine })
+}
+
+// withCopy are a data set's copies with one more, in place of any on its machine, and without those that go.
+func withCopy(list []api.VolumeCopy, one api.VolumeCopy, goes func(api.VolumeCopy) bool) []api.VolumeCopy {
+	list = slices.DeleteFunc(slices.Clone(list), func(c api.VolumeCopy) bool { return c.Machine == one.Machine || goes(c) })
+	list = append(list, one)
 	slices.SortFunc(list, func(a, b api.VolumeCopy) int { return strings.Compare(a.Machine, b.Machine) })
 	return list
 }

@@ -72,11 +72,7 @@ func (v *volumeChange) snapshotsOf(ctx context.Context, t *volumeFact) ([]storag
 	if v.unreachable(t.Machine) != nil {
 		return nil, nil
 	}
-	m, err := v.kit.Participants.Participant(ctx, t.Machine)
-	if err != nil {
-		return nil, err
-	}
-	all, err := m.ListSnapshots(ctx, []string{t.ID})
+	all, err := v.snapshotsOn(ctx, t.Machine, []string{t.ID})
 	return all[t.ID], err
 }
 

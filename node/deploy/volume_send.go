@@ -3,7 +3,6 @@ package deploy
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -116,12 +115,7 @@ func (s *SendVolume) expected() int64 {
 }
 
 // as is the volume as the other machine is to have it.
-func (s *SendVolume) as() storage.Spec {
-	t := s.target
-	spec := storageSpec(s.ns, t.Name, api.Volume{SizeBytes: t.SizeBytes, Owner: t.Owner, Mode: t.Mode})
-	spec.ID = t.ID
-	return spec
-}
+func (s *SendVolume) as() storage.Spec { return specOf(s.target.VolumeFact) }
 
 // snapshot is the one that this operation takes and the copy ends with.
 func (s *SendVolume) snapshot() string { return storage.OperationSnapshot(s.operation, 0) }
@@ -290,9 +284,7 @@ func (s *SendVolume) forget() (steps []operation.Step) {
 // fact is the data set's with its copy.
 func (s *SendVolume) fact() api.VolumeFact {
 	fact := s.target.VolumeFact
-	fact.Copies = slices.DeleteFunc(slices.Clone(fact.Copies), func(c api.VolumeCopy) bool { return c.Machine == s.request.To || s.candidate(c.Machine) == nil })
-	fact.Copies = append(fact.Copies, s.copy())
-	slices.SortFunc(fact.Copies, func(a, b api.VolumeCopy) int { return strings.Compare(a.Machine, b.Machine) })
+	fact.Copies = withCopy(fact.Copies, s.copy(), func(c api.VolumeCopy) bool { return s.candidate(c.Machine) == nil })
 	return fact
 }
 

@@ -298,6 +298,13 @@ func storageSpec(ns, name string, v api.Volume) storage.Spec {
 	return s
 }
 
+// specOf is what a pool was asked for of a data set that there is.
+func specOf(v api.VolumeFact) storage.Spec {
+	s := storageSpec(v.Namespace, v.Name, api.Volume{SizeBytes: v.SizeBytes, Owner: v.Owner, Mode: v.Mode})
+	s.ID = v.ID
+	return s
+}
+
 // folderMode is a mode in octal digits as Go has it.
 func folderMode(mode uint32) fs.FileMode {
 	m := fs.FileMode(mode) & fs.ModePerm
@@ -311,10 +318,7 @@ func folderMode(mode uint32) fs.FileMode {
 
 // formerly is what the pool was asked for before this change.
 func (d dataset) formerly() storage.Spec {
-	v := api.Volume{SizeBytes: d.was.SizeBytes, Owner: d.was.Owner, Mode: d.was.Mode}
-	s := storageSpec(d.spec.Namespace, d.name, v)
-	s.ID = d.was.ID
-	return s
+	return specOf(d.was.VolumeFact)
 }
 
 // grows reports whether a size allows more than another, where 0 is no limit.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -69,22 +67,6 @@ func branch(b *testing.B, m *onemachine.Machine, from, to string, args ...string
 	return r
 }
 
-// pushShop has a machine know the images of the example, and returns the example's folder with a password of its own.
-func pushShop(b *testing.B, m *onemachine.Machine) string {
-	b.Helper()
-	for _, name := range []string{"shop-web", "shop-app", "shop-db"} {
-		m.Must("image", "push", testenv.ShopImage(name))
-	}
-	dir := filepath.Join(b.TempDir(), "shop")
-	if out, err := exec.Command("cp", "-R", filepath.Join(testenv.Repo(), "examples/shop"), dir).CombinedOutput(); err != nil {
-		b.Fatalf("%v\n%s", err, out)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "db_password"), []byte("for-a-test"), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	return dir
-}
-
 // sql runs a statement in the database of a namespace, or one of PostgreSQL's programs.
 func sql(m *onemachine.Machine, ns string, argv ...string) labtest.Result {
 	return m.Ctl(append([]string{"exec", ns + "/db", "--", "env", "PGUSER=shop", "PGDATABASE=shop", "PGHOST=127.0.0.1", "PGPASSWORD=for-a-test"}, argv...)...)
@@ -99,7 +81,7 @@ func BenchmarkBranchShop(b *testing.B) {
 	testenv.Require(b, testenv.ShopImages, testenv.Loop)
 	m := onemachine.StartWith(b, dev.Options{Machines: 1})
 	m.Must("init", "--pool", "loop", "--pool-size", "16G")
-	m.Must("deploy", "-f", filepath.Join(pushShop(b, m), "compose.yaml"))
+	m.Must("deploy", "-f", filepath.Join(m.PushShop("for-a-test"), "compose.yaml"))
 	mustSQL(b, m, "shop", "pgbench", "-i", "-q", "-s", strconv.Itoa(gigabyte))
 	for b.Loop() {
 		var whole, storage []float64
@@ -154,7 +136,7 @@ func BenchmarkMigrate(b *testing.B) {
 	m := onemachine.StartWith(b, dev.Options{Machines: 2})
 	m.Must("init", "--pool", "loop", "--pool-size", "4G")
 	m.Must("machine", "add", "dev://"+m.Name+"/m2", "--pool", "loop", "--pool-size", "4G")
-	pushShop(b, m)
+	m.PushShop("for-a-test")
 	file := m.File("books/compose.yaml", books)
 	m.File("books/db_password", "for-a-test")
 	m.Must("deploy", "-f", file)

@@ -1,8 +1,6 @@
 package first_test
 
 import (
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,18 +14,7 @@ import (
 func TestShop(t *testing.T) {
 	testenv.Require(t, testenv.ShopImages)
 	m := onemachine.Found(t)
-	for _, name := range []string{"shop-web", "shop-app", "shop-db"} {
-		m.Must("image", "push", testenv.ShopImage(name))
-	}
-	dir := filepath.Join(t.TempDir(), "shop")
-	if out, err := exec.Command("cp", "-R", filepath.Join(testenv.Repo(), "examples/shop"), dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	// A password of this test's own: the checkout's may not be there, and is not ours to show.
-	if err := os.WriteFile(filepath.Join(dir, "db_password"), []byte("for-a-test"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	m.Must("deploy", "-f", filepath.Join(dir, "compose.yaml"))
+	m.Must("deploy", "-f", filepath.Join(m.PushShop("for-a-test"), "compose.yaml"))
 	ask := func(path string) labtest.Result {
 		return m.Try(labtest.Client, "curl", "-sS", "--fail-with-body", "--max-time", "10", "-H", "Host: shop.test", "http://m1"+path)
 	}

@@ -26,7 +26,7 @@ func (m *Migrate) Plan() operation.Plan {
 	}
 	plan.Phases = m.phases(m.layout())
 	for i, step := range plan.Cleanup {
-		if step.Name == routingApplied {
+		if step.Name == routingApplied || step.Name == letGoName {
 			plan.Cleanup[i].Do = m.timed(step.Do)
 		}
 	}

@@ -436,7 +436,7 @@ func TestMigrateHolds(t *testing.T) {
 	onTwo(t, l)
 	order := toM2("db")
 	order.Hold = true
-	expectLines(t, about(phases(l.preview(t, deploy.NewMigrate(l.kit, order))), "hold"), "hold: hold requests to app, db, web")
+	expectLines(t, about(phases(l.preview(t, deploy.NewMigrate(l.kit, order))), "hold: "), "hold: hold requests to app, db, web")
 	order.Service = "web" // which nobody depends on, and which shares a volume with the application
-	expectLines(t, about(phases(l.preview(t, deploy.NewMigrate(l.kit, order))), "hold"), "hold: hold requests to app, web")
+	expectLines(t, about(phases(l.preview(t, deploy.NewMigrate(l.kit, order))), "hold: "), "hold: hold requests to app, web")
 }

@@ -229,8 +229,10 @@ func (m *Migrate) prepare(ctx context.Context) error {
 	if m.pre.To, err = m.kit.Carriers.Carrier(ctx, m.to); err != nil {
 		return err
 	}
-	m.pre.Fixed, err = m.fixed(ctx)
-	return err
+	if m.pre.Fixed, err = m.fixed(ctx); err != nil {
+		return err
+	}
+	return m.needStop()
 }
 
 // moveReason says what a data set's move takes.

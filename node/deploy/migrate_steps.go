@@ -239,7 +239,7 @@ func (m *Migrate) bounded(ctx context.Context) (context.Context, context.CancelF
 	m.timing.Lock()
 	defer m.timing.Unlock()
 	most := max(leastPatience, patience*m.stated)
-	return context.WithTimeoutCause(ctx, most, storage.TransferCut(fmt.Errorf("the last changes did not come over within %s", most)))
+	return context.WithTimeoutCause(ctx, most, storage.TransferCut(fmt.Errorf("the last changes did not come over within %s", api.Rounded(most))))
 }
 
 // handOver takes the name of every data set here before any of them gets it there: at no moment do two have it.

@@ -114,7 +114,7 @@ func (m *Migrate) state(act *operation.Act, plan storage.RoundPlan) {
 		return
 	}
 	act.Note(fmt.Sprintf("the stop of %s will take about %s: %s for the last changes, at %.1f MB/s, and %s to stop, start and be routed to",
-		strings.Join(names, ", "), m.stated, (m.stated - m.pre.Fixed).Round(time.Millisecond), plan.BytesPerSecond/1e6, m.pre.Fixed))
+		strings.Join(names, ", "), api.Rounded(m.stated), api.Rounded(m.stated-m.pre.Fixed), plan.BytesPerSecond/1e6, api.Rounded(m.pre.Fixed)))
 }
 
 func (m *Migrate) begins() {

@@ -2,6 +2,7 @@ package volumes_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/ployz/ployz/cmd/ployzctl/dev"
 	"github.com/ployz/ployz/node/api"
@@ -32,6 +33,9 @@ volumes:
   data: {x-ployz: {size: 100m}}
 `
 
+// longestHold is longer than a gateway holds a request.
+const longestHold = 45 * time.Second
+
 // TestMigrateHold: while a database moves to and fro on hold, no request to the applications in front of it fails, at
 // neither machine's gateway: what is let go finds the database where it is by then.
 func TestMigrateHold(t *testing.T) {
@@ -45,7 +49,8 @@ func TestMigrateHold(t *testing.T) {
 	for _, at := range []string{"m1", "m2"} {
 		for _, kind := range []string{"fresh", "kept"} {
 			all.HTTP = append(all.HTTP, load.HTTP{
-				Name: kind + " at " + at, URL: "http://" + at + "/behind", Host: "library.test", Want: "version rows", Rate: 30, Fresh: kind == "fresh",
+				Name: kind + " at " + at, URL: "http://" + at + "/behind", Host: "library.test", Want: "version rows",
+				Rate: 5, Fresh: kind == "fresh", Patience: longestHold,
 			})
 		}
 	}

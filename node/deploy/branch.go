@@ -26,7 +26,6 @@ type Branch struct {
 	original current
 	fact     api.BranchFact
 	revision store.Revision // of the fact
-	values   []valueWrite
 	watch    stopwatch
 }
 
@@ -128,7 +127,6 @@ func (b *Branch) inspectLineage(hosts map[string]string) {
 	}{b.request.From, b.original.head.Commit, b.request.Expires, b.masks}
 	b.besides = func(p *puts, op string) {
 		p.value(store.Branch(b.ns), b.lineageFact(op), store.Expect(b.revision))
-		putValues(p, op, b.values)
 		b.watch.stop(b.kit.Now())
 	}
 }

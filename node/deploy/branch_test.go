@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -173,6 +174,20 @@ func TestBranchMaskFails(t *testing.T) {
 	}
 }
 
+// TestBranchStoresTooMuch: what a branch stores for the deploys that follow counts as its commit's writes.
+func TestBranchStoresTooMuch(t *testing.T) {
+	l := newLab(t)
+	s := compact()
+	s.Configs = map[string]api.Config{}
+	for i := range store.MaxBatch {
+		name := fmt.Sprintf("settings-%d", i)
+		l.mustRun(t, deploy.NewSetConfig(l.kit, "shop", name, []byte("one")))
+		s.Configs[name] = api.Config{External: true}
+	}
+	l.mustRun(t, deploy.NewDeploy(l.kit, s, nil))
+	l.refused(t, l.branch(tryIt), api.CodeSpecInvalid, "stores so much that its commit has 9", "change fewer services at a time")
+}
+
 // TestBranchSecrets: each is decided on: with a value, by one that the branch's namespace has, or as the original's.
 func TestBranchSecrets(t *testing.T) {
 	l := newLab(t)
@@ -180,7 +195,7 @@ func TestBranchSecrets(t *testing.T) {
 	l.mustRun(t, deploy.NewSetConfig(l.kit, "shop", "settings", []byte("one")))
 	s := compact()
 	s.Secrets["key"] = api.Secret{External: true, Name: "api-key"}
-	s.Configs = map[string]api.Config{"settings": {External: true}}
+	s.Configs = map[string]api.Config{"settings": {External: true}, "again": {External: true, Name: "settings"}}
 	edit(&s, "app", func(s *api.Service) {
 		s.Process.SecretEnv = map[string]string{"KEY": "key"}
 		s.Files = []api.File{{Config: "settings", Target: "/etc/settings"}}

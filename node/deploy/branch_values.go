@@ -102,7 +102,8 @@ func (c *change) missingConfigs(ctx context.Context, spec api.Spec) (missing []v
 		if err != nil && !store.IsNotFound(err) {
 			return nil, err
 		}
-		if err != nil {
+		twice := slices.ContainsFunc(missing, func(v valueWrite) bool { return v.key == key })
+		if err != nil && !twice {
 			missing = append(missing, valueWrite{key, revision, storedValue{Content: config.Content}})
 		}
 	}

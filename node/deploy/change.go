@@ -66,6 +66,8 @@ type change struct {
 	hold []string
 	// jobs says that the one-shot jobs of a deploy are part of this change, and masks that those of a branch are.
 	jobs, masks bool
+	// values are named values that the commit stores, too, so that the next deploy finds them.
+	values []valueWrite
 	// besides are further writes of the commit, and checks what else must be as inspect saw it.
 	besides func(b *puts, op string)
 	checks  []store.Check

@@ -39,6 +39,7 @@ func (c *change) commit(l layout) operation.Commit {
 			c.putInstances(&b, op, l)
 			c.putVolumes(&b, op, l)
 			c.putClaims(&b, l)
+			putValues(&b, op, c.values)
 			if c.besides != nil {
 				c.besides(&b, op)
 			}

@@ -25,10 +25,8 @@ type Promote struct {
 	// is their number.
 	since    []api.Commit
 	sinceAll int
-	// copied are the secrets that the target gets from the branch, in order, and values what the next deploy of the
-	// target will look for.
+	// copied are the secrets that the target gets from the branch, in order.
 	copied []string
-	values []valueWrite
 }
 
 // NewPromote prepares it.
@@ -122,7 +120,6 @@ func (p *Promote) Inspect(ctx context.Context, before operation.Situation) error
 		return err
 	}
 	p.checks = []store.Check{{Key: store.Head(p.request.Branch), Expect: p.branch.revision}}
-	p.besides = func(b *puts, op string) { putValues(b, op, p.values) }
 	if err := p.inspectVolumes(ctx); err != nil {
 		return err
 	}

@@ -141,14 +141,14 @@ func (c *change) silentMachines() []*api.Error {
 // tooLarge refuses what the store would not take as one batch, before anything is started for it.
 func (c *change) tooLarge(l layout) []*api.Error {
 	const fixed = 6 // head, commit, namespace id, route, lease, and lineage or a promoted branch's head
-	writes := fixed + len(c.claims) + len(l.retired()) + len(l.machines()) + len(l.sets) + len(l.swapped()) + len(l.unasked)
+	writes := fixed + len(c.claims) + len(l.retired()) + len(l.machines()) + len(l.sets) + len(l.swapped()) + len(l.unasked) + len(c.values)
 	for _, p := range l.places {
 		if !p.keep {
 			writes++
 		}
 	}
 	if writes > store.MaxBatch {
-		return []*api.Error{api.Errorf(api.CodeSpecInvalid, "it makes and takes away so many instances that its commit has %d writes, the most is %d", writes, store.MaxBatch).
+		return []*api.Error{api.Errorf(api.CodeSpecInvalid, "it makes, takes away and stores so much that its commit has %d writes, the most is %d", writes, store.MaxBatch).
 			About(c.ns).WithHint("change fewer services at a time")}
 	}
 	configs := 0

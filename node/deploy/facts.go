@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/store"
 )
 
@@ -90,7 +91,7 @@ func History(ctx context.Context, facts store.Facts, ns string) ([]api.CommitSum
 	if err != nil {
 		return nil, err
 	}
-	list, err := facts.List(ctx, store.Commits(ns))
+	list, err := readCommits(ctx, facts, ns)
 	if err != nil {
 		return nil, err
 	}
@@ -98,16 +99,28 @@ func History(ctx context.Context, facts store.Facts, ns string) ([]api.CommitSum
 		return nil, noNamespace(ns)
 	}
 	lines := make([]api.CommitSummary, len(list))
-	for i, fact := range list {
-		var c api.Commit
-		if err := decode(fact, &c); err != nil {
-			return nil, err
-		}
+	for i, c := range list {
 		lines[i] = summary(c)
 		lines[i].Current = c.Number == now.head.Commit
 	}
-	slices.SortFunc(lines, func(a, b api.CommitSummary) int { return b.Number - a.Number })
+	slices.Reverse(lines)
 	return lines, nil
+}
+
+// readCommits reads a namespace's commits, oldest first. Errors: store.*.
+func readCommits(ctx context.Context, facts machine.Lister, ns string) ([]api.Commit, error) {
+	list, err := facts.List(ctx, store.Commits(ns))
+	if err != nil {
+		return nil, err
+	}
+	commits := make([]api.Commit, len(list))
+	for i, fact := range list {
+		if err := decode(fact, &commits[i]); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(commits, func(a, b api.Commit) int { return a.Number - b.Number })
+	return commits, nil
 }
 
 func summary(c api.Commit) api.CommitSummary {

@@ -13,7 +13,6 @@ import (
 	"github.com/ployz/ployz/node/machine"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/storage"
-	"github.com/ployz/ployz/node/store"
 )
 
 // Migrate moves data sets of a namespace, and with them who mounts them, to another machine. The release stays what it
@@ -285,24 +284,19 @@ func (m *Migrate) Result() any {
 
 // LastMove is how a data set came to the machine that it lives on; nil if no commit moved it. Errors: store.*.
 func LastMove(ctx context.Context, facts machine.Lister, ns, id string) (*api.VolumeMove, error) {
-	list, err := facts.List(ctx, store.Commits(ns))
+	commits, err := readCommits(ctx, facts, ns)
 	if err != nil {
 		return nil, err
 	}
-	var last api.Commit
-	var move *api.VolumeMove
-	for _, fact := range list {
-		var c api.Commit
-		if err := decode(fact, &c); err != nil {
-			return nil, err
-		}
+	var last *api.VolumeMove
+	for _, c := range commits {
 		for _, v := range c.Volumes {
-			if v.ID == id && v.Move != nil && c.Number > last.Number {
-				last, move = c, v.Move
+			if v.ID == id && v.Move != nil {
+				last = v.Move
 			}
 		}
 	}
-	return move, nil
+	return last, nil
 }
 
 // evidence is what became of a data set's rounds.

@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,18 +11,10 @@ import (
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/storage"
-	"github.com/ployz/ployz/node/store"
 )
 
-// The stop is stated before it begins, and measured. What it takes besides the last changes is known from the ledger: how
-// long the instances took to stop and to become ready the last time.
-
-// What is reckoned with where nobody knows better.
-const (
-	usualStop  = 300 * time.Millisecond // an instance to end
-	usualStart = 2 * time.Second        // an instance to start and become ready
-	usualRest  = 500 * time.Millisecond // to hand over, to commit and to be routed to
-)
+// The stop is stated before it begins, and measured. What it takes besides the last changes is known from the ledger, see
+// migrate_past.go.
 
 // fixed is what the stop takes with nothing left to carry.
 func (m *Migrate) fixed(ctx context.Context) (time.Duration, error) {
@@ -31,11 +22,15 @@ func (m *Migrate) fixed(ctx context.Context) (time.Duration, error) {
 	if len(slots) == 0 {
 		return 0, nil
 	}
+	commits, err := readCommits(ctx, m.kit.Facts, m.ns)
+	if err != nil {
+		return 0, err
+	}
 	order, _ := layers(m.next.spec) // a circle is refused elsewhere
 	var stops, rest time.Duration
 	starts := make([]time.Duration, len(order))
 	for _, slot := range slots {
-		took, err := m.lastTook(ctx, slot)
+		took, err := m.usuallyTook(ctx, commits, slot)
 		if err != nil {
 			return 0, err
 		}
@@ -51,62 +46,6 @@ func (m *Migrate) fixed(ctx context.Context) (time.Duration, error) {
 		all += layer
 	}
 	return all, nil
-}
-
-// took is how long a slot's instance took the last time, and the rest of that stop.
-type took struct{ stop, start, rest time.Duration }
-
-// lastTook reads it from the ledger of the operation that started the slot's instance. One that made its volume too, and
-// empty, tells nothing: to fill it, such as with a database, takes its time once.
-func (m *Migrate) lastTook(ctx context.Context, slot api.Slot) (took, error) {
-	usual := took{usualStop, usualStart, usualRest}
-	fact, err := m.kit.Facts.Get(ctx, store.Instance(m.ns, slot.Instance))
-	if store.IsNotFound(err) || m.kit.Log == nil {
-		return usual, nil
-	}
-	if err != nil {
-		return usual, err
-	}
-	var is instanceFact
-	if err := decode(fact, &is); err != nil {
-		return usual, err
-	}
-	for _, name := range mounted(m.presentSpec(), slot.Service, slot.Name) {
-		if v := m.live(name); v != nil && v.Origin == nil && v.ID == volumeID(is.Operation, m.ns, name) {
-			return usual, nil
-		}
-	}
-	events, err := operation.History(ctx, m.kit.Log, is.Operation)
-	if api.CodeOf(err) == api.CodeOperationAbsent { // the ledger does not go back so far
-		return usual, nil
-	}
-	return tookIn(events, slot.Name, usual), err
-}
-
-// tookIn adds up the steps that were about a slot. A migration tells the rest, too.
-func tookIn(events []api.Event, slot string, usual took) took {
-	done := map[string]time.Duration{}
-	var outcome json.RawMessage
-	for _, e := range events {
-		if e.Type == api.EventStepDone {
-			done[e.Step] = e.Took.D(0)
-		}
-		if e.Type == api.EventOutcome && e.Outcome != nil {
-			outcome = e.Outcome.Value
-		}
-	}
-	is := usual
-	var moved api.MigrateResult
-	if json.Unmarshal(outcome, &moved) == nil && moved.StopParts.Rest > 0 { // an older one has no parts
-		is.rest = moved.StopParts.Rest.D(0)
-	}
-	if stop, known := done["stop the old "+slot]; known {
-		is.stop = stop
-	}
-	if ready, known := done["ready "+slot]; known {
-		is.start = done["start "+slot] + ready
-	}
-	return is
 }
 
 // state tells the operator what the stop will take, before it begins.

@@ -374,6 +374,38 @@ func TestStopAsBefore(t *testing.T) {
 	}
 }
 
+// TestStopIsTheMiddle: one slow stop says nothing of the next, two of three do.
+func TestStopIsTheMiddle(t *testing.T) {
+	l := newLab(t)
+	statefulRuns(t, l)
+	l.pair(t)
+	const long = 3 * time.Second
+	var took time.Duration
+	for _, r := range []runtime.Runtime{l.runtime, l.two.Runtime} {
+		r.(*memruntime.Runtime).SetFault(func(p memruntime.Point) error {
+			if p.Call == "Stop" && !p.After && strings.HasPrefix(p.Subject, "shop-db") {
+				l.clock.Advance(took)
+			}
+			return nil
+		})
+	}
+	to := "m1"
+	stated := func() time.Duration {
+		to = map[string]string{"m1": "m2", "m2": "m1"}[to]
+		return migrated(t, l.mustRun(t, deploy.NewMigrate(l.kit, api.MigrateRequest{Namespace: "shop", Service: "db", To: to}))).StopStated.D(0)
+	}
+	stated()
+	stated()
+	took = long
+	stated()
+	if got := stated(); got > long/2 {
+		t.Errorf("after two that took no time and one of %s it says %s", long, got)
+	}
+	if got := stated(); got < long {
+		t.Errorf("after two of %s and one that took no time it says %s", long, got)
+	}
+}
+
 // TestMigrateSettles: who is stopped writes out what it has in memory before each snapshot of the rounds but the first, and
 // not inside the stop. A failure there ends nothing.
 func TestMigrateSettles(t *testing.T) {

@@ -99,17 +99,10 @@ func (p *PruneVolumes) Inspect(ctx context.Context, before operation.Situation) 
 
 // inspectCommits reads the history, and what is kept of it.
 func (p *PruneVolumes) inspectCommits(ctx context.Context) error {
-	list, err := p.kit.Facts.List(ctx, store.Commits(p.ns))
-	if err != nil {
+	var err error
+	if p.history, err = readCommits(ctx, p.kit.Facts, p.ns); err != nil {
 		return err
 	}
-	p.history = make([]api.Commit, len(list))
-	for i, fact := range list {
-		if err := decode(fact, &p.history[i]); err != nil {
-			return err
-		}
-	}
-	slices.SortFunc(p.history, func(a, b api.Commit) int { return a.Number - b.Number })
 	var says *api.Retention
 	if n := len(p.history); n > 0 { // also where it took everything away
 		says = p.history[n-1].Spec.Retention

@@ -131,7 +131,7 @@ func sends(t *testing.T, m *onemachine.Machine) {
 	if first.Copy.Machine != to || first.Copy.GUID == "" || again.Copy.GUID == first.Copy.GUID || again.Move.From != from || again.Move.To != to {
 		t.Errorf("sent %+v, and then %+v", first, again)
 	}
-	m.Script(to, "grep -rqx 3.4 /var/lib/ployz/pool/volumes --include=rows")
+	m.Script(to, "grep -rqx 3.4 /var/lib/ployz/pool --include=rows")
 	if at := liveOn(t, m, "book/data"); at != from {
 		t.Errorf("sent, and it lives on %s", at)
 	}

@@ -26,7 +26,8 @@ import (
 //	snapshot          │  the commit's
 //	start, ready      │
 //	(commit)          │
-//	routing applied   ┘
+//	routing applied   │  on every machine
+//	let go            ┘  of the requests that wait
 //	forget               what the rounds needed                                             Precopy.Forget
 //
 // Until the commit the data set of the old machine is the one that counts. A failure inside the stop gives it its name

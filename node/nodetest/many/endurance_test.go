@@ -130,10 +130,13 @@ func killed(random *rand.Rand) func(*testing.T, *onemachine.Machine) {
 				time.Sleep(time.Duration(random.Int64N(int64(2 * time.Second)))) // any moment is a good one
 			}
 			m.Eventually("the cluster to write again", func() bool { return write(m, "after/kills").Status == 0 })
+			var told [][]string
+			for _, book := range books {
+				told = append(told, book.end(t))
+			}
+			awaitAgreement(t, m, machines(5)...)
 			for i, host := range machines(5) {
-				told := books[i].end(t)
-				awaitAgreement(t, m, machines(5)...)
-				wantKept(t, m.At(host), "book-"+host, told)
+				wantKept(t, m.At(host), "book-"+host, told[i])
 			}
 		}
 		wantNoneFailed(t, running)

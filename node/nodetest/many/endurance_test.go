@@ -117,6 +117,7 @@ func divided(random *rand.Rand, list []api.MachineEntry, voters int) (s split) {
 func killed(random *rand.Rand) func(*testing.T, *onemachine.Machine) {
 	return func(t *testing.T, m *onemachine.Machine) {
 		const atOnce = 20
+		m.Must("store", "voters", "5")
 		running := m.Load(labtest.Client, atHome(machines(5)))
 		for n := 0; n < kills; n += atOnce {
 			var books []*scribe

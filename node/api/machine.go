@@ -233,9 +233,11 @@ type StoreReport struct {
 type StoreVoter struct {
 	Machine string `json:"machine"`
 	Server  string `json:"server"`
-	// State is "up", "behind" or "silent".
+	// State is "up", "behind", "silent", or "full": out of room on its disk.
 	State string `json:"state"`
 	Lag   uint64 `json:"lag,omitempty"`
+	// Room is given where it is full, if the machine answered what it has.
+	Room *StoreRoom `json:"room,omitempty"`
 }
 
 // StoreCopy sums up one machine's copy of the facts.

@@ -28,7 +28,7 @@ func (d *Daemon) doctor(ctx context.Context) []api.Check {
 	if err != nil || !self.Member {
 		return append(checks, api.Check{Name: "cluster", Result: api.CheckSkipped, Error: api.AsError(machine.NotInitialised())})
 	}
-	return append(checks, d.checkPool(ctx), d.checkStore(ctx), d.checkMembers(), checkBridge(self), d.checkFirewall(self), d.checkServing(ctx, "gateway"), d.checkServing(ctx, "dns"))
+	return append(checks, d.checkPool(ctx), d.checkStore(ctx), checkRoom(d, self), d.checkMembers(), checkBridge(self), d.checkFirewall(self), d.checkServing(ctx, "gateway"), d.checkServing(ctx, "dns"))
 }
 
 func check(name, seen string, err *api.Error) api.Check {

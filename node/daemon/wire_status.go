@@ -94,6 +94,9 @@ func dnsListen(self machine.Identity) []string {
 
 func (d *Daemon) storeStatus(ctx context.Context, m *Member) api.StoreStatus {
 	s := api.StoreStatus{State: api.StateUp, Units: d.unitStatus(ctx, units.NATSCoreService, units.NATSService)}
+	if room, err := d.storeRoom(); err == nil {
+		s.Room = &room
+	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	fresh, err := m.View.Freshness(ctx)
@@ -171,6 +174,10 @@ func notes(s api.Status) []string {
 	if s.Store.State != api.StateUp {
 		list = append(list, "The store is "+s.Store.State+": what runs goes on running and being served, but nothing can be changed. "+
 			"See: journalctl -u ployz-nats -u ployz-nats-core")
+	}
+	if r := s.Store.Room; r != nil && r.State != api.RoomEnough {
+		e := roomError(s.Machine.Name, *r)
+		list = append(list, e.Message+". "+e.Hint)
 	}
 	for _, a := range s.Daemon.Adopted {
 		if a.Verdict == "leave" || a.Error != nil {

@@ -38,19 +38,30 @@ func (s storeSurface) Report(ctx context.Context, verify bool) (api.StoreReport,
 		Statement: named(t.Statement(), members),
 	}
 	for _, v := range t.Voters {
-		state := api.StateUp
-		if !v.Answers || !v.Online {
-			state = api.SeenSilent
-		} else if !v.Current || v.Lag > 0 {
-			state = "behind"
+		one := api.StoreVoter{Machine: machineOf(members, v.Name), Server: v.Name, State: voterState(v), Lag: v.Lag}
+		if v.NoRoom {
+			full := s.daemon.askRoom(ctx, members, v)
+			one.Room, r.Statement = full.room, append(r.Statement, full.err().Message+". "+full.err().Hint)
 		}
-		r.Voters = append(r.Voters, api.StoreVoter{Machine: machineOf(members, v.Name), Server: v.Name, State: state, Lag: v.Lag})
+		r.Voters = append(r.Voters, one)
 	}
 	slices.SortFunc(r.Voters, func(a, b api.StoreVoter) int { return cmp.Compare(a.Machine, b.Machine) })
 	if verify {
 		s.verify(ctx, members, &r)
 	}
 	return r, nil
+}
+
+func voterState(v natsstore.Voter) string {
+	switch {
+	case v.NoRoom:
+		return api.RoomFull
+	case !v.Answers || !v.Online:
+		return api.SeenSilent
+	case !v.Current || v.Lag > 0:
+		return "behind"
+	}
+	return api.StateUp
 }
 
 // machineOf is the machine that a server's name belongs to, or the name where no member has it.

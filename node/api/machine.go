@@ -227,6 +227,8 @@ type StoreReport struct {
 	// Copies are the machines' views, when they were to be verified; Odd names those that differ.
 	Copies []StoreCopy `json:"copies,omitempty"`
 	Odd    []string    `json:"odd,omitempty"`
+	// Unreadable are the facts that are not what their keys promise, in the mirror of the machine that answers.
+	Unreadable []*Error `json:"unreadable,omitempty"`
 }
 
 // StoreVoter is one machine's core.

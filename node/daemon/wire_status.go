@@ -50,6 +50,9 @@ func (d *Daemon) status(ctx context.Context) (api.Status, error) {
 	for _, e := range d.leftOut() {
 		s.Notes = append(s.Notes, fmt.Sprintf("Machine %s is left out here: %s. See: ployzctl doctor", e.Subject, e.Message))
 	}
+	for _, e := range d.unreadable() {
+		s.Notes = append(s.Notes, fmt.Sprintf("The fact %s cannot be read here, and what it said before stays: %s. See: ployzctl store verify", e.Subject, e.Message))
+	}
 	return s, nil
 }
 

@@ -29,7 +29,7 @@ func (s storeSurface) Report(ctx context.Context, verify bool) (api.StoreReport,
 	if err != nil {
 		return api.StoreReport{}, err
 	}
-	members, err := s.daemon.peering.Load().members(ctx)
+	members, _, err := machine.Readable(ctx, s.daemon.peering.Load().view)
 	if err != nil {
 		return api.StoreReport{}, err
 	}
@@ -46,10 +46,13 @@ func (s storeSurface) Report(ctx context.Context, verify bool) (api.StoreReport,
 		r.Voters = append(r.Voters, one)
 	}
 	slices.SortFunc(r.Voters, func(a, b api.StoreVoter) int { return cmp.Compare(a.Machine, b.Machine) })
-	if verify {
-		s.verify(ctx, members, &r)
+	if !verify {
+		return r, nil
 	}
-	return r, nil
+	s.verify(ctx, members, &r)
+	facts, err := s.daemon.peering.Load().view.List(ctx, "")
+	r.Unreadable = unreadableOf(facts)
+	return r, err
 }
 
 func voterState(v natsstore.Voter) string {

@@ -42,7 +42,7 @@ func readCurrent(ctx context.Context, facts store.Facts, ns string) (current, er
 		return current{}, err
 	}
 	now := current{revision: fact.Revision}
-	if err := decode(fact, &now.head); err != nil {
+	if err := store.Decode(fact, &now.head); err != nil {
 		return current{}, err
 	}
 	if now.head.Removed {
@@ -64,7 +64,7 @@ func ReadCommit(ctx context.Context, facts store.Facts, ns string, number int) (
 		return api.Commit{}, err
 	}
 	var c api.Commit
-	return c, decode(fact, &c)
+	return c, store.Decode(fact, &c)
 }
 
 // Current returns a namespace's live commit. Errors: deploy.namespace-not-found, store.*.
@@ -100,7 +100,7 @@ func History(ctx context.Context, facts store.Facts, ns string) ([]api.CommitSum
 	lines := make([]api.CommitSummary, len(list))
 	for i, fact := range list {
 		var c api.Commit
-		if err := decode(fact, &c); err != nil {
+		if err := store.Decode(fact, &c); err != nil {
 			return nil, err
 		}
 		lines[i] = summary(c)
@@ -144,13 +144,6 @@ func Namespaces(ctx context.Context, facts store.Facts) ([]api.Commit, error) {
 		}
 	}
 	return commits, nil
-}
-
-func decode(fact store.Fact, into any) error {
-	if err := json.Unmarshal(fact.Value, into); err != nil {
-		return api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
-	}
-	return nil
 }
 
 func encode(key store.Key, value any, expect *store.Revision) (store.Put, error) {

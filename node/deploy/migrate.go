@@ -293,7 +293,7 @@ func LastMove(ctx context.Context, facts machine.Lister, ns, id string) (*api.Vo
 	var move *api.VolumeMove
 	for _, fact := range list {
 		var c api.Commit
-		if err := decode(fact, &c); err != nil {
+		if err := store.Decode(fact, &c); err != nil {
 			return nil, err
 		}
 		for _, v := range c.Volumes {

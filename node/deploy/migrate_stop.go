@@ -68,7 +68,7 @@ func (m *Migrate) lastTook(ctx context.Context, slot api.Slot) (took, error) {
 		return usual, err
 	}
 	var is instanceFact
-	if err := decode(fact, &is); err != nil {
+	if err := store.Decode(fact, &is); err != nil {
 		return usual, err
 	}
 	for _, name := range mounted(m.presentSpec(), slot.Service, slot.Name) {

@@ -105,7 +105,7 @@ func (p *PruneVolumes) inspectCommits(ctx context.Context) error {
 	}
 	p.history = make([]api.Commit, len(list))
 	for i, fact := range list {
-		if err := decode(fact, &p.history[i]); err != nil {
+		if err := store.Decode(fact, &p.history[i]); err != nil {
 			return err
 		}
 	}
@@ -132,7 +132,7 @@ func readPruned(ctx context.Context, facts store.Facts, ns string) (last pruned,
 		return last, fact.Revision, nil
 	}
 	if err == nil {
-		err = decode(fact, &last)
+		err = store.Decode(fact, &last)
 	}
 	return last, fact.Revision, err
 }

@@ -78,6 +78,11 @@ func StoreIn(dir string) Option {
 	return func(m *Machine) { m.CoreConfig.StoreDir = filepath.Join(dir, "core") }
 }
 
+// EdgeStoreIn puts the edge's elsewhere.
+func EdgeStoreIn(dir string) Option {
+	return func(m *Machine) { m.EdgeConfig.StoreDir = filepath.Join(dir, "edge") }
+}
+
 // OnIPv6 has the core listen on ::1, as a real one listens on its overlay address.
 func OnIPv6(m *Machine) {
 	address := netip.IPv6Loopback()

@@ -84,7 +84,7 @@ func (l ledger) Last(ctx context.Context, limit int) ([]store.Record, error) {
 
 func (l ledger) collect(ctx context.Context, subject, policy string) (out []store.Record, err error) {
 	err = upToDate(ctx,
-		func(ctx context.Context) (uint64, error) { return l.newest(ctx, subject) },
+		func(ctx context.Context) (uint64, error) { return l.read.newest(ctx, l.stream(), subject) },
 		func(ctx context.Context, upTo uint64) error {
 			out = nil
 			return l.read.snapshot(ctx, l.stream(), []string{subject}, policy, upTo, func(m *nats.Msg, meta *nats.MsgMetadata) {
@@ -92,18 +92,6 @@ func (l ledger) collect(ctx context.Context, subject, policy string) (out []stor
 			})
 		})
 	return out, err
-}
-
-// newest is the sequence that a complete answer reaches; 0 where there is nothing.
-func (l ledger) newest(ctx context.Context, subject string) (uint64, error) {
-	var reply struct {
-		Message storedMessage `json:"message"`
-	}
-	err := l.read.call(ctx, "$JS.API.STREAM.MSG.GET."+l.stream(), map[string]string{"last_by_subj": subject}, &reply)
-	if isAPIError(err, errNoMessage) {
-		return 0, nil
-	}
-	return reply.Message.Sequence, err
 }
 
 func (l ledger) record(m *nats.Msg, meta *nats.MsgMetadata) store.Record {

@@ -47,6 +47,18 @@ func upToDate(ctx context.Context, newest func(context.Context) (uint64, error),
 	}
 }
 
+// newest is the sequence of a stream's newest message with a subject, as its leader knows it; 0 where there is none.
+func (l *link) newest(ctx context.Context, stream, subject string) (uint64, error) {
+	var reply struct {
+		Message storedMessage `json:"message"`
+	}
+	err := l.call(ctx, "$JS.API.STREAM.MSG.GET."+stream, map[string]string{"last_by_subj": subject}, &reply)
+	if isAPIError(err, errNoMessage) {
+		return 0, nil
+	}
+	return reply.Message.Sequence, err
+}
+
 // list reads the last value of every key under the prefix, as of sequence upTo at least. The
 // stream keeps one message per subject, so all of them are the last ones. It must read until
 // nothing is pending: a key that is overwritten meanwhile shows up again further on.

@@ -164,6 +164,9 @@ func (f three) lagging(t *testing.T) {
 		if len(list) != want {
 			t.Fatalf("list %d has %d facts of %d", n, len(list), want)
 		}
+		if err := f.s.Verify(within(t, natslab.Patience)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	settled(t, f.s, 3)
 }

@@ -92,6 +92,7 @@ type settings struct {
 	check       bool
 	timeout     time.Duration
 	inner       *inner // set by serve
+	room        *room  // set by serve
 }
 
 func parseFlags(role string, args []string, stderr io.Writer) (settings, error) {

@@ -24,7 +24,7 @@ func inProcess(t *testing.T, args []string) *gauges {
 	}
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	st := &status{}
-	st.started(f.role, s)
+	st.started(f.role, s, false)
 	return &gauges{f.role, s, st}
 }
 

@@ -30,6 +30,7 @@ func load(f settings) (*server.Options, error) {
 			return nil, err
 		}
 	}
+	f.room.hold(opts)
 	return opts, addRouteSecret(opts, f.routeSecret)
 }
 

@@ -29,21 +29,28 @@ func serve(f settings) error {
 	}
 	ended := make(chan struct{})
 	go func() { s.WaitForShutdown(); close(ended) }()
-	if err := awaitReady(s, signals, ended); err != nil {
+	if err := awaitReady(s, f.room, signals, ended); err != nil {
 		s.Shutdown()
 		return err
 	}
 	st := &status{path: f.status}
-	st.started(f.role, s)
+	st.started(f.role, s, f.room.short)
 	go calm(ended)
 	ctx, silence := context.WithCancel(context.Background())
 	defer silence()
 	go (&gauges{f.role, s, st}).tellMetrics(ctx, f.state)
 	notify("READY=1\nSTATUS=" + st.line())
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		select {
 		case <-ended:
 			return st.remove()
+		case <-look.C:
+			if f.room.keep(s, f, st) {
+				s.Noticef("JetStream is off for want of room: the server starts anew")
+				go s.Shutdown()
+			}
 		case sig := <-signals:
 			onSignal(sig, s, f, st)
 		}
@@ -61,10 +68,13 @@ func start(f *settings) (*server.Server, error) {
 			return nil, err
 		}
 	}
+	f.room = &room{role: f.role}
 	opts, err := load(*f)
 	if err != nil {
 		return nil, err
 	}
+	f.room.begin(opts.StoreDir)
+	f.room.hold(opts)
 	if f.role == "core" {
 		if _, err := ownFolder(opts); err != nil {
 			return nil, err
@@ -86,7 +96,9 @@ var errNotReady = errors.New("not ready in time")
 
 // awaitReady waits for the listeners and JetStream. It does not wait for a leader: a lone core
 // gets one only when its own edge connects, and the edge is a unit that starts on its own time.
-func awaitReady(s *server.Server, signals <-chan os.Signal, ended <-chan struct{}) error {
+//
+// Out of room JetStream may be off again by now, which the look at the room deals with.
+func awaitReady(s *server.Server, r *room, signals <-chan os.Signal, ended <-chan struct{}) error {
 	deadline := time.Now().Add(readyWithin)
 	for time.Now().Before(deadline) {
 		select {
@@ -98,7 +110,7 @@ func awaitReady(s *server.Server, signals <-chan os.Signal, ended <-chan struct{
 			}
 		default:
 		}
-		if s.ReadyForConnections(50*time.Millisecond) && s.JetStreamEnabled() {
+		if s.ReadyForConnections(50*time.Millisecond) && (s.JetStreamEnabled() || r.short) {
 			return nil
 		}
 	}

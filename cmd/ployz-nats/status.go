@@ -26,6 +26,8 @@ type report struct {
 	Reloads      int       `json:"reloads"`
 	Refused      int       `json:"refused,omitempty"` // of the reloads
 	ReloadError  string    `json:"reload_error,omitempty"`
+	// NoRoom says that the server holds still until there is room on its disk.
+	NoRoom bool `json:"no_room,omitempty"`
 }
 
 // status keeps the file current. Without a path it only remembers.
@@ -35,11 +37,11 @@ type status struct {
 	now  report
 }
 
-func (s *status) started(role string, srv *server.Server) {
+func (s *status) started(role string, srv *server.Server, noRoom bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now = report{PID: os.Getpid(), Role: role, ServerID: srv.ID(), ServerName: srv.Name(), Version: server.VERSION, Started: time.Now().UTC()}
-	s.now.ConfigDigest = digest(srv)
+	s.now.ConfigDigest, s.now.NoRoom = digest(srv), noRoom
 	s.writeLocked(srv)
 }
 
@@ -52,6 +54,13 @@ func (s *status) reloaded(srv *server.Server, err error) {
 		s.now.Refused++
 		s.now.ReloadError = err.Error()
 	}
+	s.writeLocked(srv)
+}
+
+func (s *status) room(srv *server.Server, short bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now.NoRoom = short
 	s.writeLocked(srv)
 }
 
@@ -74,6 +83,9 @@ func (s *status) line() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := fmt.Sprintf("%s %s, config %s", s.now.Role, s.now.ServerName, s.now.ConfigDigest)
+	if s.now.NoRoom {
+		out += ", holds still for want of room"
+	}
 	if s.now.ReloadError != "" {
 		out += ", the last reload was refused"
 	}

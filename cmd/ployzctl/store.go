@@ -65,7 +65,8 @@ func (a *app) storeVerify() *cobra.Command {
 	return &cobra.Command{
 		Use: "verify", Short: "Have every machine sum up its copy of the facts, and compare", Args: cobra.NoArgs,
 		Long: `Have every machine sum up its copy of the facts, and compare them with the core's. A copy that differs at the
-same position holds another history. The exit status is 3 when one differs or could not be asked.`,
+same position holds another history. Facts that cannot be read are listed: what needs them goes on with what they said
+before. The exit status is 3 when a copy differs or could not be asked, or a fact cannot be read.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := a.storeReport(cmd, true)
 			if err != nil {
@@ -92,7 +93,13 @@ func (a *app) showCopies(r api.StoreReport) error {
 		}
 		rows = append(rows, []string{c.Name, fmt.Sprint(c.Last), fmt.Sprint(c.Facts), orDash(sum), remark})
 	}
-	return a.table("COPY LAST FACTS SUM REMARK", rows)
+	if err := a.table("COPY LAST FACTS SUM REMARK", rows); err != nil {
+		return err
+	}
+	for _, e := range r.Unreadable {
+		fmt.Fprintf(a.out, "unreadable: %s: %s\n", e.Subject, e.Message)
+	}
+	return nil
 }
 
 // verdict is what is wrong with the copies, or nil.
@@ -105,6 +112,9 @@ func verdict(r api.StoreReport) error {
 		if c.Error != nil {
 			return c.Error
 		}
+	}
+	if len(r.Unreadable) > 0 {
+		return r.Unreadable[0]
 	}
 	return nil
 }

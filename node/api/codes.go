@@ -58,6 +58,8 @@ const (
 	CodeStoreTooLarge    Code = "store.too-large"
 	CodeStoreBusy        Code = "store.busy"
 	CodeStoreDamaged     Code = "store.damaged"
+	CodeStoreDiskFull    Code = "store.disk-full"
+	CodeStoreUnreadable  Code = "store.fact-unreadable"
 
 	CodeStoreNoQuorum        Code = "store.no-quorum"
 	CodeStoreWouldLoseQuorum Code = "store.would-lose-quorum"
@@ -306,6 +308,8 @@ func Codes() []CodeDoc {
 		{CodeStoreUncertain, "the store took the write but no answer came in time"},
 		{CodeStoreSettings, "the store runs with settings under which committed facts can be lost"},
 		{CodeStoreFull, "the store refuses new facts because it is full"},
+		{CodeStoreDiskFull, "a machine's disk has too little room for the store; the message says which, and how much it has"},
+		{CodeStoreUnreadable, "a fact is there and is not what its key promises; the subject is its key, and what does not need it goes on"},
 		{CodeStoreNotFound, "no such fact"},
 		{CodeStoreTooLarge, "a fact is larger than the store takes"},
 		{CodeStoreBusy, "another process has the store's journal open"},

@@ -227,15 +227,19 @@ type StoreReport struct {
 	// Copies are the machines' views, when they were to be verified; Odd names those that differ.
 	Copies []StoreCopy `json:"copies,omitempty"`
 	Odd    []string    `json:"odd,omitempty"`
+	// Unreadable are the facts that are not what their keys promise, in the mirror of the machine that answers.
+	Unreadable []*Error `json:"unreadable,omitempty"`
 }
 
 // StoreVoter is one machine's core.
 type StoreVoter struct {
 	Machine string `json:"machine"`
 	Server  string `json:"server"`
-	// State is "up", "behind" or "silent".
+	// State is "up", "behind", "silent", or "full": out of room on its disk.
 	State string `json:"state"`
 	Lag   uint64 `json:"lag,omitempty"`
+	// Room is given where it is full, if the machine answered what it has.
+	Room *StoreRoom `json:"room,omitempty"`
 }
 
 // StoreCopy sums up one machine's copy of the facts.

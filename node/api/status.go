@@ -80,7 +80,25 @@ type StoreStatus struct {
 	Age       Duration     `json:"age,omitempty"`
 	Uncertain bool         `json:"uncertain,omitempty"`
 	Units     []UnitStatus `json:"units,omitempty"`
+	Room      *StoreRoom   `json:"room,omitempty"`
 }
+
+// StoreRoom is what is free on the disk of a machine's part of the store.
+type StoreRoom struct {
+	Path      string `json:"path"`
+	FreeBytes int64  `json:"freeBytes"`
+	// NeedsBytes is what must be free, or be free again, for the machine's part of the store to take writes.
+	NeedsBytes int64 `json:"needsBytes"`
+	// State is RoomEnough, RoomLow or RoomFull: nothing more is written there until there is room.
+	State string `json:"state"`
+}
+
+// States of a StoreRoom.
+const (
+	RoomEnough = "enough"
+	RoomLow    = "low"
+	RoomFull   = "full"
+)
 
 // ServingStatus is a gateway's or resolver's word on what it serves.
 type ServingStatus struct {

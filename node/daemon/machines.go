@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"cmp"
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,10 +19,10 @@ func listMachines(r *http.Request, m *Member) (any, error) {
 		return nil, err
 	}
 	var cluster machine.Cluster
-	if err := json.Unmarshal(fact.Value, &cluster); err != nil {
-		return nil, api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
+	if err := store.Decode(fact, &cluster); err != nil {
+		return nil, err
 	}
-	members, err := machine.Members(r.Context(), reads)
+	members, _, err := machine.Readable(r.Context(), reads)
 	if err != nil {
 		return nil, err
 	}

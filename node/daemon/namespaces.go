@@ -3,7 +3,6 @@ package daemon
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"net/http"
 	"strconv"
 
@@ -111,8 +110,8 @@ type storedValue struct {
 // valueSummary also reports a value that stands for its own removal.
 func valueSummary(fact store.Fact) (summary api.ValueSummary, removed bool, err error) {
 	var v storedValue
-	if err := json.Unmarshal(fact.Value, &v); err != nil {
-		return summary, false, api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
+	if err := store.Decode(fact, &v); err != nil {
+		return summary, false, err
 	}
 	print := v.Sealed.Fingerprint
 	if print == "" {

@@ -28,7 +28,7 @@ func (d *Daemon) doctor(ctx context.Context) []api.Check {
 	if err != nil || !self.Member {
 		return append(checks, api.Check{Name: "cluster", Result: api.CheckSkipped, Error: api.AsError(machine.NotInitialised())})
 	}
-	return append(checks, d.checkPool(ctx), d.checkStore(ctx), d.checkMembers(), checkBridge(self), d.checkFirewall(self), d.checkServing(ctx, "gateway"), d.checkServing(ctx, "dns"))
+	return append(checks, d.checkPool(ctx), d.checkStore(ctx), checkRoom(d, self), d.checkMembers(), checkBridge(self), d.checkFirewall(self), d.checkServing(ctx, "gateway"), d.checkServing(ctx, "dns"))
 }
 
 func check(name, seen string, err *api.Error) api.Check {
@@ -93,11 +93,11 @@ func (d *Daemon) checkStore(ctx context.Context) api.Check {
 
 // checkMembers names those that this machine cannot know, as when a fact was written by hand.
 func (d *Daemon) checkMembers() api.Check {
-	left := d.leftOut()
+	left := append(slices.Clone(d.leftOut()), d.unreadable()...)
 	if len(left) == 0 {
 		return check("members", "all of them are known here", nil)
 	}
-	c := check("members", fmt.Sprintf("%d are left out", len(left)), left[0])
+	c := check("members", fmt.Sprintf("%d are left out, or as they were before", len(left)), left[0])
 	if len(left) > 1 {
 		c.Error = api.Errorf(api.CodeMeshInvalid, "%d members cannot be", len(left)).About("members")
 		c.Error.Details = left

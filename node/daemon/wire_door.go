@@ -163,7 +163,11 @@ func (d *door) aim(ctx context.Context, endpoint netip.AddrPort) error {
 
 // unreachable says which way is closed, as far as this side can tell.
 func (d *door) unreachable(ctx context.Context) error {
-	why := "no answer over UDP: either nothing of ours arrives there, or nothing of theirs here"
+	why := "no answer over UDP, and nothing says that what this machine sends arrives there: UDP from this machine to it is blocked, most likely"
+	if arrives(ctx, d.token.Endpoints) {
+		why = "no answer over UDP, though what this machine sends arrives there (ICMP tells): UDP from it to this machine is blocked, " +
+			"or the token is not one that it gave, or was withdrawn or used"
+	}
 	seen, err := readDevice(ctx, joinInterface)
 	if err == nil && len(seen.Peers) == 1 && !seen.Peers[0].LastHandshake.IsZero() {
 		why = "the handshake works, but its daemon does not answer"

@@ -118,6 +118,7 @@ func (d *Daemon) verbs() map[string]coordination.Verb {
 		}),
 		verbVoters: verb(true, func(ctx context.Context, b votersBody) (any, error) { return struct{}{}, d.useVoters(ctx, b.Voters) }),
 		verbRTT:    verb(false, func(ctx context.Context, _ struct{}) (any, error) { return d.roundTripsHere(ctx) }),
+		verbRoom:   verb(false, func(context.Context, struct{}) (any, error) { return d.storeRoom() }),
 		verbDigest: verb(false, func(ctx context.Context, _ struct{}) (any, error) { return d.store.Load().EdgeDigest(ctx) }),
 		verbFence: verb(true, func(ctx context.Context, b fenceBody) (any, error) {
 			return struct{}{}, d.following.Load().fence(ctx, b)

@@ -159,7 +159,7 @@ func (m *membership) update(ctx context.Context, letGo bool) error {
 	if err != nil || !self.Member {
 		return nil // it left, or is about to join
 	}
-	now, err := machine.ReadRoster(ctx, m.view, self.ID, time.Now())
+	now, err := machine.ReadRoster(ctx, m.view, self.ID, time.Now(), m.roster)
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func (m *membership) update(ctx context.Context, letGo bool) error {
 		return nil // removed: the machine goes on as it was until somebody tells it to leave
 	}
 	next := m.parting(now, letGo)
-	place := fmt.Sprint(next.Cluster, next.Members, next.Tokens, m.fenced, m.observed, m.hidden.IsValid())
+	place := fmt.Sprint(next.Cluster, next.Members, next.Tokens, next.Unreadable, m.fenced, m.observed, m.hidden.IsValid())
 	if place == m.placed {
 		return nil
 	}

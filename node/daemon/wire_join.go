@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"net/netip"
 	"os"
 	"time"
@@ -96,8 +95,8 @@ func (d *Daemon) takeShared(ctx context.Context, view store.View) error {
 		return err
 	}
 	var shared machine.SealedKey
-	if err := json.Unmarshal(fact.Value, &shared); err != nil {
-		return api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
+	if err := store.Decode(fact, &shared); err != nil {
+		return err
 	}
 	key, err := agebox.Unseal(d.keys(), shared.Sealed)
 	if err != nil {

@@ -60,6 +60,15 @@ func (d *Daemon) nameMissing(ctx context.Context, err error) error {
 		return err // there are enough; they have no leader at the moment
 	}
 	named := *api.AsError(err)
+	if full := d.outOfRoom(ctx, roster, t); len(full) > 0 {
+		if voters-len(missing)+len(full) > voters/2 { // that is all that is in the way
+			named.Code, named.Subject, named.Hint = api.CodeStoreDiskFull, "store", full[0].Hint
+			named.Message = full[0].Message + "; nothing can be written. What serves goes on"
+			named.Details = append(named.Details, full[1:]...)
+			return &named
+		}
+		named.Details = append(named.Details, full...)
+	}
 	named.Details = append(named.Details, api.Errorf(api.CodeStoreNoQuorum,
 		"of %d voters %d must be there to write, and these are not: %s. What serves goes on", voters, voters/2+1, strings.Join(missing, ", ")).
 		About("store").WithHint("bring one back; or, %s", d.without(missing, voters)))

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"net"
@@ -199,8 +198,8 @@ func (p *Peering) verify(role natsconf.Role) coordination.Verify {
 			return "", err
 		}
 		var member machine.Member
-		if err := json.Unmarshal(fact.Value, &member); err != nil {
-			return "", api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
+		if err := store.Decode(fact, &member); err != nil {
+			return "", err
 		}
 		if member.StoreKeys[string(role)] == "" {
 			return "", api.Errorf(api.CodePermission, "the machine has no %s key", role).About(id)

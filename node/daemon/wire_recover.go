@@ -78,7 +78,7 @@ func (r rescuer) Check(ctx context.Context, abandoned, rest []machine.Member) ([
 		add("a majority of the voters is there: machine remove --lost does what is needed")
 	}
 	for _, m := range abandoned {
-		if v, votes := voterOf(t, m.ID); votes && v.Answers {
+		if v, votes := voterOf(t, m.ID); votes && (v.Answers || v.NoRoom) {
 			add("%s answers: it is not gone", m.Name)
 		}
 	}

@@ -75,18 +75,19 @@ func (r *refounder) Standing(ctx context.Context) (s machine.Standing, err error
 // roster is that of the new generation once it is committed, else that of the one before; from disk where this
 // machine's copy is what was lost.
 func (r *refounder) roster(ctx context.Context, s machine.Standing, was store.View) (machine.Roster, error) {
-	now, err := machine.ReadRoster(ctx, r.daemon.store.Load().View(), s.Self.ID, time.Now())
-	if err == nil && now.Cluster.Generation == s.Self.Generation {
-		return now, nil
-	}
-	if now, err = machine.ReadRoster(ctx, was, s.Was.ID, time.Now()); err == nil {
-		return now, nil
-	}
 	folder := r.daemon.State
 	if exists(r.daemon.asidePath("roster.json")) {
 		folder = r.daemon.asidePath()
 	}
-	return machine.LoadRoster(folder)
+	last, unknown := machine.LoadRoster(folder)
+	now, err := machine.ReadRoster(ctx, r.daemon.store.Load().View(), s.Self.ID, time.Now(), last)
+	if err == nil && now.Cluster.Generation == s.Self.Generation {
+		return now, nil
+	}
+	if now, err = machine.ReadRoster(ctx, was, s.Was.ID, time.Now(), last); err == nil {
+		return now, nil
+	}
+	return last, unknown
 }
 
 func (r *refounder) source(ctx context.Context, was machine.Identity, view store.View) (machine.Source, error) {

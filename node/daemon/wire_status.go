@@ -50,6 +50,9 @@ func (d *Daemon) status(ctx context.Context) (api.Status, error) {
 	for _, e := range d.leftOut() {
 		s.Notes = append(s.Notes, fmt.Sprintf("Machine %s is left out here: %s. See: ployzctl doctor", e.Subject, e.Message))
 	}
+	for _, e := range d.unreadable() {
+		s.Notes = append(s.Notes, fmt.Sprintf("The fact %s cannot be read here, and what it said before stays: %s. See: ployzctl store verify", e.Subject, e.Message))
+	}
 	return s, nil
 }
 
@@ -94,6 +97,9 @@ func dnsListen(self machine.Identity) []string {
 
 func (d *Daemon) storeStatus(ctx context.Context, m *Member) api.StoreStatus {
 	s := api.StoreStatus{State: api.StateUp, Units: d.unitStatus(ctx, units.NATSCoreService, units.NATSService)}
+	if room, err := d.storeRoom(); err == nil {
+		s.Room = &room
+	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	fresh, err := m.View.Freshness(ctx)
@@ -171,6 +177,10 @@ func notes(s api.Status) []string {
 	if s.Store.State != api.StateUp {
 		list = append(list, "The store is "+s.Store.State+": what runs goes on running and being served, but nothing can be changed. "+
 			"See: journalctl -u ployz-nats -u ployz-nats-core")
+	}
+	if r := s.Store.Room; r != nil && r.State != api.RoomEnough {
+		e := roomError(s.Machine.Name, *r)
+		list = append(list, e.Message+". "+e.Hint)
 	}
 	for _, a := range s.Daemon.Adopted {
 		if a.Verdict == "leave" || a.Error != nil {

@@ -29,7 +29,7 @@ func (s storeSurface) Report(ctx context.Context, verify bool) (api.StoreReport,
 	if err != nil {
 		return api.StoreReport{}, err
 	}
-	members, err := s.daemon.peering.Load().members(ctx)
+	members, _, err := machine.Readable(ctx, s.daemon.peering.Load().view)
 	if err != nil {
 		return api.StoreReport{}, err
 	}
@@ -38,19 +38,33 @@ func (s storeSurface) Report(ctx context.Context, verify bool) (api.StoreReport,
 		Statement: named(t.Statement(), members),
 	}
 	for _, v := range t.Voters {
-		state := api.StateUp
-		if !v.Answers || !v.Online {
-			state = api.SeenSilent
-		} else if !v.Current || v.Lag > 0 {
-			state = "behind"
+		one := api.StoreVoter{Machine: machineOf(members, v.Name), Server: v.Name, State: voterState(v), Lag: v.Lag}
+		if v.NoRoom {
+			full := s.daemon.askRoom(ctx, members, v)
+			one.Room, r.Statement = full.room, append(r.Statement, full.err().Message+". "+full.err().Hint)
 		}
-		r.Voters = append(r.Voters, api.StoreVoter{Machine: machineOf(members, v.Name), Server: v.Name, State: state, Lag: v.Lag})
+		r.Voters = append(r.Voters, one)
 	}
 	slices.SortFunc(r.Voters, func(a, b api.StoreVoter) int { return cmp.Compare(a.Machine, b.Machine) })
-	if verify {
-		s.verify(ctx, members, &r)
+	if !verify {
+		return r, nil
 	}
-	return r, nil
+	s.verify(ctx, members, &r)
+	facts, err := s.daemon.peering.Load().view.List(ctx, "")
+	r.Unreadable = unreadableOf(facts)
+	return r, err
+}
+
+func voterState(v natsstore.Voter) string {
+	switch {
+	case v.NoRoom:
+		return api.RoomFull
+	case !v.Answers || !v.Online:
+		return api.SeenSilent
+	case !v.Current || v.Lag > 0:
+		return "behind"
+	}
+	return api.StateUp
 }
 
 // machineOf is the machine that a server's name belongs to, or the name where no member has it.

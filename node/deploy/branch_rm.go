@@ -46,7 +46,7 @@ func Branches(ctx context.Context, facts store.Facts) ([]api.BranchFact, error) 
 	}
 	all := make([]api.BranchFact, len(list))
 	for i, fact := range list {
-		if err := decode(fact, &all[i]); err != nil {
+		if err := store.Decode(fact, &all[i]); err != nil {
 			return nil, err
 		}
 	}

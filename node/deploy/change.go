@@ -203,7 +203,7 @@ func (c *change) inspectClaims(ctx context.Context) error {
 		held := claimed{revision: fact.Revision}
 		if err == nil {
 			var value claim
-			if err := decode(fact, &value); err != nil {
+			if err := store.Decode(fact, &value); err != nil {
 				return err
 			}
 			held.namespace = value.Namespace

@@ -43,7 +43,7 @@ func readCurrent(ctx context.Context, facts store.Facts, ns string) (current, er
 		return current{}, err
 	}
 	now := current{revision: fact.Revision}
-	if err := decode(fact, &now.head); err != nil {
+	if err := store.Decode(fact, &now.head); err != nil {
 		return current{}, err
 	}
 	if now.head.Removed {
@@ -65,7 +65,7 @@ func ReadCommit(ctx context.Context, facts store.Facts, ns string, number int) (
 		return api.Commit{}, err
 	}
 	var c api.Commit
-	return c, decode(fact, &c)
+	return c, store.Decode(fact, &c)
 }
 
 // Current returns a namespace's live commit. Errors: deploy.namespace-not-found, store.*.
@@ -115,7 +115,7 @@ func readCommits(ctx context.Context, facts machine.Lister, ns string) ([]api.Co
 	}
 	commits := make([]api.Commit, len(list))
 	for i, fact := range list {
-		if err := decode(fact, &commits[i]); err != nil {
+		if err := store.Decode(fact, &commits[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -157,13 +157,6 @@ func Namespaces(ctx context.Context, facts store.Facts) ([]api.Commit, error) {
 		}
 	}
 	return commits, nil
-}
-
-func decode(fact store.Fact, into any) error {
-	if err := json.Unmarshal(fact.Value, into); err != nil {
-		return api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
-	}
-	return nil
 }
 
 func encode(key store.Key, value any, expect *store.Revision) (store.Put, error) {

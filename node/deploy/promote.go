@@ -69,7 +69,7 @@ func readLineage(ctx context.Context, facts store.Facts, branch string) (lineage
 	case err != nil:
 		return lineage, err
 	}
-	return lineage, decode(fact, &lineage)
+	return lineage, store.Decode(fact, &lineage)
 }
 
 // targetHosts are the hostnames of a branch, which began as lineage says, each with the one that it stands for in the

@@ -26,7 +26,7 @@ func (k Kit) stored(ctx context.Context, key store.Key) (storedValue, store.Revi
 	var value storedValue
 	fact, err := k.Facts.Get(ctx, key)
 	if err == nil {
-		err = decode(fact, &value)
+		err = store.Decode(fact, &value)
 	}
 	if err == nil && value.Removed {
 		err = store.NotFound(key)

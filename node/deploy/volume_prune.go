@@ -125,7 +125,7 @@ func readPruned(ctx context.Context, facts store.Facts, ns string) (last pruned,
 		return last, fact.Revision, nil
 	}
 	if err == nil {
-		err = decode(fact, &last)
+		err = store.Decode(fact, &last)
 	}
 	return last, fact.Revision, err
 }

@@ -97,7 +97,7 @@ func readVolumes(ctx context.Context, facts store.Facts, ns string) ([]volumeFac
 	all := make([]volumeFact, len(list))
 	for i, fact := range list {
 		all[i].revision = fact.Revision
-		if err := decode(fact, &all[i].VolumeFact); err != nil {
+		if err := store.Decode(fact, &all[i].VolumeFact); err != nil {
 			return nil, err
 		}
 	}

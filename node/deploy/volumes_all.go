@@ -22,7 +22,7 @@ func AllVolumes(ctx context.Context, facts machine.Lister) ([]api.VolumeFact, er
 		}
 		for _, fact := range list {
 			var v api.VolumeFact
-			if err := decode(fact, &v); err != nil {
+			if err := store.Decode(fact, &v); err != nil {
 				return nil, err
 			}
 			all = append(all, v)

@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
@@ -56,8 +57,7 @@ func (j *Join) Inspect(ctx context.Context, before operation.Situation) error {
 	}
 	self, err := j.host.Identity()
 	if err == nil && self.Member && before.Unfinished == nil {
-		return api.Errorf(api.CodeMachineInitialised, "this machine is %s of cluster %s", self.Name, self.ClusterName).
-			About(self.Name).WithHint("look at it: ployzctl status")
+		return j.member(self)
 	}
 	if err != nil && api.CodeOf(err) != api.CodeNotInitialised {
 		return err
@@ -75,6 +75,16 @@ func (j *Join) Inspect(ctx context.Context, before operation.Situation) error {
 		return err
 	}
 	return j.knock(ctx)
+}
+
+// member refuses what is a member already, by name of its cluster and of the token's.
+func (j *Join) member(self Identity) error {
+	of := "the token is of the same cluster"
+	if t, err := DecodeToken(j.request.Token); err == nil && t.Cluster != self.Cluster {
+		of = fmt.Sprintf("the token is of cluster %s (%s)", t.ClusterName, t.Cluster)
+	}
+	return api.Errorf(api.CodeMachineInitialised, "this machine is %s of cluster %s (%s), and %s", self.Name, self.ClusterName, self.Cluster, of).
+		About(self.Name).WithHint("it belongs to one cluster; on another machine of its own: ployzctl machine remove %s", self.Name)
 }
 
 // knock asks what the cluster has against it, mostly without keys: they are made once nothing stands in the way.

@@ -73,7 +73,7 @@ func (k Kit) readCluster(ctx context.Context, cluster *Cluster) (store.Revision,
 	if err != nil {
 		return fact.Revision, err
 	}
-	return fact.Revision, decode(fact, cluster)
+	return fact.Revision, store.Decode(fact, cluster)
 }
 
 // obeyWithin is how long a machine that is to vote may take until it obeys commands. One that was just admitted has

@@ -31,7 +31,7 @@ func Tenures(ctx context.Context, facts Lister) (map[string]Tenure, error) {
 	found := map[string]Tenure{}
 	for _, fact := range list {
 		t := Tenure{Check: store.Check{Key: fact.Key, Expect: fact.Revision}}
-		if err := decode(fact, &t.claim); err != nil {
+		if err := store.Decode(fact, &t.claim); err != nil {
 			return nil, err
 		}
 		t.Leaving = t.claim.Leaving
@@ -96,7 +96,7 @@ func (r *Remove) marking(ctx context.Context, act *operation.Act, leaving string
 		return batch, "", err
 	}
 	var c claim
-	if err := decode(fact, &c); err != nil {
+	if err := store.Decode(fact, &c); err != nil {
 		return batch, "", err
 	}
 	p, err := put(fact.Key, claim{Machine: r.gone.ID, Leaving: leaving}, fact.Revision)

@@ -83,19 +83,40 @@ type Lister interface {
 	List(ctx context.Context, prefix store.Key) ([]store.Fact, error)
 }
 
-// Members reads every membership, ordered by id.
+// Members reads every membership, ordered by id. Errors: store.fact-unreadable, store.unavailable.
 func Members(ctx context.Context, facts Lister) ([]Member, error) {
 	list, err := facts.List(ctx, store.Machines())
 	if err != nil {
 		return nil, err
 	}
-	members := make([]Member, len(list))
-	for i, fact := range list {
-		if err := decode(fact, &members[i]); err != nil {
-			return nil, err
-		}
+	members, unread := readable(list)
+	if len(unread) > 0 {
+		return nil, unread[0]
 	}
 	return members, nil
+}
+
+// Readable is Members for showing and following, which one fact that cannot be read must not stop. Decisions take Members.
+func Readable(ctx context.Context, facts Lister) ([]Member, []*api.Error, error) {
+	list, err := facts.List(ctx, store.Machines())
+	if err != nil {
+		return nil, nil, err
+	}
+	members, unread := readable(list)
+	return members, unread, nil
+}
+
+func readable(list []store.Fact) (members []Member, unread []*api.Error) {
+	members = make([]Member, 0, len(list))
+	for _, fact := range list {
+		var m Member
+		if err := store.Decode(fact, &m); err != nil {
+			unread = append(unread, api.AsError(err))
+			continue
+		}
+		members = append(members, m)
+	}
+	return members, unread
 }
 
 // Named finds a member by name. Errors: machine.not-found.
@@ -120,13 +141,6 @@ type claim struct {
 	Machine string `json:"machine"`
 	// Leaving is the operation that removes the machine; of a name only.
 	Leaving string `json:"leaving,omitempty"`
-}
-
-func decode(fact store.Fact, into any) error {
-	if err := json.Unmarshal(fact.Value, into); err != nil {
-		return api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
-	}
-	return nil
 }
 
 // put renders a fact, guarded by what was seen of it.

@@ -53,7 +53,7 @@ func (r *Recover) Inspect(ctx context.Context, before operation.Situation) error
 	if err != nil {
 		return err
 	}
-	if err := decode(fact, &r.cluster); err != nil {
+	if err := store.Decode(fact, &r.cluster); err != nil {
 		return err
 	}
 	members, err := Members(ctx, r.view)

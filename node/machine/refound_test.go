@@ -68,7 +68,7 @@ func (k *core) Standing(ctx context.Context) (machine.Standing, error) {
 		s.Was = *k.aside
 	}
 	var err error
-	s.Roster, err = machine.ReadRoster(ctx, k.c.store.View(), k.self.ID, k.c.clock.Now())
+	s.Roster, err = machine.ReadRoster(ctx, k.c.store.View(), k.self.ID, k.c.clock.Now(), machine.Roster{})
 	s.Source = machine.Source{Facts: k.c.store.View(), Machine: k.self.ID, Generation: s.Was.Generation, Last: 7}
 	if k.backup != nil {
 		s.Source.Facts, s.Source.Taken, s.Source.Digest, s.Source.Generation = k.backup, k.c.clock.Now(), "sha256:1", 1
@@ -262,7 +262,7 @@ func memberNames(members []machine.Member) (list []string) {
 func TestFormAnew(t *testing.T) {
 	k := newCore(t, three(t), nil)
 	must(t, k.c.run(k.reform("m3")))
-	roster, err := machine.ReadRoster(t.Context(), k.c.store.View(), k.self.ID, k.c.clock.Now())
+	roster, err := machine.ReadRoster(t.Context(), k.c.store.View(), k.self.ID, k.c.clock.Now(), machine.Roster{})
 	if err != nil || roster.Cluster.Generation != 2 || len(roster.Cluster.Voters) != 1 || k.self.Generation != 2 || k.aside != nil {
 		t.Errorf("%+v, %v, core %+v", roster.Cluster, err, k)
 	}

@@ -85,7 +85,7 @@ func (r *Restore) become(ctx context.Context, was Identity) error {
 		return err
 	}
 	var c Cluster
-	if err := decode(fact, &c); err != nil {
+	if err := store.Decode(fact, &c); err != nil {
 		return err
 	}
 	members, err := Members(ctx, r.source.Facts)

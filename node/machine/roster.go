@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -25,6 +26,8 @@ type Roster struct {
 	Members  []Member       `json:"members"`
 	// Tokens are the open invitations that this machine itself gave.
 	Tokens []Token `json:"tokens,omitempty"`
+	// Unreadable are the facts in whose place an older roster stands.
+	Unreadable []*api.Error `json:"unreadable,omitempty"`
 }
 
 // Reader is the part of a store that a roster is read from; store.View is.
@@ -34,23 +37,41 @@ type Reader interface {
 }
 
 // ReadRoster reads the membership from the machine's own mirror. Tokens of others, and those whose time is up,
-// are left out.
-func ReadRoster(ctx context.Context, view Reader, self string, now time.Time) (Roster, error) {
+// are left out. Of a fact that cannot be read stays what last has. Errors: store.not-found (no cluster fact),
+// store.fact-unreadable (the cluster fact, and last has none), store.unavailable.
+func ReadRoster(ctx context.Context, view Reader, self string, now time.Time, last Roster) (Roster, error) {
 	var r Roster
 	fact, err := view.Get(ctx, store.Cluster())
 	if err != nil {
 		return r, err
 	}
 	r.Revision = fact.Revision
-	if err := decode(fact, &r.Cluster); err != nil {
+	if err := store.Decode(fact, &r.Cluster); err != nil {
+		if last.Cluster.ID == "" {
+			return r, err
+		}
+		r.Cluster, r.Unreadable = last.Cluster, []*api.Error{api.AsError(err)}
+	}
+	var unread []*api.Error
+	if r.Members, unread, err = Readable(ctx, view); err != nil {
 		return r, err
 	}
-	if r.Members, err = Members(ctx, view); err != nil {
-		return r, err
-	}
+	r.Unreadable = append(r.Unreadable, unread...)
+	r.Members = withLast(r.Members, unread, last)
 	tokens, err := Tokens(ctx, view)
 	r.Tokens = slices.DeleteFunc(tokens, func(t Token) bool { return t.Machine != self || !now.Before(t.Closes()) })
 	return r, err
+}
+
+// withLast puts what was last known of members in the place of those that cannot be read.
+func withLast(members []Member, unread []*api.Error, last Roster) []Member {
+	for _, e := range unread {
+		if was, known := last.Self(store.Key(e.Subject).Last()); known {
+			members = append(members, was)
+		}
+	}
+	slices.SortFunc(members, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
+	return members
 }
 
 // Self finds the machine with an id; false when it is no member any more.

@@ -61,10 +61,11 @@ func Tokens(ctx context.Context, facts Lister) ([]Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokens := make([]Token, len(list))
-	for i, fact := range list {
-		if err := decode(fact, &tokens[i]); err != nil {
-			return nil, err
+	tokens := make([]Token, 0, len(list))
+	for _, fact := range list {
+		var t Token
+		if store.Decode(fact, &t) == nil { // one that cannot be read lets nobody in
+			tokens = append(tokens, t)
 		}
 	}
 	return tokens, nil

@@ -109,7 +109,7 @@ func (u *Update) choosePackage(ctx context.Context) error {
 				WithHint("ployzctl machine update --package FILE.deb")
 		}
 		var last Updated
-		if err := decode(fact, &last); err != nil {
+		if err := store.Decode(fact, &last); err != nil {
 			return err
 		}
 		u.request.Digest = last.Package.Digest

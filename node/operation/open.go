@@ -26,8 +26,8 @@ func (r *Runner) unfinished(ctx context.Context, scope string) ([]Unfinished, st
 		return nil, fact, err
 	}
 	var open openFact
-	if err := json.Unmarshal(fact.Value, &open); err != nil {
-		return nil, fact, api.Errorf(api.CodeInternal, "the fact %s is damaged: %w", fact.Key, err)
+	if err := store.Decode(fact, &open); err != nil {
+		return nil, fact, err
 	}
 	events, err := History(ctx, r.Log, open.Operation)
 	if err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/json"
 	"errors"
 
 	"github.com/ployz/ployz/node/api"
@@ -15,6 +16,20 @@ func NotFound(key Key) error {
 func Conflict(key Key) error {
 	e := api.Errorf(api.CodeStoreConflict, "%s changed since it was read", key).About(string(key)).Again()
 	return e.WithHint("look again and repeat: another operation wrote it")
+}
+
+// Decode reads a fact's JSON. Errors: store.fact-unreadable, about the fact: the others go on without it.
+func Decode(fact Fact, into any) error {
+	if err := json.Unmarshal(fact.Value, into); err != nil {
+		return Unreadable(fact, err)
+	}
+	return nil
+}
+
+// Unreadable is the error for a fact that is there, and is not what its key promises.
+func Unreadable(fact Fact, cause error) *api.Error {
+	e := api.Errorf(api.CodeStoreUnreadable, "the fact at revision %d cannot be read: %w", fact.Revision, cause).About(string(fact.Key))
+	return e.WithHint("a newer version may have written it: ployzctl machine update; all that cannot be read: ployzctl store verify")
 }
 
 // IsNotFound reports a missing fact.

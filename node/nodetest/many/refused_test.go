@@ -62,7 +62,9 @@ func mayNotJoin(t *testing.T, m *onemachine.Machine) {
 		t.Run("with UDP blocked, only "+string(way), func(t *testing.T) {
 			m.Block("m4", "udp", way)
 			wantUnchanged(t, m.In(t), wide, func() {
-				wantRefused(t, m4.Ctl("join", "--token", text), api.CodeTokenUnreachable, "UDP", "51820")
+				wantRefused(t, m4.Ctl("join", "--token", text), api.CodeTokenUnreachable, "51820", map[dev.Direction]string{
+					dev.To: "UDP from it to this machine is blocked", dev.From: "UDP from this machine to it is blocked",
+				}[way])
 			})
 			// Who adds it asks m1, too, what arrived there.
 			wantRefused(t, m.Ctl("machine", "add", "dev://"+m.Name+"/m4"), api.CodeTokenUnreachable, map[dev.Direction]string{
@@ -115,11 +117,16 @@ func mayNotJoin(t *testing.T, m *onemachine.Machine) {
 	t.Run("as a member of another cluster", func(t *testing.T) {
 		m4.Must("init", "--name", "other")
 		m4.Eventually("m4 to be up", func() bool { s := m4.Status(); return s.Gateway.State == api.StateUp && s.DNS.State == api.StateUp })
+		cluster := m.Status().Cluster.Name
 		foreign := strings.TrimSpace(m4.Must("machine", "token"))
 		wantUnchanged(t, m.In(t), wide, func() {
-			wantRefused(t, m.Ctl("join", "--token", foreign), api.CodeMachineInitialised)
+			wantRefused(t, m.Ctl("join", "--token", foreign), api.CodeMachineInitialised, "this machine is m1 of cluster "+cluster, "the token is of cluster other")
 		})
-		wantRefused(t, m.Ctl("machine", "add", "dev://"+m.Name+"/m4"), api.CodeMachineInitialised)
+		mine := token(m)
+		wantUnchanged(t, m.In(t), wide, func() {
+			wantRefused(t, m4.Ctl("join", "--token", mine), api.CodeMachineInitialised, "this machine is m4 of cluster other", "the token is of cluster "+cluster)
+		})
+		wantRefused(t, m.Ctl("machine", "add", "dev://"+m.Name+"/m4"), api.CodeMachineInitialised, "of cluster other")
 		if got := namesOf(members(m)); len(got) != 3 {
 			t.Errorf("members: %v", got)
 		}

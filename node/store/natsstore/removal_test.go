@@ -66,6 +66,8 @@ func TestCheckRemoval(t *testing.T) {
 func TestStatement(t *testing.T) {
 	short := group("Lcc")
 	short.Streams[0].Want = 2
+	full := group("Lc-")
+	full.Voters[2].NoRoom = true
 	for _, c := range []struct {
 		t    natsstore.Topology
 		want string
@@ -80,6 +82,8 @@ func TestStatement(t *testing.T) {
 		{group("cc"), "though every voter answers"},
 		{short, "FACTS has 2 of 3 copies"},
 		{group("Lcb"), "the copy on c-1 is 0 behind"},
+		{full, "Out of room on the disk of the store, and therefore not voting: c-1."},
+		{natsstore.Topology{Voters: full.Voters[2:]}, "no voter that answers has room"},
 	} {
 		if got := strings.Join(c.t.Statement(), "\n"); !strings.Contains(got, c.want) {
 			t.Errorf("%q is not in %q", c.want, got)

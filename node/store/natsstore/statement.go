@@ -11,6 +11,8 @@ func (t Topology) Statement() []string {
 	var out []string
 	off := t.absent()
 	switch {
+	case t.Quorum == 0 && len(off) > 0:
+		out = append(out, "Nothing can be written: no voter that answers has room. Reads and all that serves go on.")
 	case !t.HasQuorum():
 		out = append(out, t.withoutQuorum(off))
 	case len(t.Voters) == 1:
@@ -21,6 +23,10 @@ func (t Topology) Statement() []string {
 	}
 	if t.Rescued {
 		out = append(out, "A rescue is under way: the quorum is lowered by hand for a few minutes.")
+	}
+	if full := t.outOfRoom(); len(full) > 0 {
+		out = append(out, fmt.Sprintf("Out of room on the disk of the store, and therefore not voting: %s.",
+			strings.Join(full, ", ")))
 	}
 	for _, c := range t.Streams {
 		if line := t.short(c); line != "" {
@@ -70,6 +76,17 @@ func (t Topology) short(c Copies) string {
 		return fmt.Sprintf("%s: a copy is being made or moved.", c.Stream)
 	}
 	return ""
+}
+
+// outOfRoom names the voters that answered so.
+func (t Topology) outOfRoom() []string {
+	var out []string
+	for _, v := range t.Voters {
+		if v.NoRoom {
+			out = append(out, v.Called())
+		}
+	}
+	return out
 }
 
 // absent names the voters that are not there.

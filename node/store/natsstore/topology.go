@@ -42,6 +42,8 @@ type Voter struct {
 	Lag uint64 `json:"lag,omitempty"`
 	// Answers says that it answered us; the rest is the leader's word.
 	Answers bool `json:"answers"`
+	// NoRoom says that it did answer, that its JetStream is off: a core out of room on its disk. Else it counts as not there.
+	NoRoom bool `json:"noRoom,omitempty"`
 }
 
 // Copies is where one stream lies.
@@ -70,6 +72,7 @@ func PeerID(serverName string) string {
 // coreReport is the part of a core's JSZ that tells of the group.
 type coreReport struct {
 	Meta     *metaReport `json:"meta_cluster"`
+	Disabled bool        `json:"disabled"`
 	Accounts []struct {
 		Streams []struct {
 			Name   string `json:"name"`
@@ -108,7 +111,8 @@ type peerReport struct {
 }
 
 // Topology asks every core of the configuration by itself, also without a quorum. It needs
-// SystemSeed. Errors: store.unavailable (no core answers at all).
+// SystemSeed. Where every core that answers is out of room, there is nobody to tell of the others: Voters are then those
+// alone, and Quorum is 0. Errors: store.unavailable (no core answers at all).
 func (s *Store) Topology(ctx context.Context) (Topology, error) {
 	body := map[string]any{"account": natsconf.AccountStore, "accounts": true, "streams": true, "config": true}
 	visits := each[coreReport](ctx, s, "JSZ", body)
@@ -127,8 +131,13 @@ func (s *Store) Topology(ctx context.Context) (Topology, error) {
 func assemble(visits []visit[coreReport]) (Topology, bool) {
 	var t Topology
 	names := map[string]string{} // of those who answer, by peer
+	var full []Voter
 	best := -1
 	for i, v := range visits {
+		if v.err == nil && v.answer.Disabled {
+			full = append(full, Voter{Name: v.server.Name, Peer: PeerID(v.server.Name), NoRoom: true})
+			continue
+		}
 		if v.err != nil || v.answer.Meta == nil {
 			t.Silent = append(t.Silent, v.url)
 			continue
@@ -140,19 +149,30 @@ func assemble(visits []visit[coreReport]) (Topology, bool) {
 		t.Rescued = t.Rescued || v.answer.Meta.Rescue
 	}
 	if best < 0 {
-		return t, false
+		t.Voters = full
+		return t, len(full) > 0
 	}
 	meta := visits[best].answer.Meta
 	t.Leader, t.Quorum = meta.Leader, meta.Size/2+1
 	if meta.Rescue {
 		t.Quorum = meta.QuorumNeeded
 	}
-	t.Voters = members(meta.groupReport, visits[best].server.Name, names)
+	t.Voters = withFull(members(meta.groupReport, visits[best].server.Name, names), full)
 	t.Streams = copies(visits, names)
 	if names[PeerID(t.Leader)] == "" || online(t.Voters) < t.Quorum {
 		t.Leader = "" // followers believe in a dead leader for up to six seconds, and it in dead followers for ten
 	}
 	return t, true
+}
+
+// withFull puts what those who are out of room say of themselves in the place of what the leader says.
+func withFull(voters, full []Voter) []Voter {
+	for _, f := range full {
+		if i := slices.IndexFunc(voters, func(v Voter) bool { return v.Peer == f.Peer }); i >= 0 {
+			voters[i] = f
+		}
+	}
+	return voters
 }
 
 // weight ranks a report: the leader's own, then one that knows a leader, then any.

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ var viewTrials = []trial{
 	{"a feed ends with its context", feedContext},
 	{"the view says how fresh it is", viewFreshness},
 	{"follow by a wildcard", followMalformed},
+	{"a fact that is no JSON stops nothing", unreadableFact},
 }
 
 func viewShows(b *bench) {
@@ -47,6 +49,34 @@ func viewShows(b *bench) {
 	}
 	if _, err := b.View.Get(b.ctx, b.key("nothing")); !store.IsNotFound(err) {
 		b.Fatalf("nothing: %v", err)
+	}
+}
+
+// unreadableFact is delivered as it is, before and after the feed was opened, and so is what comes behind it. It is the
+// reader that cannot read it, and says which it is; a guarded write replaces it.
+func unreadableFact(b *bench) {
+	r := b.mustCommit(put(b.key("bad"), "{"), put(b.key("good"), `{"n":1}`))
+	b.arrive(r)
+	feed := b.follow(b.key())
+	if got := b.current(feed); got[b.key("bad")] != "{" || got[b.key("good")] != `{"n":1}` {
+		b.Fatalf("the snapshot is %v", got)
+	}
+	b.mustCommit(put(b.key("bad"), `[`))
+	b.mustCommit(put(b.key("good"), `{"n":2}`))
+	bad, good := b.next(feed), b.next(feed)
+	var value struct{ N int }
+	err := store.Decode(bad.Fact, &value)
+	if e := api.AsError(err); e == nil || e.Code != api.CodeStoreUnreadable || e.Subject != string(b.key("bad")) || !strings.Contains(e.Message, fmt.Sprint("revision ", bad.Fact.Revision)) {
+		b.Fatalf("reading %+v: %v", bad, err)
+	}
+	if err := store.Decode(good.Fact, &value); err != nil || value.N != 2 {
+		b.Fatalf("reading %+v: %v", good, err)
+	}
+	mended := put(b.key("bad"), `{"n":3}`)
+	mended.Expect = store.Expect(bad.Fact.Revision)
+	b.mustCommit(mended)
+	if err := store.Decode(b.next(feed).Fact, &value); err != nil || value.N != 3 {
+		b.Fatalf("the mended fact: %v", err)
 	}
 }
 

@@ -9,9 +9,9 @@ package natslab
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -19,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ployz/ployz/node/nodetest/testenv"
 	"github.com/ployz/ployz/node/store/natsstore"
@@ -74,6 +76,11 @@ type Option func(*Machine)
 // StoreIn puts the core's store folder elsewhere: on a file system of the test's own, say.
 func StoreIn(dir string) Option {
 	return func(m *Machine) { m.CoreConfig.StoreDir = filepath.Join(dir, "core") }
+}
+
+// EdgeStoreIn puts the edge's elsewhere.
+func EdgeStoreIn(dir string) Option {
+	return func(m *Machine) { m.EdgeConfig.StoreDir = filepath.Join(dir, "edge") }
 }
 
 // OnIPv6 has the core listen on ::1, as a real one listens on its overlay address.
@@ -200,22 +207,33 @@ func (m *Machine) must(err error) {
 	}
 }
 
-// FreePorts returns ports of 127.0.0.1 that nobody listens on at this moment. They are below those that the
+// FreePorts returns TCP ports of 127.0.0.1 that are the test's own until it ends. They are below those that the
 // kernel gives to outgoing connections, of which tests beside this one make many.
 func FreePorts(t testing.TB, n int) []uint16 {
 	t.Helper()
 	var out []uint16
 	for try := 0; len(out) < n; try++ {
 		port := uint16(12000 + rand.IntN(20000))
-		l, err := net.Listen("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String())
-		if err != nil {
-			if try > 1000 {
-				t.Fatal(err)
-			}
-			continue
+		switch err := reserve(t, port); {
+		case err == nil:
+			out = append(out, port)
+		case !errors.Is(err, unix.EADDRINUSE) || try > 1000:
+			t.Fatal(err)
 		}
-		defer l.Close()
-		out = append(out, port)
 	}
 	return out
+}
+
+// reserve keeps a port from other tests' servers: a socket that never listens is bound to it. It is bound as the only
+// one, and lets a server of this test bind the same port from then on; Go's listeners all set SO_REUSEADDR.
+func reserve(t testing.TB, port uint16) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: int(port), Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return errors.Join(err, unix.Close(fd))
+	}
+	t.Cleanup(func() { unix.Close(fd) }) //nolint:errcheck // nothing was written to it
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 }

@@ -32,13 +32,15 @@ func convert(v routing.View, at store.Revision) gateway.Namespace {
 func httpRoute(name string, r api.Route, service routing.Service) gateway.HTTPRoute {
 	return gateway.HTTPRoute{
 		Host: strings.ToLower(r.Host), Path: r.Path, Service: name, Protocol: gateway.Protocol(r.Protocol),
-		RedirectHTTPS: r.RedirectHTTPS, StripPrefix: r.StripPrefix, Hold: service.Hold, Upstreams: upstreams(service.Instances, r.Port),
+		RedirectHTTPS: r.RedirectHTTPS, StripPrefix: r.StripPrefix, Hold: service.Hold, HoldFor: service.HoldFor.D(0),
+		Upstreams: upstreams(service.Instances, r.Port),
 	}
 }
 
 func tcpRoute(name string, r api.Route, service routing.Service) gateway.TCPRoute {
 	return gateway.TCPRoute{
-		Port: r.TCP, Service: name, ProxyProtocol: proxyProtocol(r.ProxyProtocol), Hold: service.Hold, Upstreams: upstreams(service.Instances, r.Port),
+		Port: r.TCP, Service: name, ProxyProtocol: proxyProtocol(r.ProxyProtocol), Hold: service.Hold, HoldFor: service.HoldFor.D(0),
+		Upstreams: upstreams(service.Instances, r.Port),
 	}
 }
 

@@ -115,7 +115,9 @@ func (a *app) showMigrated(r api.MigrateResult) {
 		fmt.Fprintf(a.out, "volume %s: %s\n", name, moveText(r.Volumes[name]))
 	}
 	if r.Stop > 0 {
-		fmt.Fprintf(a.out, "the stop took %s, and was said to take %s\n", inTenths(r.Stop), inTenths(r.StopStated))
+		fmt.Fprintf(a.out, "the stop took %s, and was said to take %s: %s to stop, %s for the last changes, %s to start, %s besides\n",
+			inTenths(r.Stop), inTenths(r.StopStated),
+			inTenths(r.StopParts.Stop), inTenths(r.StopParts.LastChanges), inTenths(r.StopParts.Start), inTenths(r.StopParts.Rest))
 	}
 }
 

@@ -63,7 +63,7 @@ func (s *Server) compile(t Table) *state {
 			routes = append(routes, s.compileHTTP(st, n.Name, r))
 		}
 		for _, r := range n.TCP {
-			st.tcp[r.Port] = &tcpRoute{r, n.Name, s.compilePool(st, r.Upstreams, r.Hold)}
+			st.tcp[r.Port] = &tcpRoute{r, n.Name, s.compilePool(st, r.Upstreams, holdOf(r.Hold, r.HoldFor, st.applied[n.Name]))}
 		}
 	}
 	st.index = newIndex(routes)
@@ -74,12 +74,13 @@ func (s *Server) compileHTTP(st *state, namespace string, r HTTPRoute) *httpRout
 	if r.Protocol == "" {
 		r.Protocol = HTTP1
 	}
-	c := &httpRoute{HTTPRoute: r, namespace: namespace, prefix: strings.TrimRight(r.Path, "/"), pool: s.compilePool(st, r.Upstreams, r.Hold)}
+	c := &httpRoute{HTTPRoute: r, namespace: namespace, prefix: strings.TrimRight(r.Path, "/")}
+	c.pool = s.compilePool(st, r.Upstreams, holdOf(r.Hold, r.HoldFor, st.applied[namespace]))
 	c.proxy = s.newProxy(c)
 	return c
 }
 
-func (s *Server) compilePool(st *state, upstreams []Upstream, hold bool) pool {
+func (s *Server) compilePool(st *state, upstreams []Upstream, hold hold) pool {
 	p := pool{hold: hold}
 	for _, u := range upstreams {
 		st.named[u.key()] = true

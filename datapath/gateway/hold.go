@@ -24,6 +24,31 @@ var (
 // lookAtClient is how often a held one's connection is looked at, where nobody reads from it.
 const lookAtClient = 250 * time.Millisecond
 
+// hold is that of one route in one table.
+type hold struct {
+	asked bool
+	until time.Time // zero: until another table
+}
+
+// holdOf is a route's hold, where its namespace's sequence was first served at a time.
+func holdOf(asked bool, most time.Duration, served time.Time) hold {
+	h := hold{asked: asked}
+	if most > 0 {
+		h.until = served.Add(most)
+	}
+	return h
+}
+
+func (h hold) on() bool { return h.asked && (h.until.IsZero() || time.Now().Before(h.until)) }
+
+// over tells when the hold ends by itself; nil where it does not.
+func (h hold) over() <-chan time.Time {
+	if h.until.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(h.until))
+}
+
 // await returns nil once the newest table does not hold the route any more. gone says that the client has left.
 // Errors: errHeldTooLong, errTooManyHeld, errClientLeft, ctx's.
 func (s *Server) await(ctx context.Context, find func(*state) (pool, bool), gone func() bool) error {
@@ -38,11 +63,13 @@ func (s *Server) await(ctx context.Context, find func(*state) (pool, bool), gone
 	defer look.Stop()
 	for {
 		st := s.state.Load()
-		if p, _ := find(st); !p.hold {
+		p, _ := find(st)
+		if !p.hold.on() {
 			return nil
 		}
 		select {
 		case <-st.replaced:
+		case <-p.hold.over():
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-late.C:

@@ -62,6 +62,35 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// TestHoldEndsByItself: a hold that says how long it lasts ends then, and another
+// namespace's event does not make it longer.
+func TestHoldEndsByItself(t *testing.T) {
+	f := serve(t, nil)
+	const most = 300 * time.Millisecond
+	ns := Namespace{Name: "shop", Sequence: 7, HTTP: []HTTPRoute{{
+		Host: "app.example.com", Service: "web", Hold: true, HoldFor: most, Upstreams: []Upstream{named(t, "new")},
+	}}}
+	begun := time.Now()
+	f.apply(t, Table{Namespaces: []Namespace{ns}})
+	answer := make(chan string, 1)
+	go func() {
+		_, body := get(t, f.client(t, false), "http://app.example.com/")
+		answer <- body
+	}()
+	f.holds(t, 1)
+	for i := uint64(0); ; i++ {
+		select {
+		case got := <-answer:
+			if took := time.Since(begun); got != "new" || took < most {
+				t.Errorf("%q after %s", got, took)
+			}
+			return
+		case <-time.After(most / 10):
+			f.apply(t, Table{Namespaces: []Namespace{{Name: "other", Sequence: i}, ns}})
+		}
+	}
+}
+
 // TestHoldAfterRefusal: a request that an instance refuses, which has just stopped, waits where the route is on hold by
 // then, and is not told of it.
 func TestHoldAfterRefusal(t *testing.T) {

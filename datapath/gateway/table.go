@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"time"
 )
 
 // Table is everything the gateway serves. It is a value: after it has been given to Apply,
@@ -49,8 +50,10 @@ type HTTPRoute struct {
 	// StripPrefix removes Path from what the upstream sees.
 	StripPrefix bool `json:"stripPrefix,omitempty"`
 	// Hold sends nothing new to the upstreams: requests wait for a table without it, for Limits.Hold.
-	Hold      bool       `json:"hold,omitempty"`
-	Upstreams []Upstream `json:"upstreams"`
+	Hold bool `json:"hold,omitempty"`
+	// HoldFor ends Hold without another table, that long after the namespace's sequence was first served; 0 is never.
+	HoldFor   time.Duration `json:"holdFor,omitempty"`
+	Upstreams []Upstream    `json:"upstreams"`
 }
 
 // ProxyProtocol is the version of the PROXY header that a TCP route sends to its upstreams.
@@ -68,9 +71,10 @@ type TCPRoute struct {
 	Port          uint16        `json:"port"`
 	Service       string        `json:"service"`
 	ProxyProtocol ProxyProtocol `json:"proxyProtocol,omitempty"`
-	// Hold is like HTTPRoute.Hold, for connections.
-	Hold      bool       `json:"hold,omitempty"`
-	Upstreams []Upstream `json:"upstreams"`
+	// Hold and HoldFor are like HTTPRoute's, for connections.
+	Hold      bool          `json:"hold,omitempty"`
+	HoldFor   time.Duration `json:"holdFor,omitempty"`
+	Upstreams []Upstream    `json:"upstreams"`
 }
 
 // Upstream is one instance that can be asked.

@@ -91,7 +91,7 @@ func (g *registry) list() []*upstream {
 type pool struct {
 	live     []*upstream // not draining
 	draining int
-	hold     bool // none of them gets anything new
+	hold     hold // while it is on, none of them gets anything new
 }
 
 // choose returns one of two random upstreams, the one with less in flight, leaving out those
@@ -173,7 +173,7 @@ func (s *Server) acquire(find func(*state) (pool, bool), tried []*upstream) (*up
 		if !ok {
 			return nil, errRouteGone
 		}
-		if p.hold {
+		if p.hold.on() {
 			return nil, errOnHold
 		}
 		u := p.choose(tried, time.Now())

@@ -32,18 +32,18 @@ type Error struct {
 	cause error
 }
 
-// Errorf makes an error with a code and a message. A %w verb keeps the cause for errors.Is.
+// Errorf makes an error with a code and a message. A %w verb keeps the cause for errors.Is. Durations are Rounded.
 func Errorf(code Code, format string, args ...any) *Error {
-	err := fmt.Errorf(format, args...)
+	err := fmt.Errorf(format, rounded(args)...)
 	return &Error{Code: code, Message: err.Error(), cause: errors.Unwrap(err)}
 }
 
 // About returns the error with its subject set.
 func (e *Error) About(subject string) *Error { e.Subject = subject; return e }
 
-// WithHint returns the error with the next command or place to look at.
+// WithHint returns the error with the next command or place to look at. Durations are Rounded.
 func (e *Error) WithHint(format string, args ...any) *Error {
-	e.Hint = fmt.Sprintf(format, args...)
+	e.Hint = fmt.Sprintf(format, rounded(args)...)
 	return e
 }
 

@@ -45,8 +45,21 @@ type MigrateResult struct {
 	// the new instances were ready and routed to.
 	StopStated Duration `json:"stopStated"`
 	Stop       Duration `json:"stop"`
+	// StopParts are what Stop is the sum of.
+	StopParts StopParts `json:"stopParts"`
 	// Kept are the data sets that stay on the old machine, as copies, until a volume prune.
 	Kept []string `json:"kept"`
+}
+
+// StopParts are the parts of a migration's stop.
+type StopParts struct {
+	// Stop is until the instances had ended, LastChanges until what they wrote last was on the other machine, Start what
+	// the new ones took to start and become ready, and Rest what it took besides: to hand the volumes over, to snapshot, to
+	// commit and to be routed to.
+	Stop        Duration `json:"stop"`
+	LastChanges Duration `json:"lastChanges"`
+	Start       Duration `json:"start"`
+	Rest        Duration `json:"rest"`
 }
 
 // VolumeCopy is a data set with the same ID in the pool of another machine: what a migration left or a send brought.

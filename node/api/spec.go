@@ -115,7 +115,7 @@ type Probe struct {
 	HTTP *HTTPProbe `json:"http,omitempty"`
 	TCP  *TCPProbe  `json:"tcp,omitempty"`
 	Exec []string   `json:"exec,omitempty"`
-	// Interval between tries (0: 100 ms), Timeout of one try (0: 2 s), Deadline for the
+	// Interval between tries (0: 100 ms; the first are no further apart than that), Timeout of one try (0: 2 s), Deadline for the
 	// instance to become ready (0: 60 s).
 	Interval Duration `json:"interval,omitempty"`
 	Timeout  Duration `json:"timeout,omitempty"`

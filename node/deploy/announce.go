@@ -46,8 +46,15 @@ func (c *change) announcePhase(l layout, layer int) operation.Phase {
 	return phase
 }
 
-// holdPhase asks the gateways, before anything stops, to let requests wait that come for the services on hold. The
-// routing event of the commit ends that, or the undo, which follows that of the stop.
+// The most that a gateway holds requests without hearing more: before the commit, and after it. Where the operation
+// dies these end what nobody else does before the next operation.
+const (
+	holdMost  = 2 * time.Minute
+	letGoMost = 5 * time.Second // also what a machine that is late may keep the others waiting
+)
+
+// holdPhase asks the gateways, before anything stops, to let requests wait that come for the services on hold. That ends
+// once every machine serves the commit (letGo), or with the undo, which follows that of the stop.
 func (c *change) holdPhase(l layout) operation.Phase {
 	phase := operation.Phase{Name: "hold"}
 	if len(c.hold) == 0 {
@@ -84,13 +91,32 @@ func (c *change) awaitHeldIdle(ctx context.Context, l layout) {
 // onHold is the present routing view with the services on hold marked so.
 func (c *change) onHold(op string, l layout) routing.View {
 	view := c.routingView(op, c.now.head.Commit, c.presentSpec(), l.present)
+	c.markHeld(view, holdMost)
+	return view
+}
+
+// markHeld marks the services on hold in a view.
+func (c *change) markHeld(view routing.View, most time.Duration) {
 	for _, name := range c.hold {
 		if service, there := view.Services[name]; there {
-			service.Hold = true
+			service.Hold, service.HoldFor = true, api.Duration(most)
 			view.Services[name] = service
 		}
 	}
-	return view
+}
+
+// letGoName is the name of the step that ends a hold.
+const letGoName = "let go of the requests on hold"
+
+// letGo ends the hold once every machine's gateway and resolver have applied the commit: what a gateway lets go earlier
+// reaches an application that may still be told the database's old address.
+func (c *change) letGo(l layout) operation.Step {
+	return operation.Step{
+		Name: letGoName, Clear: "ployzctl operation resolve " + c.operation, Timeout: c.applyDeadline() + 5*time.Second,
+		Do: func(ctx context.Context, act *operation.Act) error {
+			return c.announce(ctx, act, act.Operation+"-let-go", c.view(act.Operation, l))
+		},
+	}
 }
 
 // unserved are the services of some layers that start and of which no instance of the present release goes on.
@@ -137,8 +163,8 @@ func (c *change) announced(op string, l layout, fresh []string) routing.View {
 	view := c.onHold(op, l)
 	for _, name := range fresh {
 		service := routing.Service{Ports: servicePorts(c.next.spec.Services[name])}
-		if held := view.Services[name]; held.Hold { // its requests wait for these, and go to them with the commit
-			service.Hold, service.Routes, service.Exports = true, held.Routes, held.Exports
+		if held := view.Services[name]; held.Hold { // its requests wait for these, and go to them after the commit
+			service.Hold, service.HoldFor, service.Routes, service.Exports = true, held.HoldFor, held.Routes, held.Exports
 		}
 		for _, p := range l.places {
 			if p.service == name {

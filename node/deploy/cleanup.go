@@ -30,6 +30,9 @@ func (c *change) cleanup(l layout) []operation.Step {
 			steps = append(steps, c.applyStep(m.member.Name))
 		}
 	}
+	if len(c.hold) > 0 {
+		steps = append(steps, c.letGo(l))
+	}
 	if len(l.retired()) > 0 {
 		steps = append(steps, c.drainStep(l))
 	}

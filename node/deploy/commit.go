@@ -178,7 +178,9 @@ func (c *change) putRoute(b *puts, op string, l layout) {
 		b.remove(store.Route(c.ns), nil)
 		return
 	}
-	value, err := c.view(op, l).Encode()
+	view := c.view(op, l)
+	c.markHeld(view, letGoMost)
+	value, err := view.Encode()
 	if err != nil {
 		b.err = err
 		return

@@ -133,6 +133,8 @@ func (l *Local) Act(ctx context.Context, by Fenced, action Action) error {
 		return l.publish(ctx, action)
 	case "retire":
 		return l.retire(ctx, action.Instance)
+	case "settle":
+		return l.settle(ctx, action.Quiesce)
 	}
 	return l.actOnVolume(ctx, action)
 }

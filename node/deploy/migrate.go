@@ -50,8 +50,10 @@ type Migrate struct {
 	// timing guards the rest: steps of one phase may run at once.
 	timing sync.Mutex
 	stated time.Duration
-	// began is when the first writer was had to stop, served when the last machine routed to the new instances.
-	began, served time.Time
+	// stopping are the writers' stops, carrying is the last changes' way, routing ends when the last machine routes to the
+	// new instances; starting are the starts, a layer's and then until they are ready.
+	stopping, carrying, routing span
+	starting                    []*span
 	// launched says that an instance may have written to a copy.
 	launched bool
 	// away are the data sets whose name may be gone here, given those that may have it there, by name.
@@ -229,8 +231,10 @@ func (m *Migrate) prepare(ctx context.Context) error {
 	if m.pre.To, err = m.kit.Carriers.Carrier(ctx, m.to); err != nil {
 		return err
 	}
-	m.pre.Fixed, err = m.fixed(ctx)
-	return err
+	if m.pre.Fixed, err = m.fixed(ctx); err != nil {
+		return err
+	}
+	return m.needStop()
 }
 
 // moveReason says what a data set's move takes.
@@ -272,9 +276,7 @@ func (m *Migrate) Result() any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := api.MigrateResult{Namespace: m.ns, Volumes: maps.Clone(m.moved), StopStated: api.Duration(m.stated)}
-	if !m.began.IsZero() && m.served.After(m.began) {
-		r.Stop = api.Duration(m.served.Sub(m.began).Round(time.Millisecond))
-	}
+	r.Stop, r.StopParts = m.measured()
 	for _, name := range slices.Sorted(maps.Keys(m.moves)) {
 		r.Kept = append(r.Kept, m.live(name).ID)
 	}

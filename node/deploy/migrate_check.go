@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/storage"
@@ -92,6 +93,26 @@ func (m *Migrate) needRoom(to storage.Usage) error {
 		}
 	}
 	return nil
+}
+
+// needStop refuses a stop that is longer than it may be with nothing left to carry. The hint allows what there is to carry
+// as much again.
+func (m *Migrate) needStop() error {
+	if m.pre.MaxStop == 0 || m.pre.Fixed <= m.pre.MaxStop {
+		return nil
+	}
+	enough := (2*m.pre.Fixed + time.Second).Truncate(time.Second)
+	return api.Errorf(api.CodeVolumeNotConverging, "with nothing left to carry the stop takes about %s, and it may take %s", m.pre.Fixed, m.pre.MaxStop).
+		About(m.ns).WithHint("nothing was carried; allow a longer stop: %s --max-stop %s", m.command(), enough)
+}
+
+// command is the request as it is typed, without its limits.
+func (m *Migrate) command() string {
+	what := m.ns
+	if m.request.Service != "" {
+		what += "/" + m.request.Service
+	}
+	return fmt.Sprintf("ployzctl migrate %s --to %s", what, m.to)
 }
 
 // alongText says, in the preview, why a data set moves that nobody named.

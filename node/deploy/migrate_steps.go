@@ -26,8 +26,8 @@ func (m *Migrate) Plan() operation.Plan {
 	}
 	plan.Phases = m.phases(m.layout())
 	for i, step := range plan.Cleanup {
-		if step.Name == routingApplied {
-			plan.Cleanup[i].Do = m.timed(step.Do)
+		if step.Name == routingApplied || step.Name == letGoName {
+			plan.Cleanup[i].Do = m.timed(&m.routing, step.Do)
 		}
 	}
 	plan.Cleanup = append(plan.Cleanup, m.forget())
@@ -49,6 +49,7 @@ func (m *Migrate) phases(l layout) []operation.Phase {
 	phases = append(phases, m.snapshotPhases(l)...)
 	for i, layer := range l.order {
 		for _, phase := range m.layerPhases(l, layer) {
+			m.timePhase(phase)
 			if phase.Name == "start" {
 				m.noteLaunches(phase.Steps)
 			}
@@ -69,6 +70,7 @@ func (m *Migrate) copy() operation.Step {
 		Name: "copy to " + m.to, Participant: m.from, Timeout: carryTime, Clear: "ployzctl operation resolve " + m.operation,
 		Do: func(ctx context.Context, act *operation.Act) error {
 			m.pre.Arrived = func(ctx context.Context) error { return m.holdCopies(ctx, act) }
+			m.pre.Settle = func(ctx context.Context) { m.settle(ctx, act) }
 			plan, err := m.run(ctx, act)
 			if err != nil {
 				return err
@@ -97,6 +99,23 @@ func (m *Migrate) run(ctx context.Context, act *operation.Act) (storage.RoundPla
 		if err := m.actOn(ctx, act, m.to, Action{Verb: "drop-copy", Volume: id}); err != nil {
 			return plan, err
 		}
+	}
+}
+
+// settle has who will stop write out what it has in memory, where its service says how (api.Quiesce). It only makes the
+// stop shorter, so that a failure ends nothing.
+func (m *Migrate) settle(ctx context.Context, act *operation.Act) {
+	var writers []QuiesceInstance
+	for _, slot := range m.slotsThatMove() {
+		if q := m.presentSpec().Services[slot.Service].Quiesce; q != nil && len(q.Before) > 0 {
+			writers = append(writers, QuiesceInstance{Instance: slot.Instance, Mode: api.QuiesceNone, Before: q.Before, After: q.After, Timeout: q.Timeout})
+		}
+	}
+	if len(writers) == 0 {
+		return
+	}
+	if err := m.actOn(ctx, act, m.from, Action{Verb: "settle", Quiesce: writers}); err != nil {
+		act.Note(fmt.Sprintf("the stop may be longer than it has to be: %v", err))
 	}
 }
 
@@ -169,10 +188,7 @@ func (m *Migrate) stopSteps(l layout) []operation.Step {
 	steps := m.writerSteps(l)
 	for i := range steps {
 		do := steps[i].Do
-		steps[i].Do = func(ctx context.Context, act *operation.Act) error {
-			m.begins()
-			return do(ctx, act)
-		}
+		steps[i].Do = m.timed(&m.stopping, do)
 		if undo := steps[i].Undo; undo != nil {
 			steps[i].Undo = func(ctx context.Context, act *operation.Act) error {
 				if err := m.heldBack(m.away); err != nil {
@@ -212,7 +228,7 @@ func (m *Migrate) mark(where map[string]bool, name string, is bool) {
 func (m *Migrate) lastChanges() operation.Step {
 	return operation.Step{
 		Name: "carry the last changes to " + m.to, Participant: m.from, Timeout: carryTime,
-		Do: func(ctx context.Context, act *operation.Act) error {
+		Do: m.timed(&m.carrying, func(ctx context.Context, act *operation.Act) error {
 			ctx, stop := m.bounded(ctx)
 			defer stop()
 			if err := m.pre.Finish(ctx, fenced(act), m.tell(act)); err != nil {
@@ -225,7 +241,7 @@ func (m *Migrate) lastChanges() operation.Step {
 				m.moved[m.names[v.ID]] = evidence(m.from, m.to, m.pre.Carried, i)
 			}
 			return nil
-		},
+		}),
 	}
 }
 
@@ -239,7 +255,7 @@ func (m *Migrate) bounded(ctx context.Context) (context.Context, context.CancelF
 	m.timing.Lock()
 	defer m.timing.Unlock()
 	most := max(leastPatience, patience*m.stated)
-	return context.WithTimeoutCause(ctx, most, storage.TransferCut(fmt.Errorf("the last changes did not come over within %s", most)))
+	return context.WithTimeoutCause(ctx, most, storage.TransferCut(fmt.Errorf("the last changes did not come over within %s", api.Rounded(most))))
 }
 
 // handOver takes the name of every data set here before any of them gets it there: at no moment do two have it.

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -31,34 +32,34 @@ func (m *Migrate) fixed(ctx context.Context) (time.Duration, error) {
 		return 0, nil
 	}
 	order, _ := layers(m.next.spec) // a circle is refused elsewhere
-	var stops time.Duration
+	var stops, rest time.Duration
 	starts := make([]time.Duration, len(order))
 	for _, slot := range slots {
 		took, err := m.lastTook(ctx, slot)
 		if err != nil {
 			return 0, err
 		}
-		stops = max(stops, took.stop)
+		stops, rest = max(stops, took.stop), max(rest, took.rest)
 		for i, layer := range order {
 			if slices.Contains(layer, slot.Service) {
 				starts[i] = max(starts[i], took.start)
 			}
 		}
 	}
-	all := stops + usualRest
+	all := stops + rest
 	for _, layer := range starts {
 		all += layer
 	}
 	return all, nil
 }
 
-// took is how long a slot's instance took the last time.
-type took struct{ stop, start time.Duration }
+// took is how long a slot's instance took the last time, and the rest of that stop.
+type took struct{ stop, start, rest time.Duration }
 
 // lastTook reads it from the ledger of the operation that started the slot's instance. One that made its volume too, and
 // empty, tells nothing: to fill it, such as with a database, takes its time once.
 func (m *Migrate) lastTook(ctx context.Context, slot api.Slot) (took, error) {
-	usual := took{usualStop, usualStart}
+	usual := took{usualStop, usualStart, usualRest}
 	fact, err := m.kit.Facts.Get(ctx, store.Instance(m.ns, slot.Instance))
 	if store.IsNotFound(err) || m.kit.Log == nil {
 		return usual, nil
@@ -82,15 +83,23 @@ func (m *Migrate) lastTook(ctx context.Context, slot api.Slot) (took, error) {
 	return tookIn(events, slot.Name, usual), err
 }
 
-// tookIn adds up the steps that were about a slot.
+// tookIn adds up the steps that were about a slot. A migration tells the rest, too.
 func tookIn(events []api.Event, slot string, usual took) took {
 	done := map[string]time.Duration{}
+	var outcome json.RawMessage
 	for _, e := range events {
 		if e.Type == api.EventStepDone {
 			done[e.Step] = e.Took.D(0)
 		}
+		if e.Type == api.EventOutcome && e.Outcome != nil {
+			outcome = e.Outcome.Value
+		}
 	}
 	is := usual
+	var moved api.MigrateResult
+	if json.Unmarshal(outcome, &moved) == nil && moved.StopParts.Rest > 0 { // an older one has no parts
+		is.rest = moved.StopParts.Rest.D(0)
+	}
 	if stop, known := done["stop the old "+slot]; known {
 		is.stop = stop
 	}
@@ -114,24 +123,55 @@ func (m *Migrate) state(act *operation.Act, plan storage.RoundPlan) {
 		return
 	}
 	act.Note(fmt.Sprintf("the stop of %s will take about %s: %s for the last changes, at %.1f MB/s, and %s to stop, start and be routed to",
-		strings.Join(names, ", "), m.stated, (m.stated - m.pre.Fixed).Round(time.Millisecond), plan.BytesPerSecond/1e6, m.pre.Fixed))
+		strings.Join(names, ", "), api.Rounded(m.stated), api.Rounded(m.stated-m.pre.Fixed), plan.BytesPerSecond/1e6, api.Rounded(m.pre.Fixed)))
 }
 
-func (m *Migrate) begins() {
-	m.timing.Lock()
-	defer m.timing.Unlock()
-	if m.began.IsZero() {
-		m.began = time.Now()
-	}
-}
+// span is from the first of some steps' beginning to the last one's end; zero where none was.
+type span struct{ from, to time.Time }
 
-// timed notes when a machine routes to the new instances.
-func (m *Migrate) timed(do func(context.Context, *operation.Act) error) func(context.Context, *operation.Act) error {
+func (s span) took() time.Duration { return s.to.Sub(s.from) }
+
+// timed notes when a step begins and ends.
+func (m *Migrate) timed(s *span, do func(context.Context, *operation.Act) error) func(context.Context, *operation.Act) error {
 	return func(ctx context.Context, act *operation.Act) error {
+		m.timing.Lock()
+		if s.from.IsZero() {
+			s.from = time.Now()
+		}
+		m.timing.Unlock()
 		err := do(ctx, act)
 		m.timing.Lock()
 		defer m.timing.Unlock()
-		m.served = time.Now()
+		s.to = time.Now()
 		return err
+	}
+}
+
+// timePhase notes how long one of a layer's phases takes.
+func (m *Migrate) timePhase(phase operation.Phase) {
+	if phase.Name != "start" && phase.Name != "ready" {
+		return
+	}
+	s := &span{}
+	m.starting = append(m.starting, s)
+	for i := range phase.Steps {
+		phase.Steps[i].Do = m.timed(s, phase.Steps[i].Do)
+	}
+}
+
+// measured is the stop as it was; zero where nobody was stopped. The caller holds timing.
+func (m *Migrate) measured() (api.Duration, api.StopParts) {
+	if m.stopping.from.IsZero() || m.routing.to.IsZero() {
+		return 0, api.StopParts{}
+	}
+	all := m.routing.to.Sub(m.stopping.from)
+	var start time.Duration
+	for _, s := range m.starting {
+		start += s.took()
+	}
+	ms := func(d time.Duration) api.Duration { return api.Duration(d.Round(time.Millisecond)) }
+	return ms(all), api.StopParts{
+		Stop: ms(m.stopping.took()), LastChanges: ms(m.carrying.took()), Start: ms(start),
+		Rest: ms(all - m.stopping.took() - m.carrying.took() - start),
 	}
 }

@@ -81,7 +81,12 @@ func TestMigrate(t *testing.T) {
 	if !slices.Equal(r.Kept, []string{was.ID}) || r.Stop <= 0 || r.StopStated <= 0 {
 		t.Errorf("the result is %+v", r)
 	}
-	if stated := notes(seen, "the stop of db-0 will take about "); len(stated) != 1 || !strings.Contains(stated[0], r.StopStated.D(0).String()+": ") {
+	parts := r.StopParts
+	sum := parts.Stop + parts.LastChanges + parts.Start + parts.Rest
+	if off := time.Duration(sum - r.Stop).Abs(); off > 4*time.Millisecond || parts.LastChanges <= 0 || parts.Rest <= 0 {
+		t.Errorf("a stop of %s was %+v", r.Stop, parts)
+	}
+	if stated := notes(seen, "the stop of db-0 will take about "); len(stated) != 1 || !strings.Contains(stated[0], api.Rounded(r.StopStated.D(0)).String()+": ") {
 		t.Errorf("before the stop it said %q", stated)
 	}
 	expectStates(t, l, was.ID, storage.StateKept, storage.StateLive)
@@ -279,7 +284,7 @@ func TestMigrateRefusals(t *testing.T) {
 		"less than nothing":  {nil, api.MigrateRequest{Namespace: "shop", To: "m2", MaxStop: -1}, api.CodeBadRequest, "less than nothing", ""},
 		"may not run there":  {placedOn("m1"), toM2("db"), api.CodeNoMachine, "db-0 may not run on m2: not among the machines asked for", "ployzctl deploy"},
 		"nothing is there":   {nil, api.MigrateRequest{Namespace: "none", To: "m2"}, api.CodeNamespaceAbsent, "nothing is deployed", "ployzctl service ls"},
-		"takes too long":     {nil, api.MigrateRequest{Namespace: "shop", To: "m2", MaxStop: api.Duration(time.Millisecond)}, api.CodeVolumeNotConverging, "it may take 1ms", "--max-stop"},
+		"takes too long":     {nil, api.MigrateRequest{Namespace: "shop", To: "m2", MaxStop: api.Duration(time.Millisecond)}, api.CodeVolumeNotConverging, "the stop takes about 6.8s, and it may take 1ms", "ployzctl migrate shop --to m2 --max-stop 14s"},
 		"several machines":   {scattered, api.MigrateRequest{Namespace: "shop", To: "m3"}, api.CodeBadRequest, "they are on several machines", "--from m1"},
 		"port taken":         {func(_ *testing.T, l *lab) { l.listening = map[string]string{"tcp/5432": "a database of the machine"} }, toM2("db"), api.CodePublishedTaken, "port 5432/tcp on m2", ""},
 		"of every machine":   {everywhereRuns, toM2("agent"), api.CodeNoMachine, "agent runs on every machine", "ployzctl volume send"},
@@ -297,7 +302,7 @@ func TestMigrateRefusals(t *testing.T) {
 			before := l.snapshot()
 			out := l.run(deploy.NewMigrate(l.kit, c.request))
 			e := found(out.Error, c.code)
-			if e == nil || !strings.Contains(e.Message, c.says) || !strings.Contains(e.Hint, c.hint) || out.Outcome == api.Committed {
+			if e == nil || !strings.Contains(e.Message, c.says) || !strings.Contains(e.Hint, c.hint) || out.Outcome != api.Refused {
 				t.Fatalf("%s %v", out.Outcome, out.Error)
 			}
 			if after := l.snapshot(); after != before {
@@ -360,12 +365,32 @@ func TestStopAsBefore(t *testing.T) {
 		t.Errorf("of one that filled its volume it says %s", got)
 	}
 	// By the lab's clock, which stands still, it took no time at all to move.
-	if got := stated(api.MigrateRequest{Namespace: "shop", Service: "db", To: "m1"}); got > time.Second {
+	if got := stated(api.MigrateRequest{Namespace: "shop", Service: "db", To: "m1"}); got > 500*time.Millisecond {
 		t.Errorf("of one that took no time it says %s", got)
 	}
 	l.mustRun(t, deploy.NewRollbackWithVolumes(l.kit, "shop", 2)) // what it makes is a clone, and not empty
 	if got := stated(toM2("db")); got > time.Second {
 		t.Errorf("of one that started on a clone it says %s", got)
+	}
+}
+
+// TestMigrateSettles: who is stopped writes out what it has in memory before each snapshot of the rounds but the first, and
+// not inside the stop. A failure there ends nothing.
+func TestMigrateSettles(t *testing.T) {
+	l := newLab(t)
+	quiescedRuns(hooks)(t, l)
+	did := l.noted(t)
+	l.pair(t)
+	l.mustRun(t, deploy.NewMigrate(l.kit, toM2("db")))
+	want := []string{"snapshot", "checkpoint in shop-db-0", "go-on in shop-db-0", "snapshot",
+		"checkpoint in shop-db-0", "go-on in shop-db-0", "snapshot", "stop shop-db-0", "snapshot"}
+	if got := did.lines[:min(len(want), len(did.lines))]; !slices.Equal(got, want) {
+		t.Errorf("it did %q", did.lines)
+	}
+	l.two.Runtime.(*memruntime.Runtime).Command = func(_ runtime.Spec, c runtime.Command) (int, error) { return 1, nil }
+	out, seen := l.watch(t.Context(), deploy.NewMigrate(l.kit, api.MigrateRequest{Namespace: "shop", Service: "db", To: "m1"}))
+	if out.Outcome != api.Committed || len(notes(seen, "the stop may be longer than it has to be: shop/db-0: checkpoint ended with status 1")) < 2 {
+		t.Errorf("%s %v %q", out.Outcome, out.Error, notes(seen, ""))
 	}
 }
 
@@ -436,7 +461,7 @@ func TestMigrateHolds(t *testing.T) {
 	onTwo(t, l)
 	order := toM2("db")
 	order.Hold = true
-	expectLines(t, about(phases(l.preview(t, deploy.NewMigrate(l.kit, order))), "hold"), "hold: hold requests to app, db, web")
+	expectLines(t, about(phases(l.preview(t, deploy.NewMigrate(l.kit, order))), "hold: "), "hold: hold requests to app, db, web")
 	order.Service = "web" // which nobody depends on, and which shares a volume with the application
-	expectLines(t, about(phases(l.preview(t, deploy.NewMigrate(l.kit, order))), "hold"), "hold: hold requests to app, web")
+	expectLines(t, about(phases(l.preview(t, deploy.NewMigrate(l.kit, order))), "hold: "), "hold: hold requests to app, web")
 }

@@ -114,7 +114,8 @@ type Action struct {
 	// one), "forget-snapshot" (which gives that hold back), "prune-snapshots" (for good, of Volume those Snapshots that
 	// commits and operations took and nobody else needs), "hold-snapshots" (each by its Holds) and "forget-operation" (end
 	// what the operation Maker holds of Volumes, or of all where none are named, and forget the snapshots that it took for
-	// itself unless somebody needs one).
+	// itself unless somebody needs one). "settle" runs the commands of Quiesce, so that who writes has written out what it
+	// keeps in memory.
 	Verb      string
 	Instance  string
 	Namespace string
@@ -129,6 +130,8 @@ type Action struct {
 	Snapshots []string `json:",omitempty"`
 	// Holds are tags by the snapshot of Volume that they are to hold.
 	Holds map[string][]string `json:",omitempty"`
+	// Quiesce are the instances that settle.
+	Quiesce []QuiesceInstance `json:",omitempty"`
 	// Ports are those to publish, by instance.
 	Ports map[string][]api.Port
 }

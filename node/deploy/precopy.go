@@ -31,6 +31,9 @@ type Precopy struct {
 	Fixed, MaxStop time.Duration
 	// Pause is Carriage's.
 	Pause time.Duration
+	// Settle is called before each snapshot but the first and that inside the stop: who writes may write out what it has
+	// in memory, which then is not left for the stop. nil is nobody.
+	Settle func(ctx context.Context)
 	// Arrived is called once the first round has brought what is before it over; nil is nobody. Its error ends Run.
 	Arrived func(ctx context.Context) error
 
@@ -63,10 +66,12 @@ func (p *Precopy) Run(ctx context.Context, by Fenced, tell Telling) (storage.Rou
 	}
 	// What a round takes besides its bytes is more where they are many and have to be made durable. The second, which has
 	// few, tells what it will be inside the stop.
+	p.settle(ctx)
 	if err := p.round(ctx, by, tell); err != nil {
 		return storage.RoundPlan{}, err
 	}
 	for {
+		p.settle(ctx)
 		name, now, err := p.snapshot(ctx, by)
 		if err != nil {
 			return storage.RoundPlan{}, err
@@ -81,6 +86,12 @@ func (p *Precopy) Run(ctx context.Context, by Fenced, tell Telling) (storage.Rou
 		if err := p.carry(ctx, by, name, now, tell); err != nil {
 			return plan, err
 		}
+	}
+}
+
+func (p *Precopy) settle(ctx context.Context) {
+	if p.Settle != nil {
+		p.Settle(ctx)
 	}
 }
 

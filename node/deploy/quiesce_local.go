@@ -48,6 +48,17 @@ func (l *Local) snapshotQuiet(ctx context.Context, order SnapshotOrder) ([]stora
 	return taken, err
 }
 
+// settle runs the commands of instances, without a snapshot between them.
+func (l *Local) settle(ctx context.Context, instances []QuiesceInstance) error {
+	l.quiescing.Lock()
+	defer l.quiescing.Unlock()
+	running, err := l.runningOf(ctx, instances)
+	if err != nil {
+		return err
+	}
+	return l.withHooks(ctx, running, func() error { return nil })
+}
+
 // quiet is an instance that runs and has to hold still.
 type quiet struct {
 	QuiesceInstance

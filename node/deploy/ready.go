@@ -32,6 +32,7 @@ func (l *Local) Await(ctx context.Context, spec runtime.Spec, probe *api.Probe) 
 	if probe != nil {
 		interval = probe.Interval.D(probeInterval)
 	}
+	wait := min(interval, probeInterval) // who starts quickly is not kept for a whole interval
 	last := "it was not asked yet"
 	for {
 		seen, err := l.Runtime.Inspect(ctx, spec.ID)
@@ -53,7 +54,8 @@ func (l *Local) Await(ctx context.Context, spec runtime.Spec, probe *api.Probe) 
 		select {
 		case <-ctx.Done():
 			return l.notReady(spec, "the last answer to its probe: "+last)
-		case <-time.After(interval):
+		case <-time.After(wait):
+			wait = min(interval, wait*3/2)
 		}
 	}
 }

@@ -35,6 +35,9 @@ type Service struct {
 	// Hold asks gateways to send the instances nothing new and to let requests and connections wait for the next event:
 	// the instances stop, and others begin. A gateway that does not know it answers as if they were gone.
 	Hold bool `json:"hold,omitempty"`
+	// HoldFor is the most that a gateway holds after it applied this event; 0 is until the next one. It is what ends a
+	// hold whose operation died.
+	HoldFor api.Duration `json:"holdFor,omitempty"`
 }
 
 // Port is one port that a service answers on.

@@ -124,7 +124,7 @@ func operationRequest(kind string, request any, plan string) (api.OperationReque
 
 // Run runs an operation to its outcome and shows each event, the outcome included. plan binds it to a
 // preview's digest; "" does not. An error means that the outcome is not known here: the operation
-// goes on without us. When ctx ends, nothing is cancelled; see Cancel.
+// goes on without us, or ended with the daemon. When ctx ends, nothing is cancelled; see Cancel.
 func (c *Client) Run(ctx context.Context, kind string, request any, plan string, each func(api.Event)) (api.Outcome, error) {
 	req, err := operationRequest(kind, request, plan)
 	if err != nil {
@@ -161,7 +161,7 @@ func (c *Client) outcome(ctx context.Context, method, path string, in any, each 
 	if err != nil && id != "" {
 		e := *api.AsError(err)
 		e.Operation = id
-		return out, e.WithHint("the operation goes on in the daemon; watch it: ployzctl operation watch %s", id)
+		return out, e.WithHint("it may go on in the daemon, or have ended with it: ployzctl operation show %s; what it left is cleared with: ployzctl operation resolve %s", id, id)
 	}
 	return out, err
 }

@@ -102,22 +102,22 @@ func (p *RoundPlan) decide(r Rounds) {
 	better := fits && gain > worthIt*float64(p.Stop) || !fits && gain > 0 && p.Least <= r.MaxStop
 	switch {
 	case better && len(r.Done) < most:
-		p.Next, p.Why = NextRound, fmt.Sprintf("another round takes the stop from %s to about %s", p.Stop.Round(time.Millisecond), p.After.Round(time.Millisecond))
+		p.Next, p.Why = NextRound, fmt.Sprintf("another round takes the stop from %s to about %s", api.Rounded(p.Stop), api.Rounded(p.After))
 	case fits:
 		p.Next = NextCutOver
 	case r.Fixed > r.MaxStop:
-		p.Next, p.Why = NextRefuse, fmt.Sprintf("with nothing left to carry the stop takes %s, and it may take %s", r.Fixed, r.MaxStop)
+		p.Next, p.Why = NextRefuse, fmt.Sprintf("with nothing left to carry the stop takes about %s, and it may take %s", api.Rounded(r.Fixed), r.MaxStop)
 	case p.WrittenPerSecond >= p.BytesPerSecond:
 		p.Next, p.Why = NextRefuse, fmt.Sprintf("%s are written and %s are carried, so that what is left does not shrink; the stop would take %s now, and it may take %s",
-			perSecond(p.WrittenPerSecond), perSecond(p.BytesPerSecond), p.Stop.Round(time.Millisecond), r.MaxStop)
+			perSecond(p.WrittenPerSecond), perSecond(p.BytesPerSecond), api.Rounded(p.Stop), r.MaxStop)
 	case p.Least > r.MaxStop:
 		p.Next, p.Why = NextRefuse, fmt.Sprintf("%s are written and %s are carried: no number of rounds takes the stop below %s, and it may take %s",
-			perSecond(p.WrittenPerSecond), perSecond(p.BytesPerSecond), p.Least.Round(time.Millisecond), r.MaxStop)
+			perSecond(p.WrittenPerSecond), perSecond(p.BytesPerSecond), api.Rounded(p.Least), r.MaxStop)
 	default:
-		p.Next, p.Why = NextRefuse, fmt.Sprintf("after %d rounds the stop would take %s, and it may take %s", len(r.Done), p.Stop.Round(time.Millisecond), r.MaxStop)
+		p.Next, p.Why = NextRefuse, fmt.Sprintf("after %d rounds the stop would take %s, and it may take %s", len(r.Done), api.Rounded(p.Stop), r.MaxStop)
 	}
 	if p.Next == NextCutOver {
-		p.Why = fmt.Sprintf("the stop takes about %s: %d bytes at %s, and %s besides", p.Stop.Round(time.Millisecond), r.LeftBytes, perSecond(p.BytesPerSecond), r.Fixed)
+		p.Why = fmt.Sprintf("the stop takes about %s: %d bytes at %s, and %s besides", api.Rounded(p.Stop), r.LeftBytes, perSecond(p.BytesPerSecond), api.Rounded(r.Fixed))
 	}
 }
 

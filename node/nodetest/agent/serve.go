@@ -24,6 +24,7 @@ import (
 //	READY=never      makes /healthz answer 503; a duration makes it do so for that long
 //	TURNS=PATH:PATH  writes lines without end, one to each of two files in turn
 //	PEER=HOST:PORT   keeps a connection to another instance's echo; /peer answers its counts
+//	BEHIND=HOST:PORT makes /behind answer what another says, found by its name anew for each request
 func serve() error {
 	fmt.Println("serving version", os.Getenv("VERSION"))
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -79,6 +80,9 @@ func pages(ctx context.Context) http.Handler {
 	if peer := os.Getenv("PEER"); peer != "" {
 		mux.Handle("/peer", talk(ctx, peer))
 	}
+	if behind := os.Getenv("BEHIND"); behind != "" {
+		mux.Handle("/behind", inFrontOf(behind))
+	}
 	return mux
 }
 
@@ -126,6 +130,21 @@ func talk(ctx context.Context, peer string) http.Handler {
 		if err := json.NewEncoder(w).Encode(watch.Report()); err != nil {
 			fmt.Println("peer:", err)
 		}
+	})
+}
+
+// inFrontOf asks another once for each request, over a connection of its own. It does not try again.
+func inFrontOf(another string) http.Handler {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		resp, err := client.Get("http://" + another + "/")
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer resp.Body.Close()
+		w.WriteHeader(resp.StatusCode)
+		io.Copy(w, resp.Body) // what is missing, the asker misses
 	})
 }
 

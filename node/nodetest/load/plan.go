@@ -24,6 +24,9 @@ type HTTP struct {
 	Rate float64
 	// Fresh makes a connection for every request; else connections are kept and used again.
 	Fresh bool
+	// Patience is how long an answer may take where that is longer than usual, such as of a gateway that holds requests;
+	// 0 means Patience.
+	Patience time.Duration
 }
 
 // DNS asks a resolver for an address record. An answer is right with Want among the addresses, or

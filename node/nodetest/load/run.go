@@ -14,10 +14,10 @@ func Run(ctx context.Context, p Plan, ready func()) Report {
 	c := newCounter(loads)
 	var all sync.WaitGroup
 	for _, h := range p.HTTP {
-		all.Go(func() { pace(ctx, c, h.Name, h.Rate, h.asker()) })
+		all.Go(func() { pace(ctx, c, h.Name, h.Rate, max(h.Patience, Patience), h.asker()) })
 	}
 	for _, d := range p.DNS {
-		all.Go(func() { pace(ctx, c, d.Name, d.Rate, d.asker()) })
+		all.Go(func() { pace(ctx, c, d.Name, d.Rate, Patience, d.asker()) })
 	}
 	for _, t := range p.TCP {
 		all.Go(func() { keep(ctx, c, &line{TCP: t}) })
@@ -39,7 +39,7 @@ func awaitFirst(ctx context.Context, c *counter, loads int, ready func()) {
 }
 
 // pace sends at a steady rate. Each request has its own patience and outlives ctx.
-func pace(ctx context.Context, c *counter, name string, rate float64, ask asker) {
+func pace(ctx context.Context, c *counter, name string, rate float64, patience time.Duration, ask asker) {
 	tick := time.NewTicker(time.Duration(float64(time.Second) / rate))
 	defer tick.Stop()
 	var open sync.WaitGroup
@@ -49,7 +49,7 @@ func pace(ctx context.Context, c *counter, name string, rate float64, ask asker)
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			open.Go(func() { c.add(name, time.Now(), patiently(ctx, ask)) })
+			open.Go(func() { c.add(name, time.Now(), patiently(ctx, patience, ask)) })
 		}
 	}
 }
@@ -60,7 +60,7 @@ func keep(ctx context.Context, c *counter, l *line) {
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		at := time.Now()
-		c.add(l.Name, at, patiently(ctx, l.ask))
+		c.add(l.Name, at, patiently(ctx, Patience, l.ask))
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
@@ -71,8 +71,8 @@ func keep(ctx context.Context, c *counter, l *line) {
 	}
 }
 
-func patiently(ctx context.Context, ask asker) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Patience)
+func patiently(ctx context.Context, patience time.Duration, ask asker) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	return ask(ctx)
 }

@@ -109,22 +109,31 @@ func (s *Store) askLast(ctx context.Context, within time.Duration, subject strin
 
 // List implements store.Facts. The newest sequence under the prefix comes from the leader; the
 // facts come from a consumer, on whichever voter it runs, and count once they reach that far.
-func (f facts) List(ctx context.Context, prefix store.Key) ([]store.Fact, error) {
+func (f facts) List(ctx context.Context, prefix store.Key) (list []store.Fact, err error) {
 	if err := prefix.ValidPrefix(); err != nil {
 		return nil, err
 	}
-	var upTo uint64
+	err = upToDate(ctx,
+		func(ctx context.Context) (uint64, error) { return f.newest(ctx, prefix) },
+		func(ctx context.Context, upTo uint64) error {
+			list, err = f.s.list(ctx, f.s.core, prefix, upTo)
+			return err
+		})
+	if err != nil {
+		return nil, unavailable(string(prefix), err)
+	}
+	return list, nil
+}
+
+func (f facts) newest(ctx context.Context, prefix store.Key) (upTo uint64, err error) {
 	for _, subject := range f.s.subjects(prefix) {
 		m, err := f.s.lastMessage(ctx, subject)
 		if err != nil && !isAPIError(err, errNoMessage) {
-			return nil, unavailable(string(prefix), err)
+			return 0, err
 		}
 		upTo = max(upTo, m.Sequence)
 	}
-	if upTo == 0 {
-		return nil, nil
-	}
-	return f.s.list(ctx, f.s.core, prefix, upTo)
+	return upTo, nil
 }
 
 // unavailable is the error of a read that got no answer; the reader's own deadline included.

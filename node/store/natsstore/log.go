@@ -82,28 +82,16 @@ func (l ledger) Last(ctx context.Context, limit int) ([]store.Record, error) {
 	return out, nil
 }
 
-func (l ledger) collect(ctx context.Context, subject, policy string) ([]store.Record, error) {
-	upTo, err := l.newest(ctx, subject)
-	if isAPIError(err, errNoMessage) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var out []store.Record
-	err = l.read.snapshot(ctx, l.stream(), []string{subject}, policy, upTo, func(m *nats.Msg, meta *nats.MsgMetadata) {
-		out = append(out, l.record(m, meta))
-	})
+func (l ledger) collect(ctx context.Context, subject, policy string) (out []store.Record, err error) {
+	err = upToDate(ctx,
+		func(ctx context.Context) (uint64, error) { return l.read.newest(ctx, l.stream(), subject) },
+		func(ctx context.Context, upTo uint64) error {
+			out = nil
+			return l.read.snapshot(ctx, l.stream(), []string{subject}, policy, upTo, func(m *nats.Msg, meta *nats.MsgMetadata) {
+				out = append(out, l.record(m, meta))
+			})
+		})
 	return out, err
-}
-
-// newest is the sequence that a complete answer reaches.
-func (l ledger) newest(ctx context.Context, subject string) (uint64, error) {
-	var reply struct {
-		Message storedMessage `json:"message"`
-	}
-	err := l.read.call(ctx, "$JS.API.STREAM.MSG.GET."+l.stream(), map[string]string{"last_by_subj": subject}, &reply)
-	return reply.Message.Sequence, err
 }
 
 func (l ledger) record(m *nats.Msg, meta *nats.MsgMetadata) store.Record {

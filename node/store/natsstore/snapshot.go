@@ -3,6 +3,7 @@ package natsstore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,6 +20,45 @@ import (
 // last messages it had pending may have been overwritten or may have expired meanwhile.
 const quietFor = 200 * time.Millisecond
 
+// lagPatience is how long a read goes on asking voters that lag.
+const lagPatience = 30 * time.Second
+
+// errBehind is a snapshot that ended before the sequence it was to reach: it was made on a voter that has still to
+// catch up, or the message with that sequence is gone.
+var errBehind = errors.New("the voter that was asked lags behind the leader")
+
+// upToDate reads again while what was read is behind what the leader had before it; newest is 0 where there is nothing.
+func upToDate(ctx context.Context, newest func(context.Context) (uint64, error), read func(ctx context.Context, upTo uint64) error) error {
+	ctx, cancel := context.WithTimeout(ctx, lagPatience)
+	defer cancel()
+	for {
+		upTo, err := newest(ctx)
+		if err != nil || upTo == 0 {
+			return err
+		}
+		if err := read(ctx, upTo); !errors.Is(err, errBehind) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errBehind
+		case <-time.After(quietFor):
+		}
+	}
+}
+
+// newest is the sequence of a stream's newest message with a subject, as its leader knows it; 0 where there is none.
+func (l *link) newest(ctx context.Context, stream, subject string) (uint64, error) {
+	var reply struct {
+		Message storedMessage `json:"message"`
+	}
+	err := l.call(ctx, "$JS.API.STREAM.MSG.GET."+stream, map[string]string{"last_by_subj": subject}, &reply)
+	if isAPIError(err, errNoMessage) {
+		return 0, nil
+	}
+	return reply.Message.Sequence, err
+}
+
 // list reads the last value of every key under the prefix, as of sequence upTo at least. The
 // stream keeps one message per subject, so all of them are the last ones. It must read until
 // nothing is pending: a key that is overwritten meanwhile shows up again further on.
@@ -33,7 +73,7 @@ func (s *Store) list(ctx context.Context, l *link, prefix store.Key, upTo uint64
 		live[key] = store.Fact{Key: key, Value: m.Data, Revision: store.Revision(meta.Sequence.Stream), Written: meta.Timestamp}
 	})
 	if err != nil {
-		return nil, unavailable(string(prefix), err)
+		return nil, err
 	}
 	var out []store.Fact
 	for _, f := range live {
@@ -43,8 +83,8 @@ func (s *Store) list(ctx context.Context, l *link, prefix store.Key, upTo uint64
 	return out, nil
 }
 
-// snapshot hands out every message the filters and the policy select, up to sequence upTo. It
-// uses a consumer that lives as long as the call.
+// snapshot hands out every message the filters and the policy select, up to sequence upTo at least. It
+// uses a consumer that lives as long as the call. Errors: errBehind.
 func (l *link) snapshot(ctx context.Context, stream string, filters []string, policy string, upTo uint64, each func(*nats.Msg, *nats.MsgMetadata)) error {
 	if l == nil {
 		return errNotConfigured
@@ -66,7 +106,7 @@ func (l *link) snapshot(ctx context.Context, stream string, filters []string, po
 	}
 	defer l.forget(stream, consumer.Name)
 	if consumer.Pending == 0 {
-		return nil
+		return reached(0, upTo)
 	}
 	return l.drain(ctx, stream, consumer.Name, in, upTo, each)
 }
@@ -100,7 +140,7 @@ func (l *link) forget(stream, name string) {
 }
 
 func (l *link) drain(ctx context.Context, stream, consumer string, in *nats.Subscription, upTo uint64, each func(*nats.Msg, *nats.MsgMetadata)) error {
-	var seen uint64
+	var seen, last uint64
 	for {
 		quiet, cancel := context.WithTimeout(ctx, quietFor)
 		m, err := in.NextMsgWithContext(quiet)
@@ -110,8 +150,11 @@ func (l *link) drain(ctx context.Context, stream, consumer string, in *nats.Subs
 		}
 		if err != nil {
 			done, err := l.drained(ctx, stream, consumer, seen)
-			if done || err != nil {
+			if err != nil {
 				return err
+			}
+			if done {
+				return reached(last, upTo)
 			}
 			continue
 		}
@@ -123,10 +166,18 @@ func (l *link) drain(ctx context.Context, stream, consumer string, in *nats.Subs
 			return fmt.Errorf("%w: message %d came as number %d", errGap, meta.Sequence.Consumer, seen)
 		}
 		each(m, meta)
-		if meta.Sequence.Stream >= upTo && meta.NumPending == 0 {
+		last = meta.Sequence.Stream
+		if last >= upTo && meta.NumPending == 0 {
 			return nil
 		}
 	}
+}
+
+func reached(last, upTo uint64) error {
+	if last < upTo {
+		return errBehind
+	}
+	return nil
 }
 
 // drained asks whether a silent consumer has nothing left, and delivered no more than was seen.

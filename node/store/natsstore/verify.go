@@ -38,12 +38,17 @@ func (s *Store) digest(ctx context.Context, l *link) (Digest, error) {
 	}
 	d.Last = store.Revision(info.State.LastSeq)
 	var sum [sha256.Size]byte
-	err = l.snapshot(ctx, natsconf.FactsStream(s.cfg.Generation), s.subjects(""), "all", 0, func(m *nats.Msg, meta *nats.MsgMetadata) {
-		d.Last = max(d.Last, store.Revision(meta.Sequence.Stream))
-		if m.Header.Get(headerTTL) == "" {
-			d.Facts++
-			addHash(&sum, s.keyOf(m.Subject), meta.Sequence.Stream, m.Header.Get(headerOperation), m.Data)
-		}
+	stream := natsconf.FactsStream(s.cfg.Generation)
+	newest := func(ctx context.Context) (uint64, error) { return l.newest(ctx, stream, s.subject(">")) }
+	err = upToDate(ctx, newest, func(ctx context.Context, upTo uint64) error {
+		d.Facts, sum = 0, [sha256.Size]byte{}
+		return l.snapshot(ctx, stream, s.subjects(""), "all", upTo, func(m *nats.Msg, meta *nats.MsgMetadata) {
+			d.Last = max(d.Last, store.Revision(meta.Sequence.Stream))
+			if m.Header.Get(headerTTL) == "" {
+				d.Facts++
+				addHash(&sum, s.keyOf(m.Subject), meta.Sequence.Stream, m.Header.Get(headerOperation), m.Data)
+			}
+		})
 	})
 	if err != nil {
 		return d, unavailable("the facts", err)

@@ -61,7 +61,11 @@ func (v view) List(ctx context.Context, prefix store.Key) ([]store.Fact, error) 
 	if err := prefix.ValidPrefix(); err != nil {
 		return nil, err
 	}
-	return v.s.list(ctx, v.s.edge, prefix, 0)
+	list, err := v.s.list(ctx, v.s.edge, prefix, 0)
+	if err != nil {
+		return nil, unavailable(string(prefix), err)
+	}
+	return list, nil
 }
 
 // Follow implements store.View: one message per key from the beginning is the snapshot, and what

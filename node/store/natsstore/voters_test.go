@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +34,7 @@ func TestThreeVoters(t *testing.T) {
 	t.Run("a stale leader acknowledges nothing", f.staleLeader)
 	t.Run("without a majority nothing hangs", f.leaderless)
 	t.Run("mirrors follow the leader", f.mirrors)
+	t.Run("a list is as new as the leader", f.lagging)
 	t.Run("a dead voter is removed", f.deadVoter)
 }
 
@@ -137,6 +140,35 @@ func (f three) mirrors(t *testing.T) {
 		}
 		settled(t, f.s, 3)
 	}
+}
+
+// lagging lists while a voter that was off catches up. The list is made on any voter, and may not lack what was told as
+// committed before it.
+func (f three) lagging(t *testing.T) {
+	leader := leaderOf(t, f.c, f.s)
+	late := f.c.Machines[slices.IndexFunc(f.c.Machines, func(m *natslab.Machine) bool { return m != leader })]
+	late.Core.Kill()
+	anotherLeads(t, f.s)
+	const before, lists = 300, 60
+	for n := range before {
+		mustPut(t, f.s, store.Key(fmt.Sprintf("lagging.%d", n)), strings.Repeat("x", 8<<10))
+	}
+	late.Core.Start()
+	for n := range lists {
+		want := before + n + 1
+		mustPut(t, f.s, store.Key(fmt.Sprintf("lagging.%d", before+n)), "1")
+		list, err := f.s.Facts().List(within(t, natslab.Patience), "lagging")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) != want {
+			t.Fatalf("list %d has %d facts of %d", n, len(list), want)
+		}
+		if err := f.s.Verify(within(t, natslab.Patience)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settled(t, f.s, 3)
 }
 
 // deadVoter kills the voter that leads. While it is off, no other may be removed; it itself may, though it

@@ -2,7 +2,6 @@ package bench_test
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +15,7 @@ import (
 const inLab = 10
 
 // BenchmarkJoin adds machines to a cluster of one: one alone, five at once, and the rest of ten. Each time is that from
-// the commands to when all of them are ready: every command has ended, every machine lists all others, and serves.
+// the commands to when all of them are ready: every command has ended, every machine lists and reaches all others, and serves.
 func BenchmarkJoin(b *testing.B) {
 	for b.Loop() {
 		m := onemachine.StartWith(b, dev.Options{Machines: inLab})
@@ -52,17 +51,22 @@ func joined(b *testing.B, m *onemachine.Machine, from, to int) time.Duration {
 	return time.Since(begin)
 }
 
-// ready waits until every machine lists all of them, and serves.
+// ready waits until every machine lists all of them, reaches each, and serves.
 func ready(b *testing.B, m *onemachine.Machine, machines int) float64 {
 	b.Helper()
+	var list []api.MachineEntry
+	m.JSON(&list, "machine", "ls")
+	reach := []string{"bash", "-c", `for at; do exec 3<>"/dev/tcp/$at/7480" || exit 1; done`, "reach"}
+	for _, x := range list {
+		reach = append(reach, x.Overlay.String())
+	}
 	for n := 1; n <= machines; n++ {
 		at := m.At(fmt.Sprintf("m%d", n))
 		at.Eventually(at.Host+" to be ready", func() bool {
-			var list []api.MachineEntry
-			s := at.Status()
 			at.JSON(&list, "machine", "ls")
-			away := slices.ContainsFunc(list, func(x api.MachineEntry) bool { return x.Name != at.Host && x.Seen.State != api.SeenUp })
-			return len(list) == machines && !away && s.Gateway.State == api.StateUp && s.DNS.State == api.StateUp && s.Store.State == api.StateUp
+			s := at.Status()
+			up := s.Gateway.State == api.StateUp && s.DNS.State == api.StateUp && s.Store.State == api.StateUp
+			return len(list) == machines && up && m.Try(at.Host, reach...).Status == 0
 		})
 	}
 	return float64(machines)

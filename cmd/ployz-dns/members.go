@@ -28,8 +28,9 @@ type members struct {
 	log  *slog.Logger
 	// show gets all of them whenever they changed, sorted by name.
 	show func([]dns.Machine)
-	// kept is what the file has; only run uses it.
-	kept []dns.Machine
+	// kept is what the file has, known what was read last of every fact; only run uses them.
+	kept  []dns.Machine
+	known map[store.Key]dns.Machine
 }
 
 // load returns the last good ones. Only a damaged file is worth a word: the store has them all.
@@ -75,6 +76,7 @@ func (m *members) follow(ctx context.Context) error {
 		// An edge that has not heard of any machine, not even of its own, knows nothing yet.
 		if current = current || change.Current; current && len(found) > 0 {
 			m.accept(found)
+			m.known = found
 		}
 	}
 }
@@ -96,7 +98,10 @@ func (m *members) take(found map[store.Key]dns.Machine, change store.Change) {
 		err = unfit(one)
 	}
 	if err != nil {
-		m.log.Error("a machine's membership cannot be read; what it was before stays", "fact", key, "error", err)
+		m.log.Error("a machine's membership cannot be read; what it was before stays", "fact", key, "revision", change.Fact.Revision, "error", err)
+		if was, known := m.known[key]; known {
+			found[key] = was
+		}
 		return
 	}
 	found[key] = one

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,7 +130,13 @@ func TestMembers(t *testing.T) {
 	source := newSource(t)
 	source.applyLocal(identity(), nil, nil)
 	source.members.view = s.View()
-	go source.members.run(t.Context())
+	follow := func() (stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { source.members.run(ctx) })
+		return func() { cancel(); running.Wait() }
+	}
+	stop := follow()
 	awaitNames(t, source, "m1")
 	put("a", `{"name": "m2", "overlay": "fd00:1:0:2::1", "subnet4": "10.101.2.0/24", "newer": {"field": 1}}`)
 	awaitNames(t, source, "m1", "m2")
@@ -136,6 +144,11 @@ func TestMembers(t *testing.T) {
 	put("a", `{]`)
 	put("c", `{"name": "m3", "overlay": "fd00:1:0:3::1", "subnet4": "10.101.3.0/24"}`)
 	awaitNames(t, source, "m1", "m2", "m3")
+	stop()
+	put("d", `{"name": "m4", "overlay": "fd00:1:0:4::1", "subnet4": "10.101.4.0/24"}`)
+	t.Cleanup(follow()) // all is read anew, with the damaged one in it
+	awaitNames(t, source, "m1", "m2", "m3", "m4")
+	put("d", "")
 	put("a", "")
 	awaitNames(t, source, "m1", "m3")
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -26,15 +27,17 @@ type room struct {
 // out, nothing changes.
 func (r *room) look() (changed bool) {
 	free, err := natsconf.FreeBytes(r.dir)
-	if err != nil {
-		return false
+	return err == nil && r.see(free)
+}
+
+// see is the verdict on what is free.
+func (r *room) see(free int64) (changed bool) {
+	r.near = min(free, r.free) < natsconf.LowRoomBytes
+	before, least := r.short, r.least()
+	if before {
+		least = natsconf.AgainRoomBytes
 	}
-	little := free < natsconf.LowRoomBytes
-	r.near, r.free = little || r.free != 0 && r.free < natsconf.LowRoomBytes, free
-	before := r.short
-	if r.short = free < r.least(); before {
-		r.short = free < natsconf.AgainRoomBytes
-	}
+	r.free, r.short = free, free < least
 	return r.short != before
 }
 
@@ -87,7 +90,7 @@ func (r *room) tell(s *server.Server, st *status) {
 
 // begin is the first look, before the server starts.
 func (r *room) begin(dir string) {
-	r.dir = dir
+	r.dir, r.free = dir, math.MaxInt64 // nothing was seen before
 	r.look()
 	r.idle = r.short && r.role == "core"
 }

@@ -392,6 +392,24 @@ func TestJoinRefusals(t *testing.T) {
 	}
 }
 
+// TestJoinOfTwoClusters: a member of one cluster with a token of another is told of both.
+func TestJoinOfTwoClusters(t *testing.T) {
+	text, err := machine.TokenText{TokenResult: api.TokenResult{
+		Cluster: "c2", ClusterName: "main", Machine: "m1", MeshKey: meshKey(1), Address: netip.MustParseAddr("fd00::2"),
+	}, Private: meshKey(3)}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cluster, want := range map[string]string{"c1": "x of cluster main (c1), and the token is of cluster main (c2)", "c2": "the token is of the same cluster"} {
+		h := newHost()
+		h.self = &machine.Identity{ID: "x", Name: "x", Member: true, Cluster: cluster, ClusterName: "main"}
+		join := machine.NewJoin(h, &memDoor{}, memstore.New(memstore.Config{}).Facts(), api.JoinRequest{Name: "x", Token: text}, nil)
+		if err := join.Inspect(t.Context(), operation.Situation{}); api.CodeOf(err) != api.CodeMachineInitialised || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 func TestSet(t *testing.T) {
 	c := found(t)
 	draining, zone, bad := "draining", "rack-1", "no such role"

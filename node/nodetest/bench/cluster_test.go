@@ -3,6 +3,7 @@ package bench_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -101,12 +102,16 @@ func newFollowed(b *testing.B, edges, consumers int) *followed {
 	}
 	c.core = natslab.Start(b, natslab.Knows(c.leaves...))
 	c.origin = c.core.Open()
+	began, stores := time.Now(), make([]*natsstore.Store, edges)
 	for i, m := range c.leaves {
 		m.Join(c.core)
-		s := m.Open(func(config *natsstore.Config) {
+		stores[i] = m.Open(func(config *natsstore.Config) {
 			config.CoreURLs, config.Generation = c.core.Config().CoreURLs, c.core.CoreConfig.Generation
 		})
-		mirror(b, s)
+	}
+	mirrors(b, stores)
+	b.Logf("%d edges were fresh after %s", edges, time.Since(began).Round(time.Second))
+	for i, s := range stores {
 		for range consumers/edges + min(1, max(0, consumers%edges-i)) {
 			c.followers = append(c.followers, follow(b.Context(), s.View()))
 		}
@@ -115,15 +120,22 @@ func newFollowed(b *testing.B, edges, consumers int) *followed {
 	return c
 }
 
-// mirror makes an edge's mirrors and waits until they are fresh.
-func mirror(b *testing.B, s *natsstore.Store) {
+// mirrors makes every edge's mirrors and waits until they are fresh.
+func mirrors(b *testing.B, stores []*natsstore.Store) {
 	b.Helper()
-	ctx, stop := context.WithTimeout(b.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(b.Context(), 5*time.Minute)
 	defer stop()
-	if err := s.EnsureMirrors(ctx); err != nil {
-		b.Fatal(err)
+	errs := make([]error, len(stores))
+	var all sync.WaitGroup
+	for i, s := range stores {
+		all.Go(func() {
+			if errs[i] = s.EnsureMirrors(ctx); errs[i] == nil {
+				errs[i] = s.AwaitMirror(ctx, 0)
+			}
+		})
 	}
-	if err := s.AwaitMirror(ctx, 0); err != nil {
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
 		b.Fatal(err)
 	}
 }

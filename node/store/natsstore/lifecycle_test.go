@@ -67,11 +67,11 @@ func eventually(t *testing.T, what string, do func() error) {
 	t.Fatalf("%s: %v", what, err)
 }
 
-// TestVotersComeAndGo goes 1→2→3→2→1 under a writer, always removing the one that leads, while every
+// TestVotersComeAndGo goes from 1 voter to 5 and back to 1 under a writer, always removing the one that leads, while every
 // edge keeps its process and its mirror.
 func TestVotersComeAndGo(t *testing.T) {
 	t.Parallel()
-	c := natslab.StartCluster(t, 3)
+	c := natslab.StartCluster(t, 5)
 	s := c.Open(c.Machines[0])
 	ready(t, s)
 	core, edges := c.Machines[0].Core.PID(), pids(c)

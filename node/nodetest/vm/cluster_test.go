@@ -164,6 +164,40 @@ func rows(batch, n int) (all []string) {
 	return all
 }
 
+// volumes are those of a namespace, wherever they are.
+func (c cluster) volumes(namespace string) []api.VolumeEntry {
+	c.t.Helper()
+	var list api.VolumeList
+	text := c.m1.Run("ployzctl --json volume ls " + namespace + " 2>/dev/null")
+	if err := json.Unmarshal([]byte(text), &list); err != nil || list.Uncertain != "" {
+		c.t.Fatalf("%v %s\n%s", err, list.Uncertain, text)
+	}
+	return list.Volumes
+}
+
+// live is the volume that has a name in a namespace.
+func (c cluster) live(namespace, name string) api.VolumeEntry {
+	c.t.Helper()
+	for _, v := range c.volumes(namespace) {
+		if v.Name == name && v.State == api.VolumeLive {
+			return v
+		}
+	}
+	c.t.Fatalf("nothing has the name %s/%s", namespace, name)
+	return api.VolumeEntry{}
+}
+
+// keptOf are the IDs of the volumes of a namespace that lost their name.
+func (c cluster) keptOf(namespace string) (ids []string) {
+	c.t.Helper()
+	for _, v := range c.volumes(namespace) {
+		if v.State == api.VolumeKept && v.Copy == nil {
+			ids = append(ids, v.ID)
+		}
+	}
+	return ids
+}
+
 // guid is what a pool itself says of a snapshot.
 func guid(m *vm.Machine, snapshot string) string {
 	return m.Run("zfs get -H -o value guid " + snapshot)

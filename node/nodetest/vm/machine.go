@@ -28,10 +28,12 @@ const (
 	memoryMiB    = 2048
 	payloadMount = "/mnt/payload"
 	// bootOptions leave out what a first boot does for later ones, sessions of logins, and what the console need not say:
-	// under emulation each costs seconds. A kernel that is given too little time believes that its timer is broken.
-	bootOptions = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off no_timer_check systemd.condition_needs_update=no" +
-		" systemd.mask=systemd-logind.service systemd.mask=systemd-binfmt.service systemd.mask=systemd-pstore.service" +
-		" systemd.getty_auto=no audit=0 systemd.show_status=error loglevel=4"
+	// under emulation each costs seconds. Where the machine is given little time, its kernel would believe that a timer is
+	// broken, and its systemd that services hang.
+	bootOptions = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off no_timer_check audit=0 loglevel=4" +
+		" systemd.condition_needs_update=no systemd.getty_auto=no systemd.show_status=error" +
+		" systemd.default_timeout_start_sec=900 systemd.service_watchdogs=no" +
+		" systemd.mask=systemd-logind.service systemd.mask=systemd-binfmt.service systemd.mask=systemd-pstore.service"
 )
 
 // Machine is a virtual machine that belongs to one test.

@@ -19,12 +19,21 @@ import (
 )
 
 const (
-	// bootLimit is long: the machine has one emulated processor, and others may use this computer.
-	bootLimit = 12 * time.Minute
-	// commandLimit is for a whole suite of tests in the machine.
-	commandLimit = 20 * time.Minute
+	// bootLimit is long: the machine has one emulated processor, and others may use this computer. answerLimit is for one
+	// try to log in; there, too, it is the machine that has to be waited for.
+	bootLimit   = 30 * time.Minute
+	answerLimit = 5 * time.Minute
+	// commandLimit is for a whole suite of tests in the machine, which itself ends before.
+	commandLimit = 45 * time.Minute
 	memoryMiB    = 2048
 	payloadMount = "/mnt/payload"
+	// bootOptions leave out what a first boot does for later ones, sessions of logins, and what the console need not say:
+	// under emulation each costs seconds. Where the machine is given little time, its kernel would believe that a timer is
+	// broken, and its systemd that services hang.
+	bootOptions = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off no_timer_check audit=0 loglevel=4" +
+		" systemd.condition_needs_update=no systemd.getty_auto=no systemd.show_status=error" +
+		" systemd.default_timeout_start_sec=900 systemd.service_watchdogs=no" +
+		" systemd.mask=systemd-logind.service systemd.mask=systemd-binfmt.service systemd.mask=systemd-pstore.service"
 )
 
 // Machine is a virtual machine that belongs to one test.
@@ -33,17 +42,27 @@ type Machine struct {
 	dir     string
 	port    int
 	process *exec.Cmd
+	// link is the card to the other machine of a pair, and spare its empty disk; only those of a pair have them.
+	link  *link
+	spare string
 }
 
 // Start boots a machine that has the files of a folder under /mnt/payload, and removes it when the test ends.
 func Start(t testing.TB, payload string) *Machine {
+	t.Helper()
+	m := prepare(t, payload)
+	m.Boot()
+	return m
+}
+
+// prepare makes a machine's disks, and has it removed when the test ends.
+func prepare(t testing.TB, payload string) *Machine {
 	t.Helper()
 	testenv.Require(t, testenv.Root, testenv.VM)
 	m := &Machine{t: t, dir: t.TempDir()}
 	m.host("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", m.image("disk.img"), m.disk())
 	m.host("mke2fs", "-q", "-t", "ext4", "-d", payload, m.payload(), strconv.Itoa(megabytes(t, payload)*5/4+64)+"M")
 	t.Cleanup(m.remove)
-	m.Boot()
 	return m
 }
 
@@ -82,19 +101,40 @@ func (m *Machine) host(name string, args ...string) {
 func (m *Machine) Boot() {
 	m.t.Helper()
 	began := time.Now()
+	m.powerOn()
+	m.ready(began)
+}
+
+func (m *Machine) powerOn() {
+	m.t.Helper()
 	m.port = freePort(m.t)
-	m.process = exec.Command("qemu-system-x86_64",
-		"-M", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", strconv.Itoa(memoryMiB),
-		"-display", "none", "-monitor", "none", "-serial", "file:"+m.console(), "-no-reboot",
-		"-kernel", m.image("vmlinuz"), "-initrd", m.image("initrd.img"),
-		"-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off",
-		"-drive", "if=virtio,format=qcow2,file="+m.disk(),
-		"-drive", "if=virtio,format=raw,readonly=on,file="+m.payload(),
-		"-netdev", fmt.Sprintf("user,id=n,hostfwd=tcp:127.0.0.1:%d-:22", m.port), "-device", "virtio-net-pci,netdev=n")
+	options := bootOptions
+	if m.link != nil {
+		options += m.link.boot()
+	}
+	args := []string{
+		// Nothing that the kernel would look for a driver for, and page tables of four levels, not five.
+		"-M", "q35,usb=off,sata=off", "-nodefaults", "-vga", "none", "-accel", "tcg", "-cpu", "max,la57=off", "-smp", "1", "-m", strconv.Itoa(memoryMiB),
+		"-display", "none", "-monitor", "none", "-serial", "file:" + m.console(), "-no-reboot",
+		"-kernel", m.image("vmlinuz"), "-initrd", m.image("initrd.img"), "-append", options,
+		"-drive", "if=virtio,format=qcow2,file=" + m.disk(),
+		"-drive", "if=virtio,format=raw,readonly=on,file=" + m.payload(),
+		"-netdev", fmt.Sprintf("user,id=n,hostfwd=tcp:127.0.0.1:%d-:22", m.port), "-device", "virtio-net-pci,netdev=n",
+	}
+	if m.link != nil {
+		args = append(args, "-drive", "if=virtio,format=qcow2,discard=unmap,file="+m.spare)
+		args = append(args, m.link.args()...)
+	}
+	m.process = exec.Command("qemu-system-x86_64", args...)
 	m.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := m.process.Start(); err != nil {
 		m.t.Fatal(err)
 	}
+}
+
+// ready returns when a machine that was started answers.
+func (m *Machine) ready(began time.Time) {
+	m.t.Helper()
 	m.await(began.Add(bootLimit))
 	m.Run("mkdir -p " + payloadMount + "; mount -o ro /dev/vdb " + payloadMount)
 	m.t.Logf("booted in %v", time.Since(began).Round(time.Second))
@@ -114,7 +154,7 @@ func (m *Machine) await(deadline time.Time) {
 	m.t.Helper()
 	var last error
 	for time.Now().Before(deadline) {
-		ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(m.t.Context(), answerLimit)
 		_, err := m.ssh(ctx, "systemctl is-system-running --wait >/dev/null; true")
 		cancel()
 		if err == nil {
@@ -159,7 +199,7 @@ func (m *Machine) remove() {
 // ssh runs a shell script in the machine as root, and returns all that it printed.
 func (m *Machine) ssh(ctx context.Context, script string) (string, error) {
 	cmd := exec.CommandContext(ctx, "ssh", "-q", "-i", m.image("key"), "-p", strconv.Itoa(m.port),
-		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=30",
+		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=120", "-o", "KexAlgorithms=curve25519-sha256",
 		"-o", "ControlMaster=auto", "-o", "ControlPersist=10m", "-o", "ControlPath="+filepath.Join(m.dir, "s-%p"),
 		"root@127.0.0.1", "sh -c "+quote(script))
 	var out bytes.Buffer
@@ -204,4 +244,11 @@ func (m *Machine) Eventually(what, script string) {
 		}
 		time.Sleep(time.Second)
 	}
+}
+
+// In is the same machine for a subtest.
+func (m *Machine) In(t testing.TB) *Machine {
+	other := *m
+	other.t = t
+	return &other
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -117,26 +118,34 @@ func ensure(t *testing.T, p storage.Pool, s storage.Spec) storage.Volume {
 // Destroy destroys a volume in any state, with its snapshots and holds.
 func Destroy(t testing.TB, p storage.Pool, id string) {
 	ctx := context.Background()
-	v, err := p.Inspect(ctx, id)
-	if api.CodeOf(err) == api.CodeVolumeNotFound {
+	err := p.Retire(ctx, id)
+	switch api.CodeOf(err) {
+	case api.CodeVolumeNotFound:
 		return
+	case api.CodeVolumeNotLive:
+		err = nil // it is incoming
 	}
-	if err == nil && v.State == storage.StateLive {
-		err = p.Retire(ctx, id)
+	if err == nil {
+		err = p.Destroy(ctx, id)
 	}
-	snapshots, listErr := p.ListSnapshots(ctx, id)
+	if api.CodeOf(err) == api.CodeVolumeSnapshotNeeded {
+		err = errors.Join(release(p, id), p.Destroy(ctx, id))
+	}
+	if err != nil {
+		t.Errorf("clearing %s: %v", id, err)
+	}
+}
+
+// release takes all holds of a volume's snapshots away.
+func release(p storage.Pool, id string) error {
+	ctx := context.Background()
+	snapshots, err := p.ListSnapshots(ctx, id)
 	for _, s := range snapshots {
 		for _, tag := range s.Holds {
-			if err := p.Release(ctx, id, s.Name, tag); err != nil {
-				t.Error(err)
-			}
+			err = errors.Join(err, p.Release(ctx, id, s.Name, tag))
 		}
 	}
-	for _, err := range []error{err, listErr, p.Destroy(ctx, id)} {
-		if err != nil {
-			t.Errorf("clearing %s: %v", id, err)
-		}
-	}
+	return err
 }
 
 // Must ends a test on an error.

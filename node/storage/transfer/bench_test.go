@@ -12,8 +12,9 @@ import (
 
 // BenchmarkTransfer carries a snapshot of 24 MiB by turns as a transfer and as the plain stream, each from pool to pool over
 // its own TCP connection, and reports how fast the first is for the second's one.
-func BenchmarkTransfer(b *testing.B) {
-	p := twoPools(b)
+func BenchmarkTransfer(b *testing.B) { benchmarkTransfer(b, twoPools(b)) }
+
+func benchmarkTransfer(b *testing.B, p pools) {
 	v := p.volumeOf(b, 12*mib)
 	var plain, carried time.Duration
 	for b.Loop() {

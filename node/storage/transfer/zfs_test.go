@@ -15,8 +15,9 @@ import (
 )
 
 // zpool makes a pool of ZFS in a file.
-func zpool(t *testing.T) storage.Pool {
+func zpool(t testing.TB) storage.Pool {
 	t.Helper()
+	testenv.Require(t, testenv.Root, testenv.ZFS)
 	disk, name := filepath.Join(t.TempDir(), "disk"), "ployztest"+strconv.FormatInt(time.Now().UnixNano(), 36)
 	storagetest.Must(t, os.WriteFile(disk, nil, 0o600))
 	storagetest.Must(t, os.Truncate(disk, 256*mib))
@@ -43,7 +44,6 @@ func zpool(t *testing.T) storage.Pool {
 
 // TestZFS runs what does not depend on Btrfs, and that a broken stream goes on where it broke.
 func TestZFS(t *testing.T) {
-	testenv.Require(t, testenv.Root, testenv.ZFS)
 	p := pools{near: zpool(t), far: zpool(t)}
 	for name, test := range map[string]func(*testing.T, pools){
 		"EveryRound":         testEveryRound,
@@ -60,6 +60,9 @@ func TestZFS(t *testing.T) {
 		t.Run(name, func(t *testing.T) { test(t, p) })
 	}
 }
+
+// BenchmarkTransferZFS is BenchmarkTransfer on real ZFS.
+func BenchmarkTransferZFS(b *testing.B) { benchmarkTransfer(b, pools{near: zpool(b), far: zpool(b)}) }
 
 // testResumesInTheMiddle: of a stream that broke only the rest is sent; and what broke is dropped where another snapshot is
 // wanted first.

@@ -191,23 +191,29 @@ func (p *Pool) destroyable(ctx context.Context, pic picture, f found) error {
 	return typed(err)
 }
 
-// destroy destroys a dataset of ours with all that is under it, after a stream that broke on its way there.
+// destroy destroys a dataset of ours with all that is under it, after a stream that broke on its way there. A first stream
+// that is given up takes the dataset that it was making with it.
 func (p *Pool) destroy(ctx context.Context, pic picture, name string) error {
-	var abandoned error
-	for _, d := range pic.all {
-		if (d.name == name || strings.HasPrefix(d.name, name+"/")) && d.text("receive_resume_token") != "" {
-			_, err := zfs(ctx, "receive", "-A", d.name)
-			abandoned = errors.Join(abandoned, err)
-		}
-	}
-	if abandoned != nil {
-		return abandoned
-	}
-	// A first stream that is given up takes the dataset that it was making with it.
-	if pic, err := p.look(ctx); err != nil {
+	if gone, err := p.giveUp(ctx, pic, name); gone || err != nil {
 		return err
-	} else if _, there := pic.get(name); !there {
-		return nil
 	}
 	return done((&gozfs.Dataset{Name: name}).Destroy(gozfs.DestroyRecursive))
+}
+
+// giveUp ends the streams that broke on their way to a dataset and what is under it, and reports whether it went with one.
+func (p *Pool) giveUp(ctx context.Context, pic picture, name string) (gone bool, err error) {
+	broken := false
+	for _, d := range pic.all {
+		if (d.name == name || strings.HasPrefix(d.name, name+"/")) && d.text("receive_resume_token") != "" {
+			broken = true
+			_, abandoned := zfs(ctx, "receive", "-A", d.name)
+			err = errors.Join(err, abandoned)
+		}
+	}
+	if !broken || err != nil {
+		return false, err
+	}
+	pic, err = p.look(ctx)
+	_, there := pic.get(name)
+	return err == nil && !there, err
 }

@@ -237,16 +237,21 @@ func (h *host) makePool(ctx context.Context) error {
 	return err
 }
 
-// newSource makes the pool's file and says that this is the pool. One that was made before is not made again, even
-// where its file is gone: that is for an operator to look at.
+// newSource makes what the unit needs to mount the pool, its file or the dataset of a ZFS, and says that this is the pool.
+// One that was made before is not made again, even where its file is gone: that is for an operator to look at.
 func (d *Daemon) newSource(ctx context.Context, s storage.Source) error {
 	if _, err := storage.LoadSource(d.State); api.CodeOf(err) != api.CodeVolumePoolAbsent {
 		return err
 	}
-	if s.Kind == storage.SourceLoop {
-		if err := btrfs.CreateFile(ctx, s.File(d.State), s.SizeBytes); err != nil {
-			return err
-		}
+	var err error
+	switch s.Kind {
+	case storage.SourceLoop:
+		err = btrfs.CreateFile(ctx, s.File(d.State), s.SizeBytes)
+	case storage.SourceZFS:
+		err = markSource(ctx, s, d.State)
+	}
+	if err != nil {
+		return err
 	}
 	return s.Save(d.State)
 }

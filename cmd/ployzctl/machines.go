@@ -95,7 +95,7 @@ func (a *app) addMachine(ctx context.Context, host string, body api.JoinRequest)
 		return a.refuse(api.KindMachineJoin, err)
 	}
 	defer joiner.Close()
-	if _, err := joiner.Version(ctx); err != nil { // before a token is made for nobody
+	if err := a.belongsToNone(ctx, joiner); err != nil { // before a token is made for nobody
 		return a.refuse(api.KindMachineJoin, err)
 	}
 	token, out, err := a.newToken(ctx, 0)
@@ -109,6 +109,25 @@ func (a *app) addMachine(ctx context.Context, host string, body api.JoinRequest)
 	err = a.showOutcome(a.andVote(ctx, a.whichWay(ctx, token, out)))
 	a.notePool(out)
 	return err
+}
+
+// belongsToNone refuses a machine that is a member already, with the names of both clusters.
+func (a *app) belongsToNone(ctx context.Context, joiner *sdk.Client) error {
+	there, err := joiner.Status(ctx)
+	if err != nil || there.Cluster.ID == "" {
+		return err
+	}
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	here, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return api.Errorf(api.CodeMachineInitialised, "it is %s of cluster %s (%s), and is to join cluster %s (%s)", there.Machine.Name,
+		there.Cluster.Name, there.Cluster.ID, here.Cluster.Name, here.Cluster.ID).About(there.Machine.Name).WithHint("look at it there: ployzctl status")
 }
 
 // whichWay adds to a join that found UDP closed what the machine that gave the token received: so it is known which

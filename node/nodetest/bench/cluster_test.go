@@ -120,15 +120,21 @@ func newFollowed(b *testing.B, edges, consumers int) *followed {
 	return c
 }
 
+// mirroring is how many edges are waited for at a time: each is asked how fresh it is forty times a second.
+const mirroring = 8
+
 // mirrors makes every edge's mirrors and waits until they are fresh.
 func mirrors(b *testing.B, stores []*natsstore.Store) {
 	b.Helper()
 	ctx, stop := context.WithTimeout(b.Context(), 5*time.Minute)
 	defer stop()
 	errs := make([]error, len(stores))
+	turns := make(chan struct{}, mirroring)
 	var all sync.WaitGroup
 	for i, s := range stores {
 		all.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
 			if errs[i] = s.EnsureMirrors(ctx); errs[i] == nil {
 				errs[i] = s.AwaitMirror(ctx, 0)
 			}

@@ -114,27 +114,6 @@ func mayNotJoin(t *testing.T, m *onemachine.Machine) {
 	t.Run("by a token that was used before", func(t *testing.T) {
 		wantUnchanged(t, m.In(t), wide, func() { wantRefused(t, m4.Ctl("join", "--token", text), api.CodeTokenUsed, "machine token") })
 	})
-	t.Run("as a member of another cluster", func(t *testing.T) { ofTwoClusters(t, m.In(t), m4) })
-}
-
-// ofTwoClusters founds another cluster on m4, and has each of the two refuse the other's machine.
-func ofTwoClusters(t *testing.T, m, m4 *onemachine.Machine) {
-	wide := []string{"m1", "m4"}
-	m4.Must("init", "--name", "other")
-	m4.Eventually("m4 to be up", func() bool { s := m4.Status(); return s.Gateway.State == api.StateUp && s.DNS.State == api.StateUp })
-	ours, theirs := m.Status().Cluster.ID, m4.Status().Cluster.ID // both are called main
-	foreign := strings.TrimSpace(m4.Must("machine", "token"))
-	wantUnchanged(t, m.In(t), wide, func() {
-		wantRefused(t, m.Ctl("join", "--token", foreign), api.CodeMachineInitialised, "this machine is m1 of cluster", "("+ours+")", "the token is of cluster", "("+theirs+")")
-	})
-	mine := token(m)
-	wantUnchanged(t, m.In(t), wide, func() {
-		wantRefused(t, m4.Ctl("join", "--token", mine), api.CodeMachineInitialised, "this machine is other of cluster", "("+theirs+")", "the token is of cluster", "("+ours+")")
-	})
-	wantRefused(t, m.Ctl("machine", "add", "dev://"+m.Name+"/m4"), api.CodeMachineInitialised, "("+theirs+")")
-	if got := namesOf(members(m)); len(got) != 3 {
-		t.Errorf("members: %v", got)
-	}
 }
 
 // outside says that a machine belongs to no cluster, and that its daemon answers.

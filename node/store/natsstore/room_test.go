@@ -194,7 +194,8 @@ func TestEdgeFull(t *testing.T) {
 			}
 			d.empty()
 			w.finish(t, s)
-			eventuallyVerified(t, s)
+			// Its client has to find it again, and it to see that there is room.
+			eventually(t, "the mirror to equal the core", func() error { return s.Verify(within(t, natslab.Patience)) })
 			m.Edge.Kill()
 		})
 	}

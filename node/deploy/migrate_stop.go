@@ -108,9 +108,9 @@ func (m *Migrate) measured() (api.Duration, api.StopParts) {
 	for _, s := range m.starting {
 		start += s.took()
 	}
-	ms := func(d time.Duration) api.Duration { return api.Duration(d.Round(time.Millisecond)) }
-	return ms(all), api.StopParts{
-		Stop: ms(m.stopping.took()), LastChanges: ms(m.carrying.took()), Start: ms(start),
-		Rest: ms(all - m.stopping.took() - m.carrying.took() - start),
+	us := func(d time.Duration) api.Duration { return api.Duration(d.Round(time.Microsecond)) }
+	return us(all), api.StopParts{
+		Stop: us(m.stopping.took()), LastChanges: us(m.carrying.took()), Start: us(start),
+		Rest: us(all - m.stopping.took() - m.carrying.took() - start),
 	}
 }

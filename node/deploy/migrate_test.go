@@ -83,7 +83,7 @@ func TestMigrate(t *testing.T) {
 	}
 	parts := r.StopParts
 	sum := parts.Stop + parts.LastChanges + parts.Start + parts.Rest
-	if off := time.Duration(sum - r.Stop).Abs(); off > 4*time.Millisecond || parts.LastChanges <= 0 || parts.Rest <= 0 {
+	if off := time.Duration(sum - r.Stop).Abs(); off > 4*time.Microsecond || parts.LastChanges <= 0 || parts.Rest <= 0 {
 		t.Errorf("a stop of %s was %+v", r.Stop, parts)
 	}
 	if stated := notes(seen, "the stop of db-0 will take about "); len(stated) != 1 || !strings.Contains(stated[0], api.Rounded(r.StopStated.D(0)).String()+": ") {

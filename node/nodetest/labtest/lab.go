@@ -137,10 +137,16 @@ func (l *Lab) Copy(machine, from, to string) {
 	}
 }
 
-// Eventually asks until the answer is yes, and fails the test with what was awaited after a while.
+// Eventually asks until the answer is yes, and fails the test with what was awaited after 30 s.
 func (l *Lab) Eventually(what string, ask func() bool) {
 	l.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ask(); time.Sleep(20 * time.Millisecond) {
+	l.Within(30*time.Second, what, ask)
+}
+
+// Within is Eventually for what takes longer.
+func (l *Lab) Within(patience time.Duration, what string, ask func() bool) {
+	l.t.Helper()
+	for deadline := time.Now().Add(patience); !ask(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			l.t.Fatalf("waited in vain for: %s", what)
 		}

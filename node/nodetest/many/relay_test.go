@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/coordination"
 	"github.com/ployz/ployz/node/nodetest/labtest"
 	"github.com/ployz/ployz/node/nodetest/onemachine"
 )
@@ -72,10 +73,16 @@ func committed(t *testing.T, m *onemachine.Machine, args ...string) api.Outcome 
 	return wantEnd(t, m, []api.Result{api.Committed}, args...)
 }
 
-// wantEnd runs a command, again while the store has no leader whom a majority hears, and wants one of some ends.
+// wantEnd runs a command, again while the store has no leader whom a majority hears, and wants one of some ends. One that lost
+// the leader while it began may not have given its scope back, which the next then waits for.
 func wantEnd(t *testing.T, m *onemachine.Machine, ends []api.Result, args ...string) (out api.Outcome) {
 	t.Helper()
-	m.Eventually("the store to have a leader whom a majority hears", func() bool {
+	defer func() {
+		if t.Failed() {
+			t.Logf("%s said last: %s %+v", strings.Join(args, " "), onemachine.Said(out.Error), out.Error)
+		}
+	}()
+	m.Within(2*coordination.TTL, "the store to have a leader whom a majority hears", func() bool {
 		out = api.Outcome{}
 		m.JSON(&out, args...)
 		return out.Outcome != api.Refused || !out.Error.Retryable

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -53,7 +54,8 @@ const carrierToken store.Key = "_check"
 // writableFor is how long one answer from the leader vouches for a quorum.
 const writableFor = time.Second
 
-// Commit implements store.Facts by one atomic batch.
+// Commit implements store.Facts by one atomic batch. A leader also refuses a batch while another write of what it guards
+// is in flight, and that one may come to nothing: where every guard holds after all, the batch is sent again.
 func (f facts) Commit(ctx context.Context, b store.Batch) (store.Revision, error) {
 	if err := b.Valid(); err != nil {
 		return 0, err
@@ -62,12 +64,32 @@ func (f facts) Commit(ctx context.Context, b store.Batch) (store.Revision, error
 	if err := f.s.writable(ctx, what); err != nil {
 		return 0, err
 	}
-	ack, err := f.s.settle(ctx, f.s.messages(b))
-	if err != nil {
-		return 0, f.s.refused(ctx, what, b, err)
+	for try := 1; ; try++ {
+		ack, err := f.s.settle(ctx, f.s.messages(b))
+		if err == nil {
+			f.s.wrote.Store(time.Now().UnixNano())
+			return store.Revision(ack.Sequence), nil
+		}
+		if !isAPIError(err, errWrongLast, errWrongLastConstant) {
+			return 0, refused(what, err)
+		}
+		if key, moved := f.s.moved(ctx, b); moved || try == inFlightTries || !pause(ctx, try) {
+			return 0, store.Conflict(key)
+		}
 	}
-	f.s.wrote.Store(time.Now().UnixNano())
-	return store.Revision(ack.Sequence), nil
+}
+
+// inFlightTries is how often a batch is sent whose guards all hold whenever they are looked at.
+const inFlightTries = 8
+
+// pause lets what is in flight land, each time for longer and not for as long as others do; false once ctx has ended.
+func pause(ctx context.Context, try int) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(time.Duration(try) * (5*time.Millisecond + rand.N(20*time.Millisecond))):
+		return true
+	}
 }
 
 type pubAck struct {
@@ -229,11 +251,8 @@ func (s *Store) original(ctx context.Context, last *nats.Msg) (pubAck, error) {
 }
 
 // refused turns the end of a write into the store's words. Only silence is uncertain.
-func (s *Store) refused(ctx context.Context, what string, b store.Batch, err error) error {
-	switch {
-	case isAPIError(err, errWrongLast, errWrongLastConstant):
-		return store.Conflict(s.moved(ctx, b))
-	case isAPIError(err, errDuplicateInFlight):
+func refused(what string, err error) error {
+	if isAPIError(err, errDuplicateInFlight) {
 		return store.Uncertain(what, err)
 	}
 	return writeError(what, err)
@@ -251,9 +270,8 @@ func writeError(what string, err error) error {
 	return store.Unavailable(what, err)
 }
 
-// moved finds the guarded key that changed, for the message only; the first guard stands in when
-// they all look right by now.
-func (s *Store) moved(ctx context.Context, b store.Batch) store.Key {
+// moved finds the guarded key that changed. Where none did, by now, the first guard's stands in.
+func (s *Store) moved(ctx context.Context, b store.Batch) (key store.Key, moved bool) {
 	guards := append([]store.Check{}, b.Checks...)
 	for _, p := range b.Puts {
 		if p.Expect != nil {
@@ -261,15 +279,15 @@ func (s *Store) moved(ctx context.Context, b store.Batch) store.Key {
 		}
 	}
 	if len(guards) == 0 {
-		return ""
+		return "", false
 	}
 	for _, g := range guards[:min(len(guards), 64)] {
 		fact, err := s.get(ctx, g.Key)
 		if (err == nil || store.IsNotFound(err)) && fact.Revision != g.Expect {
-			return g.Key
+			return g.Key, true
 		}
 	}
-	return guards[0].Key
+	return guards[0].Key, false
 }
 
 // writable asks the leader before sending: a leader that lost its followers would take the write

@@ -20,6 +20,7 @@ var guardTrials = []trial{
 	{"a retry after others wrote on", retryAfterOthers},
 	{"a refused batch may be sent again", refusedThenAgain},
 	{"contenders for one head: one wins each round", contenders},
+	{"writers at once under one guard that holds", underOneGuard},
 	{"batches and lease changes do not interleave", batchLeaseRace},
 	{"malformed batches", malformedBatches},
 }
@@ -194,6 +195,28 @@ func contend(b *bench, batch store.Batch, won chan<- store.Revision) {
 		won <- r
 	case !store.IsConflict(err):
 		b.Errorf("a loser got %v, want a conflict", err)
+	}
+}
+
+// underOneGuard has writers of different keys guard by one that nobody writes, and by one of their own: none may be refused.
+func underOneGuard(b *bench) {
+	const rounds, writers = 20, 6
+	common := store.Check{Key: b.key("common"), Expect: b.mustCommit(put(b.key("common"), "1"))}
+	for round := range rounds {
+		var all sync.WaitGroup
+		for n := range writers {
+			of := func(what string) store.Key { return b.key(what, fmt.Sprint(round), fmt.Sprint(n)) }
+			batch := store.Batch{
+				ID: fmt.Sprintf("%s-%d-%d", b.name, round, n), Puts: []store.Put{guarded(of("claim"), "1", 0), put(of("value"), "1")},
+				Checks: []store.Check{{Key: of("lease"), Expect: b.mustCommit(put(of("lease"), "me"))}, common},
+			}
+			all.Go(func() {
+				if _, err := b.Facts.Commit(b.ctx, batch); err != nil {
+					b.Errorf("round %d: %v", round, err)
+				}
+			})
+		}
+		all.Wait()
 	}
 }
 

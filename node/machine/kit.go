@@ -169,6 +169,9 @@ func (k Kit) follow(m Member, key store.Key) operation.Step {
 				return err
 			}
 			err = k.Fleet.Follow(ctx, m.ID, at)
+			if api.CodeOf(err) == api.CodeParticipantSilent { // its answer may be lost with the connection that this very change ends
+				err = k.Fleet.Follow(ctx, m.ID, at)
+			}
 			if api.CodeOf(err) == api.CodeParticipantAbsent {
 				act.Note(m.Name + " is not there; it follows from its own mirror once it is back")
 				return nil

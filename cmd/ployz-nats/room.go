@@ -100,10 +100,10 @@ func (r *room) begin(dir string) {
 // would delete what the voter has.
 func (r *room) hold(o *server.Options) {
 	switch {
-	case r == nil || !r.short && !r.idle:
+	case r == nil:
 	case r.idle:
 		o.JetStream = false
-	case r.role == "edge":
+	case r.short && r.role == "edge":
 		for _, remote := range o.LeafNode.Remotes {
 			remote.Disabled = remote.LocalAccount == natsconf.AccountStore
 		}

@@ -73,7 +73,7 @@ func (f facts) Commit(ctx context.Context, b store.Batch) (store.Revision, error
 		if !isAPIError(err, errWrongLast, errWrongLastConstant) {
 			return 0, refused(what, err)
 		}
-		if key, moved := f.s.moved(ctx, b); moved || try == inFlightTries || !pause(ctx, try) {
+		if key, moved := f.s.moved(ctx, b); moved || try == inFlightTries || !pause(ctx, landing(try)) {
 			return 0, store.Conflict(key)
 		}
 	}
@@ -82,14 +82,9 @@ func (f facts) Commit(ctx context.Context, b store.Batch) (store.Revision, error
 // inFlightTries is how often a batch is sent whose guards all hold whenever they are looked at.
 const inFlightTries = 8
 
-// pause lets what is in flight land, each time for longer and not for as long as others do; false once ctx has ended.
-func pause(ctx context.Context, try int) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(time.Duration(try) * (5*time.Millisecond + rand.N(20*time.Millisecond))):
-		return true
-	}
+// landing is a time for what is in flight to land, longer with each try and not the same as others'.
+func landing(try int) time.Duration {
+	return time.Duration(try) * (5*time.Millisecond + rand.N(20*time.Millisecond))
 }
 
 type pubAck struct {

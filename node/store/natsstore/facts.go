@@ -99,11 +99,15 @@ func (s *Store) lastMessage(ctx context.Context, subject string) (m storedMessag
 func (s *Store) askLast(ctx context.Context, within time.Duration, subject string) (storedMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	return s.core.last(ctx, natsconf.FactsStream(s.cfg.Generation), subject)
+}
+
+// last is a stream's newest message with a subject, as its leader knows it. Errors: errNoMessage.
+func (l *link) last(ctx context.Context, stream, subject string) (storedMessage, error) {
 	var reply struct {
 		Message storedMessage `json:"message"`
 	}
-	body := map[string]string{"last_by_subj": subject}
-	err := s.core.call(ctx, "$JS.API.STREAM.MSG.GET."+natsconf.FactsStream(s.cfg.Generation), body, &reply)
+	err := l.call(ctx, "$JS.API.STREAM.MSG.GET."+stream, map[string]string{"last_by_subj": subject}, &reply)
 	return reply.Message, err
 }
 

@@ -57,6 +57,19 @@ func (d *smallDisk) empty() {
 	}
 }
 
+// filled is a machine with one of its stores on a small disk, which is filled in the middle of writes.
+func filled(t *testing.T, in func(dir string) natslab.Option, leave int64) (*smallDisk, *natslab.Machine, *natsstore.Store, *running) {
+	t.Helper()
+	d := newSmallDisk(t)
+	m := natslab.Start(t, in(d.dir))
+	s := m.Open()
+	ready(t, s)
+	w := startWriter(t, s)
+	w.await(t, 20)
+	d.fill(leave)
+	return d, m, s, w
+}
+
 // again waits for a server to end because there is room again, as its unit would have it start again.
 func again(t *testing.T, s *natslab.Server) {
 	t.Helper()
@@ -89,13 +102,7 @@ func TestOnlyVoterFull(t *testing.T) {
 	for what, leave := range map[string]int64{"little is left": 10 << 20, "nothing is left": 0} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			d := newSmallDisk(t)
-			m := natslab.Start(t, natslab.StoreIn(d.dir))
-			s := m.Open()
-			ready(t, s)
-			w := startWriter(t, s)
-			w.await(t, 20)
-			d.fill(leave)
+			d, m, s, w := filled(t, natslab.StoreIn, leave)
 			wantNoRoom(t, s, m)
 			wantRefusedWrite(t, s)
 			m.Core.Kill()
@@ -167,13 +174,7 @@ func TestEdgeFull(t *testing.T) {
 	for what, leave := range map[string]int64{"little is left": 4 << 20, "nothing is left": 0} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			d := newSmallDisk(t)
-			m := natslab.Start(t, natslab.EdgeStoreIn(d.dir))
-			s := m.Open()
-			ready(t, s)
-			w := startWriter(t, s)
-			w.await(t, 20)
-			d.fill(leave)
+			d, m, s, w := filled(t, natslab.EdgeStoreIn, leave)
 			for range 2 {
 				w.await(t, 20)
 				eventually(t, "the edge to hold still", func() error {

@@ -39,24 +39,29 @@ func upToDate(ctx context.Context, newest func(context.Context) (uint64, error),
 		if err := read(ctx, upTo); !errors.Is(err, errBehind) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, quietFor) {
 			return errBehind
-		case <-time.After(quietFor):
 		}
 	}
 }
 
-// newest is the sequence of a stream's newest message with a subject, as its leader knows it; 0 where there is none.
-func (l *link) newest(ctx context.Context, stream, subject string) (uint64, error) {
-	var reply struct {
-		Message storedMessage `json:"message"`
+// pause waits a while; false once ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
-	err := l.call(ctx, "$JS.API.STREAM.MSG.GET."+stream, map[string]string{"last_by_subj": subject}, &reply)
+}
+
+// newest is the sequence of that message (last); 0 where there is none.
+func (l *link) newest(ctx context.Context, stream, subject string) (uint64, error) {
+	m, err := l.last(ctx, stream, subject)
 	if isAPIError(err, errNoMessage) {
 		return 0, nil
 	}
-	return reply.Message.Sequence, err
+	return m.Sequence, err
 }
 
 // list reads the last value of every key under the prefix, as of sequence upTo at least. The

@@ -496,6 +496,40 @@ func TestSeatsOfAnInterrupted(t *testing.T) {
 	}
 }
 
+// TestVotersAreSet: once the store has its voters, a plan changes nothing, in whichever order the facts list the
+// machines. A seat that was given and not committed is not yet there.
+func TestVotersAreSet(t *testing.T) {
+	for range 10 { // ids are drawn anew each time
+		c := found(t)
+		c.admit(t, 5)
+		wantChange := func(when, to string) {
+			t.Helper()
+			plan, err := c.runner().Preview(t.Context(), machine.NewVoters(c.kit(), api.VotersRequest{}), "root")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := len(plan.Changes); got > 1 || got == 1 != (to != "") || got == 1 && plan.Changes[0].To != to {
+				t.Fatalf("%s: %+v, and %q was to come", when, plan.Changes, to)
+			}
+		}
+		wantChange("before", "m1 m2 m3")
+		c.store.SetHooks(memstore.Hooks{BeforeCommit: func(b store.Batch) error {
+			if strings.HasSuffix(b.ID, "-commit") {
+				return memstore.ReplyLost()
+			}
+			return nil
+		}})
+		if out := c.run(machine.NewVoters(c.kit(), api.VotersRequest{})); out.Outcome != api.Uncertain || len(c.seats.voting) != 3 {
+			t.Fatalf("it ended %s, and %v vote", out.Outcome, c.seats.voting)
+		}
+		c.store.SetHooks(memstore.Hooks{})
+		wantChange("with seats and no commit", "m1 m2 m3")
+		c.clock.Advance(coordination.TTL)
+		must(t, c.run(machine.NewVoters(c.kit(), api.VotersRequest{})))
+		wantChange("after", "")
+	}
+}
+
 // TestNobodyRemovesItself: the last machine stays, and another must coordinate.
 func TestNobodyRemovesItself(t *testing.T) {
 	c := found(t)

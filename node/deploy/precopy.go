@@ -164,7 +164,7 @@ func (p *Precopy) carry(ctx context.Context, by Fenced, name string, now time.Ti
 	begun, round, carried := time.Now(), storage.Round{}, []storage.Carried(nil)
 	for _, v := range p.Volumes {
 		got, err := Carriage{
-			From: p.From, To: p.To, FromID: p.FromID, ToID: p.ToID, As: v, Pause: p.Pause,
+			From: p.From, To: p.To, FromID: p.FromID, ToID: p.ToID, As: v, Pause: p.Pause, Stays: true,
 			Offer: storage.Offer{Volume: v.ID, Snapshot: name, Every: p.last == "", BytesPerSecond: p.BytesPerSecond},
 		}.Run(ctx, by, func(progress storage.Progress) {
 			if tell != nil {

@@ -167,11 +167,7 @@ func (c *change) applyStep(machineName string) operation.Step {
 			if err != nil && !store.IsNotFound(err) {
 				return err
 			}
-			m, err := c.kit.Participants.Participant(ctx, machineName)
-			if err != nil {
-				return err
-			}
-			return c.awaitApplied(ctx, m, machineName, route.Revision)
+			return c.awaitApplied(ctx, machineName, route.Revision)
 		},
 	}
 }
@@ -183,7 +179,11 @@ func (c *change) applyDeadline() time.Duration {
 	return c.kit.ApplyDeadline
 }
 
-func (c *change) awaitApplied(ctx context.Context, m Participant, machineName string, want store.Revision) error {
+func (c *change) awaitApplied(ctx context.Context, machineName string, want store.Revision) error {
+	m, err := c.kit.Participants.Participant(ctx, machineName)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.applyDeadline())
 	defer cancel()
 	var late []string

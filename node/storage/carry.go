@@ -74,6 +74,9 @@ type Offer struct {
 	Every bool `json:"every,omitempty"`
 	// BytesPerSecond is the most that is sent; 0 is no limit.
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"`
+	// Unmeasured sends without an estimate of how much it is: where there is little, and somebody waits for it. That a
+	// pool is too full for it then shows as it fills.
+	Unmeasured bool `json:"unmeasured,omitempty"`
 }
 
 // Fetch names what a machine is to have.

@@ -198,7 +198,17 @@ func (p *Pool) hold(id, snapshot, tag string, change func(path string) error) er
 	if err != nil {
 		return err
 	}
-	return p.settle()
+	return typed(syncDir(f.snapshot(snapshot)))
+}
+
+// syncDir makes a folder's names durable, and not all that the pool has to write, as settle does.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
 }
 
 // Forget implements storage.Snapshots.

@@ -30,8 +30,8 @@ type subvolume struct {
 	generation, born uint64
 }
 
-// subvolumeInfo is struct btrfs_ioctl_get_subvol_info_args of linux/btrfs.h.
-type subvolumeInfo struct {
+// kernelSubvolume is struct btrfs_ioctl_get_subvol_info_args of linux/btrfs.h.
+type kernelSubvolume struct {
 	_                     uint64
 	_                     [256]byte
 	_, _                  uint64
@@ -41,8 +41,8 @@ type subvolumeInfo struct {
 	_                     [2 + 8 + 8]uint64
 }
 
-// getSubvolumeInfo is BTRFS_IOC_GET_SUBVOL_INFO.
-const getSubvolumeInfo = 2<<30 | unsafe.Sizeof(subvolumeInfo{})<<16 | 0x94<<8 | 60
+// askSubvolume is BTRFS_IOC_GET_SUBVOL_INFO.
+const askSubvolume = 2<<30 | unsafe.Sizeof(kernelSubvolume{})<<16 | 0x94<<8 | 60
 
 // guid is the same for a snapshot and for what was received from it.
 func (s subvolume) guid() string {
@@ -62,11 +62,11 @@ func show(path string) (subvolume, error) {
 		return subvolume{}, typed(err)
 	}
 	defer dir.Close()
-	var info subvolumeInfo
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), getSubvolumeInfo, uintptr(unsafe.Pointer(&info))); errno != 0 {
+	var seen kernelSubvolume
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), askSubvolume, uintptr(unsafe.Pointer(&seen))); errno != 0 {
 		return subvolume{}, typed(fmt.Errorf("asking for the sub-volume %s: %w", path, errno))
 	}
-	return subvolume{uuidText(info.uuid), uuidText(info.receivedUUID), info.generation, info.born}, nil
+	return subvolume{uuidText(seen.uuid), uuidText(seen.receivedUUID), seen.generation, seen.born}, nil
 }
 
 // uuidText is as the commands of Btrfs write it.

@@ -88,7 +88,7 @@ test: deps-test deb images ## everything that CI runs
 test-vm: deps-test deb ## what only a real kernel shows, in QEMU: WireGuard, ZFS, limits, power cuts
 	@packaging/install-deps.sh vm
 	@PLOYZ_VM="$$(node/nodetest/vm/image/build.sh)" PLOYZ_TEST_REQUIRE=$(PLOYZ_TEST_REQUIRE),vm \
-	    $(GO) tool gotestsum --format testname -- -count=1 -timeout 180m -p 1 ./node/nodetest/vm
+	    $(GO) tool gotestsum --format standard-verbose -- -count=1 -timeout 180m -p 1 ./node/nodetest/vm
 
 images: ## the images of examples/, from Debian's packages
 	@examples/build-images.sh

@@ -60,7 +60,6 @@ func serve(f settings) error {
 // start also gives an edge its relay. The server may recover for a while before it takes even
 // this process's own client, so that one is let in on the side.
 func start(f *settings) (*server.Server, error) {
-	electSoon()
 	tellSeldom()
 	var err error
 	if f.role == "edge" {
@@ -73,6 +72,7 @@ func start(f *settings) (*server.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	electSoon(opts.Cluster.Host)
 	f.room.begin(opts.StoreDir)
 	f.room.hold(opts)
 	if f.role == "core" {

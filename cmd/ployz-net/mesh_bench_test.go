@@ -120,18 +120,24 @@ func send(address string) error {
 	return nil
 }
 
+// adoptions are enough for a median: the first one also meets cold caches, and is told beside it.
+const adoptions = 21
+
 // BenchmarkAdopt reads a device with 200 peers and its 400 routes, finds nothing to do, and writes nothing.
 func BenchmarkAdopt(b *testing.B) {
 	testenv.Require(b, testenv.Root, testenv.TUN)
 	s := crowded(b, 200)
 	var times []float64
 	for b.Loop() {
-		took, writes := adoption(b, s)
-		if len(writes) > 0 {
-			b.Fatalf("written: %q", writes)
+		for range adoptions {
+			took, writes := adoption(b, s)
+			if len(writes) > 0 {
+				b.Fatalf("written: %q", writes)
+			}
+			times = append(times, float64(took.Microseconds())/1000)
 		}
-		times = append(times, float64(took.Microseconds())/1000)
 	}
+	b.ReportMetric(times[0], "ms-first")
 	b.ReportMetric(median(times), "ms-median")
 	if median(times) > 10 {
 		b.Errorf("adopting took %.1f ms, at most 10 are wanted", median(times))

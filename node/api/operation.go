@@ -109,7 +109,7 @@ type Change struct {
 }
 
 // Event types, in the order in which an operation emits them. All but EventProgress and EventNote
-// are ledger entries too, durable before what they announce.
+// are ledger entries too; those of what is about to happen are durable before it does.
 const (
 	EventOpened       = "opened"
 	EventPhase        = "phase"

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"slices"
 
@@ -139,11 +138,13 @@ func pumpLedger(ctx context.Context, feed store.LogFeed, send func(api.ClusterEv
 		if err != nil {
 			return err
 		}
-		var e api.Event
-		if err := json.Unmarshal(record.Value, &e); err != nil {
-			return api.Errorf(api.CodeInternal, "a ledger entry of %s is damaged: %w", record.Operation, err)
+		entries, err := operation.Entries(record)
+		if err != nil {
+			return err
 		}
-		send(api.ClusterEvent{Time: e.Time, Type: "operation", Operation: &e})
+		for _, e := range entries {
+			send(api.ClusterEvent{Time: e.Time, Type: "operation", Operation: &e})
+		}
 	}
 }
 

@@ -264,10 +264,19 @@ func (w *watch) show(record store.Record) error {
 	if record.Operation != w.id {
 		return nil
 	}
-	var e api.Event
-	if err := json.Unmarshal(record.Value, &e); err != nil {
-		return api.Errorf(api.CodeInternal, "a ledger entry of %s is damaged: %w", w.id, err)
+	entries, err := operation.Entries(record)
+	if err != nil {
+		return err
 	}
+	for _, e := range entries {
+		if err := w.tell(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *watch) tell(e api.Event) error {
 	if e.Type == api.EventOutcome && e.Outcome != nil {
 		// The entry is written before the runner knows these of its run; they are the event's own.
 		e.Outcome.Kind, e.Outcome.Scope, e.Outcome.Took = e.Kind, e.Scope, e.Elapsed

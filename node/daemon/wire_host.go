@@ -306,6 +306,9 @@ func (h *host) makeStreams(ctx context.Context, self machine.Identity) error {
 
 // start brings units up and fails on the first that does not come.
 func (h *host) start(ctx context.Context, wanted ...services.Wanted) error {
+	if err := services.InstallNew(ctx, h.daemon.units, wanted...); err != nil {
+		return err
+	}
 	for _, w := range wanted {
 		report := services.Ensure(ctx, h.daemon.units, w, h.daemon.digest(w.Unit.Name))
 		if report.Err != nil {

@@ -3,10 +3,12 @@ package deploy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -194,19 +196,20 @@ func (c *change) announce(ctx context.Context, act *operation.Act, id string, vi
 			return err
 		}
 	}
-	for _, m := range c.machines {
-		if m.silent != nil {
-			continue
-		}
-		p, err := c.kit.Participants.Participant(ctx, m.member.Name)
-		if err != nil {
-			return err
-		}
-		if err := c.awaitApplied(ctx, p, m.member.Name, revision); err != nil {
-			return err
+	return c.awaitEverywhere(ctx, revision)
+}
+
+// awaitEverywhere waits until a revision is applied on every machine that answers.
+func (c *change) awaitEverywhere(ctx context.Context, revision store.Revision) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(c.machines))
+	for i, m := range c.machines {
+		if m.silent == nil {
+			wg.Go(func() { errs[i] = c.awaitApplied(ctx, m.member.Name, revision) })
 		}
 	}
-	return nil
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // ownRoute reads the routing event and refuses one that another operation wrote since inspect.

@@ -35,7 +35,7 @@ type Carrier interface {
 	SnapshotVolumes(ctx context.Context, by Fenced, name string, volumes ...string) ([]storage.Snapshot, error)
 	// EstimateVolume is the size of a stream. It changes nothing.
 	EstimateVolume(ctx context.Context, from storage.From) (int64, error)
-	// ForgetSnapshots ends the operation's holds on a volume, and its snapshots but for the one to keep.
+	// ForgetSnapshots ends the operation's offer of a volume, its holds on it, and its snapshots but for the one to keep.
 	ForgetSnapshots(ctx context.Context, by Fenced, volume, keep string) error
 }
 

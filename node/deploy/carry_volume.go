@@ -18,15 +18,24 @@ type Carriage struct {
 	As storage.Spec
 	// Pause is after the first break, and twice as long after each further one, up to thirty times it; 0 means 1 s.
 	Pause time.Duration
+	// Stays leaves the offer of what came over to whoever forgets the snapshots, see Carrier.ForgetSnapshots.
+	Stays bool
 	// Tries bounds them; 0 means 10, which are minutes. Whoever repeats the operation after that begins where it ended.
 	Tries int
 }
 
 // Run offers the snapshot and has it fetched, again where the link or a daemon breaks: each try begins where the
-// last one ended. The offer is withdrawn at the end, also of a ctx that ended. Errors: those of Carrier, of the last
-// try.
+// last one ended. The offer is withdrawn at the end, unless it stays, also of a ctx that ended. Errors: those of Carrier,
+// of the last try.
 func (c Carriage) Run(ctx context.Context, by Fenced, progress func(storage.Progress)) (storage.Carried, error) {
-	defer c.withdraw(ctx, by)
+	got, err := c.carry(ctx, by, progress)
+	if err != nil || !c.Stays {
+		c.withdraw(ctx, by)
+	}
+	return got, err
+}
+
+func (c Carriage) carry(ctx context.Context, by Fenced, progress func(storage.Progress)) (storage.Carried, error) {
 	pause, tries := c.Pause, c.Tries
 	if pause == 0 {
 		pause = time.Second

@@ -77,6 +77,22 @@ func TestCarriage(t *testing.T) {
 	}
 }
 
+// TestCarriageStays: an offer that is to stay does, but for one by which nothing came over.
+func TestCarriageStays(t *testing.T) {
+	for want, ends := range map[string][]error{
+		": fetch v1@s1 from m1": nil,
+		"op1: withdraw v1":      {api.Errorf(api.CodeVolumeNoSpace, "the pool is full")},
+	} {
+		r := &road{porter: &porter{}, ends: ends}
+		_, err := deploy.Carriage{
+			From: r, To: r, FromID: "m1", ToID: "m2", As: storage.Spec{ID: "v1"}, Offer: storage.Offer{Volume: "v1", Snapshot: "s1"}, Stays: true,
+		}.Run(t.Context(), deploy.Fenced{Operation: "op1"}, func(storage.Progress) {})
+		if last := r.asked[len(r.asked)-1]; last != want || (err == nil) != (ends == nil) {
+			t.Errorf("%v; %q", err, r.asked)
+		}
+	}
+}
+
 // TestCarriageEnds: with its context, also while it waits for the next try.
 func TestCarriageEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -14,8 +14,12 @@ import (
 	"github.com/ployz/ployz/node/store"
 )
 
-// pollPause is the pause between two looks at a gateway or resolver.
-const pollPause = 25 * time.Millisecond
+// pollPause is the pause between two looks at a gateway or resolver; firstPause is the first one after a routing event,
+// which is usually applied within a few milliseconds, and each further one is twice as long.
+const (
+	firstPause = 3 * time.Millisecond
+	pollPause  = 25 * time.Millisecond
+)
 
 // cleanup is what follows the commit: traffic moves, and the old goes once nobody uses it.
 func (c *change) cleanup(l layout) []operation.Step {
@@ -25,9 +29,12 @@ func (c *change) cleanup(l layout) []operation.Step {
 			steps = append(steps, c.publishStep(l, m.member.Name))
 		}
 	}
+	first := len(steps)
 	for _, m := range c.machines {
 		if m.silent == nil {
-			steps = append(steps, c.applyStep(m.member.Name))
+			step := c.applyStep(m.member.Name)
+			step.Beside = len(steps) > first
+			steps = append(steps, step)
 		}
 	}
 	if len(c.hold) > 0 {
@@ -160,11 +167,7 @@ func (c *change) applyStep(machineName string) operation.Step {
 			if err != nil && !store.IsNotFound(err) {
 				return err
 			}
-			m, err := c.kit.Participants.Participant(ctx, machineName)
-			if err != nil {
-				return err
-			}
-			return c.awaitApplied(ctx, m, machineName, route.Revision)
+			return c.awaitApplied(ctx, machineName, route.Revision)
 		},
 	}
 }
@@ -176,11 +179,15 @@ func (c *change) applyDeadline() time.Duration {
 	return c.kit.ApplyDeadline
 }
 
-func (c *change) awaitApplied(ctx context.Context, m Participant, machineName string, want store.Revision) error {
+func (c *change) awaitApplied(ctx context.Context, machineName string, want store.Revision) error {
+	m, err := c.kit.Participants.Participant(ctx, machineName)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.applyDeadline())
 	defer cancel()
 	var late []string
-	for {
+	for wait := firstPause; ; wait = min(2*wait, pollPause) {
 		consumers, err := m.Applied(ctx, c.ns)
 		switch {
 		case err == nil:
@@ -191,7 +198,7 @@ func (c *change) awaitApplied(ctx context.Context, m Participant, machineName st
 		if len(late) == 0 {
 			return nil
 		}
-		if err := pause(ctx); err != nil {
+		if err := pauseFor(ctx, wait); err != nil {
 			return api.Errorf(api.CodeNotApplied, "%s on %s: the commit is durable, but not yet served there",
 				strings.Join(late, "; "), machineName).About(c.ns).Again().WithHint("look at it: ployzctl status")
 		}
@@ -277,11 +284,13 @@ func (c Consumer) busy(with map[string]bool) bool {
 	return c.Err != nil
 }
 
-func pause(ctx context.Context) error {
+func pause(ctx context.Context) error { return pauseFor(ctx, pollPause) }
+
+func pauseFor(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(pollPause):
+	case <-time.After(d):
 		return nil
 	}
 }

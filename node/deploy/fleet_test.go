@@ -53,6 +53,32 @@ func (b both) Participant(_ context.Context, name string) (deploy.Participant, e
 	return b.two, nil
 }
 
+// TestAppliedSideBySide: no machine waits to be asked whether it serves the commit until another has said so.
+func TestAppliedSideBySide(t *testing.T) {
+	l := newLab(t)
+	l.second(t)
+	here, there := make(chan struct{}), make(chan struct{})
+	meets := func(own, other chan struct{}) func(context.Context, string) ([]deploy.Consumer, error) {
+		var once sync.Once
+		return func(ctx context.Context, ns string) ([]deploy.Consumer, error) {
+			once.Do(func() { close(own) })
+			select {
+			case <-other:
+				return l.serving(ctx, ns)
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+	}
+	l.local.Serving, l.two.Serving = meets(here, there), meets(there, here)
+	s := shop("v1")
+	delete(s.Services, "migrate") // one layer, which is announced by nothing but the commit
+	for name := range s.Services {
+		edit(&s, name, func(s *api.Service) { s.DependsOn = nil })
+	}
+	l.mustRun(t, deploy.NewDeploy(l.kit, s, nil))
+}
+
 // TestTwoMachines: a second machine changes placement, not shape.
 func TestTwoMachines(t *testing.T) {
 	l := newLab(t)

@@ -22,8 +22,8 @@ import (
 //	hold                 gateways let requests wait, where that was asked for
 //	stop the writers  ┐  all who mount one of them
 //	last changes      │  the last round                                                     Precopy.Finish
-//	hand over         │  the name goes here first, and is given there then: never two
-//	snapshot          │  the commit's
+//	hand over         │  the name goes here, beside the commit's snapshot of the copy,
+//	take over         │  and is given there then: never two
 //	start, ready      │
 //	(commit)          │
 //	routing applied   │  on every machine

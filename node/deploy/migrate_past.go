@@ -21,7 +21,7 @@ const lastFew = 3
 const (
 	usualStop  = 300 * time.Millisecond // an instance to end
 	usualStart = 2 * time.Second        // an instance to start and become ready
-	usualRest  = 500 * time.Millisecond // to hand over, to commit and to be routed to
+	usualRest  = 300 * time.Millisecond // to hand over, to commit and to be routed to
 )
 
 // took is how long a slot's instance took, and the rest of that stop.

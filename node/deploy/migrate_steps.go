@@ -44,9 +44,8 @@ func (m *Migrate) phases(l layout) []operation.Phase {
 		m.holdPhase(l),
 		{Name: "stop the writers", Steps: m.stopSteps(l), Width: width},
 		{Name: "last changes", Steps: []operation.Step{m.lastChanges()}},
-		{Name: "hand over", Steps: m.handOver(l)},
 	}
-	phases = append(phases, m.snapshotPhases(l)...)
+	phases = append(phases, m.handOver(l)...)
 	for i, layer := range l.order {
 		for _, phase := range m.layerPhases(l, layer) {
 			m.timePhase(phase)
@@ -258,16 +257,17 @@ func (m *Migrate) bounded(ctx context.Context) (context.Context, context.CancelF
 	return context.WithTimeoutCause(ctx, most, storage.TransferCut(fmt.Errorf("the last changes did not come over within %s", api.Rounded(most))))
 }
 
-// handOver takes the name of every data set here before any of them gets it there: at no moment do two have it.
-func (m *Migrate) handOver(l layout) []operation.Step {
-	var here, there []operation.Step
+// handOver takes the name of every data set here before any of them gets it there: at no moment do two have it. The commit's
+// snapshots are taken meanwhile: nobody writes, neither here nor there.
+func (m *Migrate) handOver(l layout) []operation.Phase {
+	here, there := operation.Phase{Name: "hand over"}, operation.Phase{Name: "take over"}
 	for _, d := range l.sets {
 		if d.from == "" {
 			continue
 		}
-		here, there = append(here, m.take(d)), append(there, m.give(d))
+		here.Steps, there.Steps = append(here.Steps, m.take(d)), append(there.Steps, m.give(d))
 	}
-	return append(here, there...)
+	return append(m.snapshotPhasesBeside(l, here), there)
 }
 
 // take takes a data set's name here. Its undo gives it back once the copy does not have it.

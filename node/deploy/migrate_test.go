@@ -49,7 +49,8 @@ func TestMigrate(t *testing.T) {
 	if got := about(lines(plan), "db-0"); len(got) != 1 || got[0] != "replace db-0: moves from m1: its volume data is there; the old one stops first, since the volume data moves" {
 		t.Errorf("of the database the plan says %q", got)
 	}
-	expectLines(t, about(phases(plan), "over"), "hand over: retire volume data on m1, restore volume data on m2")
+	expectLines(t, about(phases(plan), "over"), "hand over: retire volume data on m1, snapshot c3 on m1, snapshot c3 on m2",
+		"take over: restore volume data on m2")
 	l.runtime.SetFault(func(p memruntime.Point) error { // the last thing that the database does
 		if p.Call == "Stop" && !p.After && strings.HasPrefix(p.Subject, "shop-db") {
 			return l.pool.Write(was.ID, "more rows")

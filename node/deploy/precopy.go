@@ -46,6 +46,8 @@ type Precopy struct {
 	taken    int
 	snapped  time.Duration // what it took to take
 	overhead time.Duration // what the last round took besides its bytes
+
+	finishing bool // who writes has stopped, and waits
 }
 
 // Telling is told how a volume's bytes pass.
@@ -105,7 +107,7 @@ func (p *Precopy) subject() string {
 // Finish carries what was written since the last round. The caller has stopped who writes. Repeated, it carries what is
 // not there yet.
 func (p *Precopy) Finish(ctx context.Context, by Fenced, tell Telling) error {
-	p.BytesPerSecond = 0
+	p.BytesPerSecond, p.finishing = 0, true
 	return p.round(ctx, by, tell)
 }
 
@@ -164,8 +166,8 @@ func (p *Precopy) carry(ctx context.Context, by Fenced, name string, now time.Ti
 	begun, round, carried := time.Now(), storage.Round{}, []storage.Carried(nil)
 	for _, v := range p.Volumes {
 		got, err := Carriage{
-			From: p.From, To: p.To, FromID: p.FromID, ToID: p.ToID, As: v, Pause: p.Pause,
-			Offer: storage.Offer{Volume: v.ID, Snapshot: name, Every: p.last == "", BytesPerSecond: p.BytesPerSecond},
+			From: p.From, To: p.To, FromID: p.FromID, ToID: p.ToID, As: v, Pause: p.Pause, Stays: true,
+			Offer: storage.Offer{Volume: v.ID, Snapshot: name, Every: p.last == "", BytesPerSecond: p.BytesPerSecond, Unmeasured: p.finishing},
 		}.Run(ctx, by, func(progress storage.Progress) {
 			if tell != nil {
 				tell(v.ID, progress)

@@ -134,6 +134,11 @@ func (c *change) quiesceChanges(l layout) []api.Change {
 // snapshotPhases take the commit's snapshots. What is to be stopped for them is stopped before, and started and waited for
 // after.
 func (c *change) snapshotPhases(l layout) []operation.Phase {
+	return c.snapshotPhasesBeside(l, operation.Phase{Name: "snapshot"})
+}
+
+// snapshotPhasesBeside takes them beside the steps of another phase.
+func (c *change) snapshotPhasesBeside(l layout, with operation.Phase) []operation.Phase {
 	var stop, start, ready []operation.Step
 	for _, q := range c.stopped(l) {
 		step := c.stopOld(q.slot)
@@ -144,7 +149,7 @@ func (c *change) snapshotPhases(l layout) []operation.Phase {
 	}
 	return []operation.Phase{
 		{Name: "hold still", Steps: stop, Width: width},
-		{Name: "snapshot", Steps: c.snapshotSteps(l), Width: width},
+		{Name: with.Name, Steps: append(with.Steps, c.snapshotSteps(l)...), Width: width},
 		{Name: "go on", Steps: start, Width: width},
 		{Name: "ready again", Steps: ready, Width: len(ready)},
 	}

@@ -17,6 +17,7 @@ import (
 
 // How readiness is asked where a probe does not say.
 const (
+	firstProbes   = 20 * time.Millisecond // who starts quickly is not kept for a whole interval
 	probeInterval = 100 * time.Millisecond
 	probeTimeout  = 2 * time.Second
 	// tailLines is how many last log lines a refusal shows.
@@ -32,7 +33,7 @@ func (l *Local) Await(ctx context.Context, spec runtime.Spec, probe *api.Probe) 
 	if probe != nil {
 		interval = probe.Interval.D(probeInterval)
 	}
-	wait := min(interval, probeInterval) // who starts quickly is not kept for a whole interval
+	wait := min(interval, firstProbes)
 	last := "it was not asked yet"
 	for {
 		seen, err := l.Runtime.Inspect(ctx, spec.ID)

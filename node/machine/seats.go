@@ -22,9 +22,9 @@ func votersFor(machines, now int) int {
 }
 
 // seating is who votes after a change: who does and stays, then others, first from zones without a vote,
-// then in the order of their numbers. A pure function.
+// then in the order of their numbers, which is that of the list. A pure function.
 func seating(members []Member, now []string, count int) []Member {
-	all := slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.Number, b.Number) })
+	all := byNumber(members)
 	var chosen []Member
 	for _, m := range all {
 		if slices.Contains(now, m.ID) && len(chosen) < count {
@@ -34,7 +34,11 @@ func seating(members []Member, now []string, count int) []Member {
 	for len(chosen) < min(count, len(all)) {
 		chosen = append(chosen, nextSeat(all, chosen))
 	}
-	return chosen
+	return byNumber(chosen)
+}
+
+func byNumber(members []Member) []Member {
+	return slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.Number, b.Number) })
 }
 
 // nextSeat is the next machine to vote; there is one.
@@ -57,9 +61,10 @@ func containsMember(list []Member, m Member) bool {
 	return slices.ContainsFunc(list, func(x Member) bool { return x.ID == m.ID })
 }
 
+// voters are who votes by the facts, in the order of their numbers.
 func voters(members []Member, c Cluster) []Member {
 	var list []Member
-	for _, m := range members {
+	for _, m := range byNumber(members) {
 		if slices.Contains(c.Voters, m.ID) {
 			list = append(list, m)
 		}
@@ -81,7 +86,7 @@ func (k Kit) seated(ctx context.Context, members []Member, c Cluster, to []Membe
 			list = append(list, m)
 		}
 	}
-	return list, err
+	return byNumber(list), err
 }
 
 func ids(members []Member) []string {

@@ -98,7 +98,7 @@ func (v *Voters) Plan() operation.Plan {
 	plan := operation.Plan{
 		Requirements: v.problems,
 		Phases:       []operation.Phase{{Name: "seats", Steps: v.kit.reseat(v.from, v.to, false)}},
-		Changes:      seatChanges(v.from, v.to),
+		Changes:      v.changes(),
 		Commit: operation.Commit{
 			Witness: store.Cluster(), Expect: v.seen, Content: ids(v.to),
 			Batch: func(op string) ([]store.Put, error) {
@@ -122,6 +122,14 @@ func metAll(name string, problems []*api.Error) []operation.Requirement {
 		needs = append(needs, operation.Met(name, p))
 	}
 	return needs
+}
+
+// changes are told from the facts, too: seats that an operation has moved and not committed may be moved back.
+func (v *Voters) changes() []api.Change {
+	if slices.Equal(ids(v.from), ids(v.to)) {
+		return seatChanges(voters(v.members, v.cluster), v.to)
+	}
+	return seatChanges(v.from, v.to)
 }
 
 func seatChanges(from, to []Member) []api.Change {

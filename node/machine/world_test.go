@@ -186,14 +186,17 @@ func (c *cluster) kit() machine.Kit {
 }
 
 func (c *cluster) run(op operation.Operation) api.Outcome {
+	return c.runner().Run(context.Background(), operation.Request{Operation: op, Caller: "root"})
+}
+
+func (c *cluster) runner() *operation.Runner {
 	leases := &coordination.Leases{Facts: c.store.Facts()}
-	runner := &operation.Runner{
+	return &operation.Runner{
 		Facts: c.store.Facts(), Log: c.store.Log(), Machine: "m1", Now: c.clock.Now, NewID: operation.NewID,
 		Acquire: func(ctx context.Context, scope string, h coordination.Holder) (operation.Lease, error) {
 			return leases.Acquire(ctx, scope, h)
 		},
 	}
-	return runner.Run(context.Background(), operation.Request{Operation: op, Caller: "root"})
 }
 
 // invite returns the address of a fresh token; n makes its key.

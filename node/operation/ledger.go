@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,26 +20,52 @@ type entries struct {
 	now      func() time.Time
 	audience func(api.Event)
 
-	mu    sync.Mutex // guards count, and keeps the audience's events in order
+	mu    sync.Mutex // guards the rest, and keeps the audience's events in order
 	count int
+	// waiting are the entries that go with the next write.
+	waiting []api.Event
 }
 
-// write makes an entry durable and then shows it. Errors: operation.ledger-unavailable.
-func (e *entries) write(ctx context.Context, event api.Event) error {
+// entry is a record of the ledger: the event that could not wait, after those that could. To make a record durable takes
+// the store some milliseconds, and what stops for an operation waits for each.
+type entry struct {
+	api.Event
+	Before []api.Event `json:"before,omitempty"`
+}
+
+// write makes entries durable, after those that wait, and then shows them. Errors: operation.ledger-unavailable; then those
+// that waited go on waiting.
+func (e *entries) write(ctx context.Context, events ...api.Event) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.stamp(&event)
-	value, err := json.Marshal(event)
+	for i := range events {
+		e.stamp(&events[i])
+	}
+	all := slices.Concat(e.waiting, events)
+	last := len(all) - 1
+	value, err := json.Marshal(entry{Event: all[last], Before: all[:last]})
 	if err != nil {
 		return api.Errorf(api.CodeInternal, "encoding a ledger entry: %w", err)
 	}
 	e.count++
 	if err := e.append(ctx, fmt.Sprintf("%s/%d", e.base.Operation, e.count), value); err != nil {
-		return api.Errorf(api.CodeLedgerDown, "the ledger entry %q could not be written: %w", event.Type, err).
+		return api.Errorf(api.CodeLedgerDown, "the ledger entry %q could not be written: %w", all[last].Type, err).
 			Again().WithHint("look at the store: ployzctl status")
 	}
-	e.audience(event)
+	e.waiting = nil
+	for _, event := range all {
+		e.audience(event)
+	}
 	return nil
+}
+
+// later has an entry go with the next one that is written. It is for what nothing depends on, and where that next one
+// follows at once.
+func (e *entries) later(event api.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stamp(&event)
+	e.waiting = append(e.waiting, event)
 }
 
 // ledgerTimeout bounds the writing of one entry.
@@ -80,13 +107,24 @@ func History(ctx context.Context, log store.Log, operation string) ([]api.Event,
 		return nil, api.Errorf(api.CodeOperationAbsent, "no operation %s in the ledger", operation).
 			WithHint("list them: ployzctl operation ls")
 	}
-	events := make([]api.Event, len(records))
-	for i, r := range records {
-		if err := json.Unmarshal(r.Value, &events[i]); err != nil {
-			return nil, api.Errorf(api.CodeInternal, "ledger entry %d of %s is damaged: %w", i, operation, err)
+	var events []api.Event
+	for _, r := range records {
+		list, err := Entries(r)
+		if err != nil {
+			return nil, err
 		}
+		events = append(events, list...)
 	}
 	return events, nil
+}
+
+// Entries are those that one record of the ledger holds, in order: one at least. Errors: internal.error.
+func Entries(r store.Record) ([]api.Event, error) {
+	var e entry
+	if err := json.Unmarshal(r.Value, &e); err != nil {
+		return nil, api.Errorf(api.CodeInternal, "the ledger entry %d of %s is damaged: %w", r.Revision, r.Operation, err)
+	}
+	return append(e.Before, e.Event), nil
 }
 
 // Summarise turns an operation's entries into one line. running says whether its lease is held.

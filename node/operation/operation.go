@@ -64,7 +64,8 @@ type Plan struct {
 	Changes      []api.Change
 	Phases       []Phase
 	Commit       Commit
-	// Cleanup follows the commit; a failure there is a leftover, never an undo.
+	// Cleanup follows the commit, one step after another but for those that may run beside each other; a failure there is a
+	// leftover, never an undo.
 	Cleanup []Step
 	// Resolves says that the plan also clears what Situation.Unfinished left behind.
 	Resolves bool
@@ -98,6 +99,8 @@ type Step struct {
 	Undo func(ctx context.Context, act *Act) error
 	// Clear is the command for the operator when Undo, or a cleaning step, fails.
 	Clear string
+	// Beside says of a cleaning step that it may run beside the one before it.
+	Beside bool
 }
 
 // Commit is the one moment after which the operation counts as done.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
@@ -29,6 +30,8 @@ type run struct {
 	unfinished []Unfinished
 	// marked says that the open fact may name this run.
 	marked bool
+
+	acting atomic.Int32 // how many steps have an intent and have not ended
 
 	mu sync.Mutex // held while an intent is written, so that begun has the ledger's order
 	// begun are the steps whose intent is in the ledger, in that order: what undo walks back.
@@ -215,10 +218,7 @@ func (x *run) cleanUp(rev store.Revision) api.Outcome {
 	if x.plan.Commit.ID != nil {
 		out.Commit = x.plan.Commit.ID(x.id)
 	}
-	committed := api.Event{Type: api.EventCommitted, Witness: string(x.plan.Commit.Witness), Expect: uint64(rev)}
-	if err := x.ledger.write(x.detached, committed); err != nil {
-		out.Leftovers = append(out.Leftovers, x.ledgerLeftover(err))
-	}
+	x.ledger.later(api.Event{Type: api.EventCommitted, Witness: string(x.plan.Commit.Witness), Expect: uint64(rev)})
 	out.Leftovers = append(out.Leftovers, x.cleanSteps()...)
 	if len(out.Leftovers) > 0 {
 		out.Outcome = api.CommittedLeftovers
@@ -239,14 +239,38 @@ func (x *run) cleanSteps() []api.Leftover {
 	if len(x.plan.Cleanup) == 0 {
 		return nil
 	}
-	var left []api.Leftover
 	of := len(allPhases(x.plan))
-	if err := x.ledger.write(x.detached, api.Event{Type: api.EventPhase, Phase: cleanUpPhase, Index: of, Of: of}); err != nil {
-		left = append(left, x.ledgerLeftover(err))
+	x.ledger.later(api.Event{Type: api.EventPhase, Phase: cleanUpPhase, Index: of, Of: of})
+	var left []api.Leftover
+	for steps := x.plan.Cleanup; len(steps) > 0; {
+		n := 1
+		for n < len(steps) && steps[n].Beside {
+			n++
+		}
+		left = append(left, x.clean(steps[:n])...)
+		steps = steps[n:]
 	}
-	for _, step := range x.plan.Cleanup {
-		if err := x.begin(x.detached, cleanUpPhase, step); err != nil {
-			left = append(left, leftover(step, err))
+	return left
+}
+
+// clean runs cleaning steps side by side.
+func (x *run) clean(steps []Step) (left []api.Leftover) {
+	errs := make([]error, len(steps))
+	if err := x.intend(x.detached, cleanUpPhase, steps...); err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+	} else {
+		var wg sync.WaitGroup
+		for i, step := range steps[1:] {
+			wg.Go(func() { errs[i+1] = x.act(x.detached, cleanUpPhase, step) })
+		}
+		errs[0] = x.act(x.detached, cleanUpPhase, steps[0])
+		wg.Wait()
+	}
+	for i, err := range errs {
+		if err != nil {
+			left = append(left, leftover(steps[i], err))
 		}
 	}
 	return left

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/coordination"
@@ -239,6 +241,87 @@ func TestEntryBeforeAct(t *testing.T) {
 		return nil
 	}})
 	s.run(context.Background(), &script{kind: "build", plan: func() operation.Plan { return s.plan(phase("first", watched)) }})
+}
+
+// TestEntriesThatWait: what nothing depends on goes into the ledger with the next entry that something does: a step costs one
+// record, and not three.
+func TestEntriesThatWait(t *testing.T) {
+	s := newStage(t)
+	records := 0
+	s.store.SetHooks(memstore.Hooks{BeforeAppend: func(string, string, []byte) error { records++; return nil }})
+	s.mustCommit(&script{kind: "build", plan: func() operation.Plan {
+		p := s.plan(phase("first", s.step("a"), s.step("b")), operation.Phase{Name: "second", Steps: []operation.Step{s.step("c")}, Width: 4})
+		p.Cleanup = []operation.Step{s.cleaning("old", nil)}
+		return p
+	}})
+	if want := 1 + 3 + 1 + 1 + 1; records != want { // opened, a b c, commit-sent, old, outcome
+		t.Errorf("%d records, want %d", records, want)
+	}
+	events, err := operation.History(context.Background(), s.store.Log(), "op1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var types []string
+	for _, e := range events {
+		types = append(types, e.Type)
+	}
+	step := "step-intended step-done"
+	want := strings.Join([]string{"opened phase", step, step, "phase", step, "commit-sent committed phase", step, "outcome"}, " ")
+	if got := strings.Join(types, " "); got != want {
+		t.Errorf("the ledger has\n%s, want\n%s", got, want)
+	}
+}
+
+// TestDoneAmongOthers: the end of a step is told at once while others of its phase still run.
+func TestDoneAmongOthers(t *testing.T) {
+	s := newStage(t)
+	slow, quick, begun := s.step("slow"), s.step("quick"), make(chan struct{})
+	slow.Do = func(ctx context.Context, _ *operation.Act) error {
+		close(begun)
+		for {
+			events, err := operation.History(ctx, s.store.Log(), "op1")
+			if err != nil || len(stepsOf(events, api.EventStepDone)) > 0 {
+				return err
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	quick.Do = func(context.Context, *operation.Act) error { <-begun; return nil }
+	slow.Timeout = 10 * time.Second
+	s.mustCommit(&script{kind: "build", plan: func() operation.Plan {
+		return s.plan(operation.Phase{Name: "wide", Steps: []operation.Step{slow, quick}, Width: 2})
+	}})
+}
+
+// TestCleaningBeside: cleaning steps that may do so run side by side, and each that fails is a leftover.
+func TestCleaningBeside(t *testing.T) {
+	s := newStage(t)
+	var first, second sync.WaitGroup
+	first.Add(1)
+	second.Add(1)
+	meets := func(name string, own, other *sync.WaitGroup, err error) operation.Step {
+		return operation.Step{Name: name, Beside: true, Do: func(context.Context, *operation.Act) error {
+			own.Done()
+			other.Wait() // for ever, if they came one after the other
+			return err
+		}}
+	}
+	after := s.cleaning("after", nil)
+	after.Do = func(context.Context, *operation.Act) error { s.world.put("after"); return nil }
+	out, seen, _ := s.run(context.Background(), &script{kind: "build", plan: func() operation.Plan {
+		p := s.plan(phase("first", s.step("a")))
+		p.Cleanup = []operation.Step{meets("x", &first, &second, errBad), meets("y", &second, &first, nil), after}
+		return p
+	}})
+	if out.Outcome != api.CommittedLeftovers || len(out.Leftovers) != 1 || out.Leftovers[0].Subject != "x" {
+		t.Errorf("it ended %s: %v", out.Outcome, out.Leftovers)
+	}
+	if got := stepsOf(seen, api.EventStepIntended); !slices.Equal(got, []string{"make a", "x", "y", "remove after"}) {
+		t.Errorf("intended %v", got)
+	}
+	if got := s.world.String(); got != "a after" {
+		t.Errorf("the world is %q", got)
+	}
 }
 
 // TestCancel: the caller's cancel rolls back what was done, whichever step it meets, and is named as what it is.

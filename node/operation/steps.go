@@ -13,10 +13,7 @@ import (
 // runPhase runs a phase's steps, Width at a time, and returns the first error once all that had
 // begun have ended.
 func (x *run) runPhase(ctx context.Context, index int, phase Phase) error {
-	event := api.Event{Type: api.EventPhase, Phase: phase.Name, Index: index, Of: len(allPhases(x.plan))}
-	if err := x.ledger.write(ctx, event); err != nil {
-		return err
-	}
+	x.ledger.later(api.Event{Type: api.EventPhase, Phase: phase.Name, Index: index, Of: len(allPhases(x.plan))})
 	if phase.Width <= 1 {
 		return x.inTurn(ctx, phase)
 	}
@@ -74,14 +71,21 @@ func (x *run) begin(ctx context.Context, phase string, step Step) error {
 	return x.act(ctx, phase, step)
 }
 
-// intend makes it durable that a step is about to act.
-func (x *run) intend(ctx context.Context, phase string, step Step) error {
+// intend makes it durable that steps are about to act.
+func (x *run) intend(ctx context.Context, phase string, steps ...Step) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if err := x.ledger.write(ctx, stepEvent(api.EventStepIntended, phase, step)); err != nil {
+	var intents []api.Event
+	for _, step := range steps {
+		intents = append(intents, stepEvent(api.EventStepIntended, phase, step))
+	}
+	if err := x.ledger.write(ctx, intents...); err != nil {
 		return err
 	}
-	x.begun = append(x.begun, begunStep{phase, step})
+	for _, step := range steps {
+		x.begun = append(x.begun, begunStep{phase, step})
+	}
+	x.acting.Add(int32(len(steps)))
 	return nil
 }
 
@@ -95,12 +99,17 @@ func (x *run) act(ctx context.Context, phase string, step Step) error {
 	started := x.runner.Now()
 	err := x.call(ctx, step, step.Do, orDefault(step.Timeout, orDefault(x.runner.StepTimeout, 2*time.Minute)))
 	event.Took = api.Duration(x.runner.Now().Sub(started).Round(time.Millisecond))
+	others := x.acting.Add(-1)
 	if err != nil {
 		e := x.stepError(ctx, step, err)
 		event.Type, event.Error = api.EventStepFailed, e
 		return errors.Join(e, x.ledger.write(x.detached, event))
 	}
-	return x.ledger.write(ctx, event)
+	if others > 0 { // the next entry may be long in coming
+		return x.ledger.write(ctx, event)
+	}
+	x.ledger.later(event)
+	return nil
 }
 
 // call bounds one call of a step.

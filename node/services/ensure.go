@@ -3,6 +3,7 @@ package services
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +48,31 @@ func Ensure(ctx context.Context, s Supervisor, w Wanted, digest ConfigDigest) Re
 		r.Err = api.AsError(err)
 	}
 	return r
+}
+
+// InstallNew installs the units that are not there, together, before the first of them is started: so systemd need not
+// read all its files again for each, which takes it longer than to start one. Sockets bring their service. Errors as of
+// Supervisor.Install.
+func InstallNew(ctx context.Context, s Supervisor, wanted ...Wanted) error {
+	var fresh []units.Unit
+	for _, w := range wanted {
+		for _, u := range []units.Unit{w.Unit, w.SocketOf} {
+			if u.Name == "" || slices.ContainsFunc(fresh, func(f units.Unit) bool { return f.Name == u.Name }) {
+				continue
+			}
+			seen, err := s.Observe(ctx, u.Name)
+			if err != nil {
+				return err
+			}
+			if !seen.File {
+				fresh = append(fresh, u)
+			}
+		}
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	return s.Install(ctx, fresh...)
 }
 
 // settleTime is longer than a successor may take to become ready.

@@ -33,7 +33,7 @@ type Carrier interface {
 	SnapshotFor(ctx context.Context, operation, name string, volumes ...string) ([]Snapshot, error)
 	// EstimateFor is the size of the stream from one snapshot to another, as Streams.Estimate has it.
 	EstimateFor(ctx context.Context, from From) (int64, error)
-	// ForgetFor ends what the operation holds of a volume, and forgets the snapshots that SnapshotFor took for
+	// ForgetFor ends what the operation offers and holds of a volume, and forgets the snapshots that SnapshotFor took for
 	// it, here or where they came from, but for the one to keep ("" is none). A volume that is not here is no
 	// error. Errors: volume.snapshot-needed (somebody else holds one; the others are gone).
 	ForgetFor(ctx context.Context, operation, volume, keep string) error
@@ -74,6 +74,9 @@ type Offer struct {
 	Every bool `json:"every,omitempty"`
 	// BytesPerSecond is the most that is sent; 0 is no limit.
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"`
+	// Unmeasured sends without an estimate of how much it is: where there is little, and somebody waits for it. That a
+	// pool is too full for it then shows as it fills.
+	Unmeasured bool `json:"unmeasured,omitempty"`
 }
 
 // Fetch names what a machine is to have.

@@ -349,7 +349,7 @@ func ployzKeys() []Key {
 		yes("ready.tcp", "a connection is accepted"),
 		yes("ready.tcp.port", ""),
 		yes("ready.exec", "a list of words, or one line for the shell; ready on status 0"),
-		yes("ready.interval", "between two tries; the first are 100ms apart and then ever more, up to it"),
+		yes("ready.interval", "between two tries; the first are 20ms apart and then ever more, up to it"),
 		yes("ready.try_timeout", "of one try; 2s without it"),
 		yes("ready.timeout", "for becoming ready at all; 60s without it"),
 		refused("ready.deadline", "it has another name", "timeout, which is the time for becoming ready; one try has try_timeout"),

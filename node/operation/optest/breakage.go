@@ -74,6 +74,7 @@ func (b breaking) Plan() operation.Plan {
 
 func (b breaking) apply(steps []operation.Step) {
 	for i := range steps {
+		steps[i].Beside = false // as with the width
 		if keyOf(steps[i]) != b.step {
 			continue
 		}

@@ -108,17 +108,20 @@ func (f files) enabled(name, text string) bool {
 	})
 }
 
-// link makes or removes the unit's links; it returns whether one of them changed what a
-// unit (not a target) pulls in, which systemd learns only by reading everything again.
-func (f files) link(name, text string, boot bool) (dependencies bool, err error) {
+// link makes or removes the unit's links; it returns the units that pull it in by a link that changed. Targets are not
+// among them: what they pull in matters at a boot, and then everything is read anyway.
+func (f files) link(name, text string, boot bool) (by []string, err error) {
 	for _, link := range f.links(name, text) {
 		changed, err := setLink(f.path(name), link, boot)
 		if err != nil {
-			return dependencies, err
+			return by, err
 		}
-		dependencies = dependencies || changed && !strings.HasSuffix(filepath.Dir(link), ".target.wants")
+		folder := filepath.Base(filepath.Dir(link))
+		if wants := strings.TrimSuffix(folder, filepath.Ext(folder)); changed && filepath.Ext(wants) != ".target" {
+			by = append(by, wants)
+		}
 	}
-	return dependencies, nil
+	return by, nil
 }
 
 func setLink(target, link string, present bool) (changed bool, err error) {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"github.com/ployz/ployz/node/nodetest/testenv"
 	"github.com/ployz/ployz/node/services"
 	"github.com/ployz/ployz/units"
@@ -58,9 +60,20 @@ func TestServingUnits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	reloads := countReloads(t)
 	for _, v := range []units.Serving{gateway, dns} {
 		removed(t, s, v)
+		wanted := []services.Wanted{{Unit: v.Service}}
+		for _, socket := range v.Sockets {
+			wanted = append(wanted, services.Wanted{Unit: socket, SocketOf: v.Service})
+		}
+		if err := services.InstallNew(t.Context(), s, wanted...); err != nil {
+			t.Fatal(err)
+		}
 		ensure(t, s, v, services.Create)
+		if n := reloads(); n != 0 {
+			t.Errorf("systemd read all its files %d times for units that it had not loaded", n)
+		}
 		ensure(t, s, v, services.Adopt)
 	}
 	requests := ask(t)
@@ -101,6 +114,40 @@ func TestServingUnits(t *testing.T) {
 	}
 	if o, err := s.Observe(t.Context(), extra.Sockets[2].Name); err != nil || !o.Running() {
 		t.Fatalf("the new socket after a restart of its service: %+v, %v", o, err)
+	}
+}
+
+// countReloads returns how many times systemd has begun to read its files anew since.
+func countReloads(t *testing.T) func() (n int) {
+	t.Helper()
+	conn, err := dbus.ConnectSystemBus()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	const manager = "org.freedesktop.systemd1.Manager"
+	if err := conn.AddMatchSignal(dbus.WithMatchInterface(manager), dbus.WithMatchMember("Reloading")); err != nil {
+		t.Fatal(err)
+	}
+	systemd := conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
+	signals := make(chan *dbus.Signal, 100)
+	conn.Signal(signals)
+	ask := func(method string) {
+		t.Helper()
+		if err := systemd.Call(manager+"."+method, 0).Err; err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask("Subscribe")
+	return func() (n int) {
+		t.Helper()
+		ask("GetDefaultTarget") // its answer comes after every signal before it
+		for len(signals) > 0 {
+			if s := <-signals; len(s.Body) == 1 && s.Body[0] == true {
+				n++
+			}
+		}
+		return n
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,22 +28,34 @@ func New() *Supervisor { return &Supervisor{files: files{"/etc/systemd/system"}}
 // Close ends the connection; the supervisor may be used again.
 func (s *Supervisor) Close() { s.bus.close() }
 
-// Install implements services.Supervisor.
+// Install implements services.Supervisor. Everything is written before systemd is asked what it holds, so that it reads
+// its files again at most once.
 func (s *Supervisor) Install(ctx context.Context, us ...units.Unit) error {
-	if err := s.Write(ctx, us...); err != nil {
+	if err := s.write(ctx, us); err != nil {
 		return err
 	}
+	var changed []pull
 	for _, u := range us {
-		if err := s.Enable(ctx, u.Name, true); err != nil {
+		links, err := s.link(u.Name, true)
+		if err != nil {
 			return err
 		}
+		changed = append(changed, links...)
 	}
-	return nil
+	return s.refresh(ctx, us, changed)
 }
 
-// Write implements runtime.Units. Every file is looked at before the first is written. systemd
-// is asked first, so that nothing is written while it does not answer.
+// Write implements runtime.Units.
 func (s *Supervisor) Write(ctx context.Context, us ...units.Unit) error {
+	if err := s.write(ctx, us); err != nil {
+		return err
+	}
+	return s.refresh(ctx, us, nil)
+}
+
+// write looks at every file before the first is written. systemd is asked first, so that nothing is written while it
+// does not answer.
+func (s *Supervisor) write(ctx context.Context, us []units.Unit) error {
 	if _, err := s.bus.get(ctx); err != nil {
 		return err
 	}
@@ -56,12 +69,40 @@ func (s *Supervisor) Write(ctx context.Context, us ...units.Unit) error {
 			return err
 		}
 	}
-	return s.refresh(ctx, us)
+	return nil
 }
 
-// refresh makes systemd read its files again where it holds an older text. A unit that it never
-// loaded needs none of that, which spares a new instance the most expensive call there is.
-func (s *Supervisor) refresh(ctx context.Context, us []units.Unit) error {
+// Enable implements runtime.Units.
+func (s *Supervisor) Enable(ctx context.Context, name string, boot bool) error {
+	changed, err := s.link(name, boot)
+	if err != nil {
+		return err
+	}
+	return s.refresh(ctx, nil, changed)
+}
+
+// pull is a unit that wants or requires another one, or does so no more.
+type pull struct {
+	by, name string
+	is       bool
+}
+
+// link enables a unit of ours for the boot, or not, and returns what else that changed.
+func (s *Supervisor) link(name string, boot bool) (changed []pull, err error) {
+	have, err := s.files.ours(name)
+	if err != nil || !have.exists {
+		return nil, err
+	}
+	by, err := s.files.link(name, have.text, boot)
+	for _, unit := range by {
+		changed = append(changed, pull{unit, name, boot})
+	}
+	return changed, err
+}
+
+// refresh makes systemd read its files again where it holds an older text, or older dependencies. A unit that it never
+// loaded needs none of that, which spares a new one the most expensive call there is.
+func (s *Supervisor) refresh(ctx context.Context, us []units.Unit, changed []pull) error {
 	for _, u := range us {
 		p, err := s.bus.properties(ctx, u.Name)
 		if err != nil {
@@ -71,20 +112,16 @@ func (s *Supervisor) refresh(ctx context.Context, us []units.Unit) error {
 			return s.bus.reload(ctx)
 		}
 	}
+	for _, c := range changed {
+		p, err := s.bus.properties(ctx, c.by)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(slices.Concat(p.list("Wants"), p.list("Requires")), c.name) != c.is {
+			return s.bus.reload(ctx)
+		}
+	}
 	return nil
-}
-
-// Enable implements runtime.Units.
-func (s *Supervisor) Enable(ctx context.Context, name string, boot bool) error {
-	have, err := s.files.ours(name)
-	if err != nil || !have.exists {
-		return err
-	}
-	dependencies, err := s.files.link(name, have.text, boot)
-	if err != nil || !dependencies {
-		return err
-	}
-	return s.bus.reload(ctx)
 }
 
 // jobCall is one of the connection's methods that queue a job.

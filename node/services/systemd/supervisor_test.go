@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -143,8 +144,8 @@ func TestLinks(t *testing.T) {
 		t.Fatalf("write again: %t, %v", changed, err)
 	}
 	for _, boot := range []bool{true, false, true} {
-		if dependencies, err := f.link(u.Name, u.Text, boot); err != nil || !dependencies {
-			t.Fatalf("link %t: %t, %v", boot, dependencies, err)
+		if by, err := f.link(u.Name, u.Text, boot); err != nil || !slices.Equal(by, []string{"x.service"}) {
+			t.Fatalf("link %t: %v, %v", boot, by, err)
 		}
 		if f.enabled(u.Name, u.Text) != boot {
 			t.Fatalf("enabled is not %t", boot)

@@ -2,7 +2,10 @@ package btrfs_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -117,6 +120,37 @@ func TestCutShort(t *testing.T) {
 		storagetest.Must(t, err)
 	})
 	t.Run("the mark is damaged", func(t *testing.T) { damagedMark(t, p, made) })
+}
+
+// TestHoldOutlivesACut: what the disk has when Hold or Release returns says so.
+func TestHoldOutlivesACut(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.Btrfs)
+	dir := t.TempDir()
+	file, after, root := filepath.Join(dir, "pool.img"), filepath.Join(dir, "after.img"), filepath.Join(dir, "pool")
+	storagetest.Must(t, btrfs.CreateFile(t.Context(), file, btrfs.MinFileBytes))
+	storagetest.Must(t, btrfs.Mount(file, root))
+	unmount := func(file string) func() { return func() { storagetest.Must(t, btrfs.Unmount(file, root)) } }
+	was := sync.OnceFunc(unmount(file))
+	t.Cleanup(was)
+	p, v := create(t, root), storagetest.Spec("data")
+	_, err := p.Ensure(t.Context(), v)
+	storagetest.Must(t, err)
+	_, err = p.Snapshot(t.Context(), "s", v.ID)
+	storagetest.Must(t, err)
+	storagetest.Must(t, p.Hold(t.Context(), v.ID, "s", "released"))
+	storagetest.Must(t, p.Hold(t.Context(), v.ID, "s", "held"))
+	storagetest.Must(t, p.Release(t.Context(), v.ID, "s", "released"))
+	out, err := exec.Command("cp", "--sparse=always", file, after).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	was()
+	storagetest.Must(t, btrfs.Mount(after, root))
+	t.Cleanup(unmount(after))
+	all, err := create(t, root).ListSnapshots(t.Context(), v.ID)
+	if err != nil || len(all) != 1 || !slices.Equal(all[0].Holds, []string{"held"}) {
+		t.Errorf("after the cut: %+v, %v", all, err)
+	}
 }
 
 // TestVolumeWithoutItsQuota: what cannot be measured is its own problem too.

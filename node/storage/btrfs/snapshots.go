@@ -125,6 +125,11 @@ func taken(name string, volumes []found) (done []storage.Snapshot, err error) {
 
 // take makes one snapshot: whole under another name first.
 func (p *Pool) take(ctx context.Context, f found, name string) (storage.Snapshot, error) {
+	if f.state != storage.StateLive { // it may only have been received so far
+		if err := p.usable(ctx, f); err != nil {
+			return storage.Snapshot{}, err
+		}
+	}
 	half := f.snapshot(name) + ".half"
 	if err := p.clearSnapshot(ctx, half); err != nil {
 		return storage.Snapshot{}, err
@@ -135,12 +140,12 @@ func (p *Pool) take(ctx context.Context, f found, name string) (storage.Snapshot
 	if _, err := btrfs(ctx, "subvolume", "snapshot", "-r", f.tree(), half+"/data"); err != nil {
 		return storage.Snapshot{}, errors.Join(err, p.clearSnapshot(context.WithoutCancel(ctx), half))
 	}
-	return p.publish(ctx, f, name, half)
+	return p.publish(f, name, half)
 }
 
 // publish marks a whole snapshot and gives it its name.
-func (p *Pool) publish(ctx context.Context, f found, name, half string) (storage.Snapshot, error) {
-	v, err := show(ctx, half+"/data")
+func (p *Pool) publish(f found, name, half string) (storage.Snapshot, error) {
+	v, err := show(half + "/data")
 	if err != nil {
 		return storage.Snapshot{}, err
 	}
@@ -193,7 +198,17 @@ func (p *Pool) hold(id, snapshot, tag string, change func(path string) error) er
 	if err != nil {
 		return err
 	}
-	return p.settle()
+	return typed(syncDir(f.snapshot(snapshot)))
+}
+
+// syncDir makes a folder's names durable, and not all that the pool has to write, as settle does.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
 }
 
 // Forget implements storage.Snapshots.

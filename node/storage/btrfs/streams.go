@@ -102,7 +102,7 @@ func (p *Pool) arrive(ctx context.Context, as storage.Spec, h storage.Header) (f
 		}
 		f, err = p.expect(ctx, as)
 	default:
-		done, err = p.continues(ctx, f, h)
+		done, err = p.continues(f, h)
 	}
 	if err != nil {
 		return f, nil, err
@@ -131,7 +131,7 @@ func (p *Pool) expect(ctx context.Context, as storage.Spec) (found, error) {
 
 // continues refuses a stream that does not go on where this volume is; done is the snapshot that it would
 // bring, if it is here.
-func (p *Pool) continues(ctx context.Context, f found, h storage.Header) (done *storage.Snapshot, err error) {
+func (p *Pool) continues(f found, h storage.Header) (done *storage.Snapshot, err error) {
 	all, err := f.list()
 	if err != nil {
 		return nil, err
@@ -152,19 +152,19 @@ func (p *Pool) continues(ctx context.Context, f found, h storage.Header) (done *
 	case len(all) == 0 || all[len(all)-1].GUID != h.BaseGUID:
 		return nil, storage.BaseMissing(f.ID, h.BaseGUID, "it is not the last snapshot")
 	}
-	return nil, f.unwritten(ctx, all[len(all)-1])
+	return nil, f.unwritten(all[len(all)-1])
 }
 
 // unwritten refuses a volume that was written since a snapshot: what arrives would hide that.
-func (f found) unwritten(ctx context.Context, last storage.Snapshot) error {
+func (f found) unwritten(last storage.Snapshot) error {
 	if !isSubvolume(f.tree()) {
 		return nil
 	}
-	now, err := show(ctx, f.tree())
+	now, err := show(f.tree())
 	if err != nil {
 		return err
 	}
-	then, err := show(ctx, f.snapshot(last.Name)+"/data")
+	then, err := show(f.snapshot(last.Name) + "/data")
 	if err == nil && now.generation > then.born {
 		err = storage.BaseMissing(f.ID, last.Name, "the volume was written since")
 	}
@@ -182,11 +182,11 @@ func (p *Pool) receive(ctx context.Context, f found, h storage.Header, r io.Read
 	if err := stream(ctx, r, io.Discard, "receive", "-q", "-e", half); err != nil {
 		return storage.Snapshot{}, received(err)
 	}
-	v, err := show(ctx, half+"/data")
+	v, err := show(half + "/data")
 	if err != nil || v.guid() != h.GUID {
 		return storage.Snapshot{}, errors.Join(storage.StreamDamaged(errors.New("it brought another snapshot than it said")), err)
 	}
-	s, err := p.publish(ctx, f, h.Snapshot, half)
+	s, err := p.publish(f, h.Snapshot, half)
 	if err != nil {
 		return s, err
 	}

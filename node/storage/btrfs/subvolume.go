@@ -3,9 +3,11 @@ package btrfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -21,12 +23,26 @@ func isSubvolume(path string) bool {
 	return unix.Lstat(path, &st) == nil && st.Ino == firstInode && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// subvolume is what `btrfs subvolume show` says of one.
+// subvolume is what the file system says of one.
 type subvolume struct {
-	uuid, receivedUUID string
+	uuid, receivedUUID string // "" is none
 	// generation is the last transaction that changed it, born the one that made it.
 	generation, born uint64
 }
+
+// kernelSubvolume is struct btrfs_ioctl_get_subvol_info_args of linux/btrfs.h.
+type kernelSubvolume struct {
+	_                     uint64
+	_                     [256]byte
+	_, _                  uint64
+	generation, _         uint64
+	uuid, _, receivedUUID [16]byte
+	_, born               uint64
+	_                     [2 + 8 + 8]uint64
+}
+
+// askSubvolume is BTRFS_IOC_GET_SUBVOL_INFO.
+const askSubvolume = 2<<30 | unsafe.Sizeof(kernelSubvolume{})<<16 | 0x94<<8 | 60
 
 // guid is the same for a snapshot and for what was received from it.
 func (s subvolume) guid() string {
@@ -36,26 +52,29 @@ func (s subvolume) guid() string {
 	return s.uuid
 }
 
-func show(ctx context.Context, path string) (subvolume, error) {
-	out, err := btrfs(ctx, "subvolume", "show", path)
+// show asks the kernel and not the command, which takes ten times as long to begin.
+func show(path string) (subvolume, error) {
+	if !isSubvolume(path) { // the kernel would tell of the one around it
+		return subvolume{}, api.Errorf(api.CodeVolumePoolFailed, "%s is no sub-volume", path)
+	}
+	dir, err := os.Open(path)
 	if err != nil {
-		return subvolume{}, err
+		return subvolume{}, typed(err)
 	}
-	fields := map[string]string{}
-	for line := range strings.Lines(out) {
-		if key, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			fields[key] = strings.Trim(strings.TrimSpace(value), "-")
-		}
+	defer dir.Close()
+	var seen kernelSubvolume
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), askSubvolume, uintptr(unsafe.Pointer(&seen))); errno != 0 {
+		return subvolume{}, typed(fmt.Errorf("asking for the sub-volume %s: %w", path, errno))
 	}
-	// Trim takes the "-" that stands for none, and no dash at an end of a UUID is lost: it has none there.
-	s := subvolume{uuid: fields["UUID"], receivedUUID: fields["Received UUID"]}
-	var e1, e2 error
-	s.generation, e1 = strconv.ParseUint(fields["Generation"], 10, 64)
-	s.born, e2 = strconv.ParseUint(fields["Gen at creation"], 10, 64)
-	if s.uuid == "" || e1 != nil || e2 != nil {
-		return s, api.Errorf(api.CodeVolumePoolFailed, "btrfs subvolume show %s said %q", path, out)
+	return subvolume{uuidText(seen.uuid), uuidText(seen.receivedUUID), seen.generation, seen.born}, nil
+}
+
+// uuidText is as the commands of Btrfs write it.
+func uuidText(id [16]byte) string {
+	if id == [16]byte{} {
+		return ""
 	}
-	return s, nil
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
 // deleteSubvolume deletes one for good; one that is not there is no error.

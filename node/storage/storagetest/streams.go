@@ -29,7 +29,7 @@ func receive(t *testing.T, p storage.Pool, as storage.Spec, stream []byte) stora
 	return s
 }
 
-// testSend is a migration: in full, then what changed, then the volume is live on the other side.
+// testSend is a migration: in full, then what changed, then a snapshot of it there, and the volume is live on the other side.
 func testSend(t *testing.T, f Fixture) {
 	v := ensure(t, f.Pool, Spec("data"))
 	body := random(3 * mib)
@@ -49,6 +49,8 @@ func testSend(t *testing.T, f Fixture) {
 	if got := receive(t, f.Far, v.Spec, increment); got.GUID != second.GUID {
 		t.Fatalf("%+v, want %+v", got, second)
 	}
+	third := snapshot(t, f.Far, "c1", v.ID)[0]
+	state(t, f.Far, v.ID, storage.StateKept)
 	Must(t, f.Far.Restore(t.Context(), v.ID))
 	far := inspect(t, f.Far, v.ID)
 	if far.State != storage.StateLive || far.FullName() != v.FullName() || far.SizeBytes != v.SizeBytes {
@@ -56,10 +58,14 @@ func testSend(t *testing.T, f Fixture) {
 	}
 	wantFile(t, far, "body", body)
 	wantFile(t, far, "hello", "there")
-	if s, err := f.Far.ListSnapshots(t.Context(), v.ID); err != nil || len(s) != 2 || s[0].GUID != first.GUID || s[1].GUID != second.GUID {
+	if s, err := f.Far.ListSnapshots(t.Context(), v.ID); err != nil || len(s) != 3 || s[0].GUID != first.GUID || s[1].GUID != second.GUID || s[2].GUID != third.GUID {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	write(t, far, "hello", "I live here now")
+	then, err := f.Far.Clone(t.Context(), v.ID, "c1", Spec("then"), false)
+	Must(t, err)
+	wantFile(t, then, "hello", "there")
+	Destroy(t, f.Far, then.ID)
 }
 
 // testSendSized: a volume's limit goes with it.

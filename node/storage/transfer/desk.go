@@ -112,7 +112,7 @@ func (d *Desk) Answer(ctx context.Context, machine, operation, volume string, co
 	defer stop(nil)
 	defer context.AfterFunc(o.ended, func() { stop(context.Cause(o.ended)) })()
 	return Send(ctx, conn, Outgoing{
-		Pool: d.Pool, Volume: o.Volume, Snapshot: o.Snapshot, Every: o.Every, BytesPerSecond: o.BytesPerSecond,
+		Pool: d.Pool, Volume: o.Volume, Snapshot: o.Snapshot, Every: o.Every, BytesPerSecond: o.BytesPerSecond, Unmeasured: o.Unmeasured,
 	})
 }
 

@@ -93,6 +93,7 @@ func testDeskIsTakenAway(t *testing.T, p pools) {
 	fetch := storage.Fetch{Operation: "op1", From: "m1", As: v.Spec, Snapshot: "s2"}
 	for name, take := range map[string]func() error{
 		"withdrawn":         func() error { return m1.Withdraw(ctx, "op1", v.ID) },
+		"forgotten":         func() error { return m1.ForgetFor(ctx, "op1", v.ID, "") },
 		"another's offered": func() error { o := slow; o.Operation = "op2"; return m1.Offer(ctx, o) },
 	} {
 		storagetest.Must(t, m1.Offer(ctx, slow))

@@ -191,7 +191,8 @@ func (r *receiver) ended(ctx context.Context, st stream, q *queue, err error, ex
 	switch code := api.CodeOf(err); {
 	case code == api.CodeVolumeNoSpace:
 		if u, unknown := r.Pool.Usage(detached); unknown == nil {
-			err = storage.RanFull(u, r.As, r.arrived.Load(), expected, err)
+			arrived := r.arrived.Load()
+			err = storage.RanFull(u, r.As, arrived, max(arrived, expected), err)
 		}
 	case code == api.CodeVolumeStreamDamaged && st.Resumed && ctx.Err() == nil:
 		// What is half here does not go with what was sent. The next try begins at the last whole snapshot.

@@ -41,6 +41,9 @@ func (d *Desk) ForgetFor(ctx context.Context, operation, volume, keep string) er
 	if err != nil {
 		return err
 	}
+	if err := d.Withdraw(ctx, operation, volume); err != nil {
+		return err
+	}
 	all, err := pool.ListSnapshots(ctx, volume)
 	if api.CodeOf(err) == api.CodeVolumeNotFound {
 		return nil

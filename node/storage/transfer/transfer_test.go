@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -337,4 +338,32 @@ func testCancelled(t *testing.T, p pools) {
 		}
 		p.clear(t, v.ID)
 	}
+}
+
+// unmeasured is a pool that says of no stream how long it is.
+type unmeasured struct{ storage.Pool }
+
+func (unmeasured) Estimate(context.Context, storage.From) (int64, error) { return 0, errNoEstimate }
+
+var errNoEstimate = errors.New("nobody should have asked")
+
+// TestUnmeasured: where it is not to be measured first, nobody asks how much it is, and all of it comes.
+func TestUnmeasured(t *testing.T) {
+	p := twoPools(t)
+	v := p.volume(t)
+	for _, without := range []bool{false, true} {
+		l, sent := dial(t), make(chan error, 1)
+		go func() {
+			_, err := transfer.Send(t.Context(), l.sender, transfer.Outgoing{Pool: unmeasured{p.near}, Volume: v.ID, Snapshot: "s2", Every: true, Unmeasured: without})
+			sent <- err
+		}()
+		got, err := transfer.Receive(t.Context(), l.receiver, transfer.Incoming{Pool: p.far, As: v.Spec, Snapshot: "s2"})
+		if failed := <-sent; without != (err == nil) || without != (failed == nil) {
+			t.Fatalf("%v: received %v, sent %v", without, err, failed)
+		}
+		if without && (got.Bytes < 2*mib || len(got.Streams) != 2) {
+			t.Errorf("%+v", got)
+		}
+	}
+	p.sameFiles(t, v, "s1", "s2")
 }

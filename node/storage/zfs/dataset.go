@@ -59,17 +59,75 @@ func (d dataset) number(property string) int64 {
 // marked is the value of an identity property that was set on this dataset.
 func (d dataset) marked(property string) (string, bool) { return d.values[property], d.own[property] }
 
-// picture is all that lies under the pool's own dataset, by name, as of one command.
+// picture is what lies under the pool's own dataset, by name, as of one command.
 type picture struct {
 	base string
 	all  []dataset
 }
 
 func (p *Pool) look(ctx context.Context) (picture, error) {
-	out, err := zfs(ctx, "get", "-Hp", "-r", "-t", "filesystem,snapshot", "-o", "name,property,value,source", strings.Join(read, ","), p.base)
+	pic, err := p.read(ctx, "-r", p.base)
 	if err != nil {
-		return picture{}, p.unavailable(err)
+		return pic, p.unavailable(err)
 	}
+	p.note(pic)
+	return pic, nil
+}
+
+// near is a picture of some volumes with their snapshots, and of further datasets that may not be there. To look at
+// everything takes the longer the more there is; here it is done only where one of the volumes is not where it last was.
+func (p *Pool) near(ctx context.Context, ids []string, also ...string) (picture, error) {
+	names, known := p.lastSeen(ids)
+	if !known {
+		return p.look(ctx)
+	}
+	pic, err := p.read(ctx, append([]string{"-d", "1"}, append(names, also...)...)...)
+	if err != nil && !strings.Contains(err.Error(), "does not exist") {
+		return pic, p.unavailable(err)
+	}
+	for _, id := range ids {
+		if f, err := pic.volume(id); err != nil || f.state == storage.StateIncoming {
+			return p.look(ctx)
+		}
+	}
+	return pic, nil
+}
+
+// note remembers where volumes are.
+func (p *Pool) note(pic picture) {
+	p.seenMu.Lock()
+	defer p.seenMu.Unlock()
+	p.seen = map[string]string{}
+	for _, f := range pic.volumes() {
+		if f.state != storage.StateIncoming {
+			p.seen[f.ID] = f.name
+		}
+	}
+}
+
+// put notes where a volume is from now on.
+func (p *Pool) put(id, name string) {
+	p.seenMu.Lock()
+	defer p.seenMu.Unlock()
+	p.seen[id] = name
+}
+
+func (p *Pool) lastSeen(ids []string) (names []string, known bool) {
+	p.seenMu.Lock()
+	defer p.seenMu.Unlock()
+	for _, id := range ids {
+		if p.seen[id] == "" {
+			return nil, false
+		}
+		names = append(names, p.seen[id])
+	}
+	return names, true
+}
+
+// read asks for datasets, with what the command takes to say which. Of some that are not there it returns the others, and
+// the error.
+func (p *Pool) read(ctx context.Context, which ...string) (picture, error) {
+	out, missing := zfs(ctx, append([]string{"get", "-Hp", "-t", "filesystem,snapshot", "-o", "name,property,value,source", strings.Join(read, ",")}, which...)...)
 	pic := picture{base: p.base}
 	for line := range strings.Lines(out) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
@@ -82,7 +140,7 @@ func (p *Pool) look(ctx context.Context) (picture, error) {
 		d := pic.all[len(pic.all)-1]
 		d.values[f[1]], d.own[f[1]] = f[2], f[3] == "local" || f[3] == "received"
 	}
-	return pic, nil
+	return pic, missing
 }
 
 // get finds a dataset by name.
@@ -146,6 +204,16 @@ func (pic picture) volume(id string) (found, error) {
 		return found{}, storage.NotFound(pic.base, id)
 	}
 	return all[at], all[at].damaged
+}
+
+// findNear finds one volume with its snapshots. What began as these is known by its dataset's name only.
+func (p *Pool) findNear(ctx context.Context, id string) (picture, found, error) {
+	pic, err := p.near(ctx, []string{id})
+	if err != nil {
+		return pic, found{}, err
+	}
+	f, err := pic.volume(id)
+	return pic, f, err
 }
 
 // find looks and finds one volume.

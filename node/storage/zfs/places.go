@@ -66,11 +66,19 @@ func rename(from, to string) error {
 	return done(err)
 }
 
+func (p *Pool) rename(f found, to string) error {
+	err := rename(f.name, to)
+	if err == nil {
+		p.put(f.ID, to)
+	}
+	return err
+}
+
 // Retire implements storage.Places.
 func (p *Pool) Retire(ctx context.Context, id string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, f, err := p.find(ctx, id)
+	_, f, err := p.findNear(ctx, id)
 	if err != nil || f.state == storage.StateKept {
 		return err
 	}
@@ -85,7 +93,7 @@ func (p *Pool) retire(f found) error {
 	if err := p.unmount(f); err != nil {
 		return err
 	}
-	return rename(f.name, p.dataset(keptDir, f.ID))
+	return p.rename(f, p.dataset(keptDir, f.ID))
 }
 
 // Restore implements storage.Places.
@@ -113,7 +121,7 @@ func (p *Pool) restore(f found) error {
 		return storage.InUse(f.Spec, "a stream is arriving, or broke off: abandon it")
 	}
 	live := p.dataset(liveDir, f.FileName())
-	if err := rename(f.name, live); err != nil {
+	if err := p.rename(f, live); err != nil {
 		return err
 	}
 	return p.mount(live, f.Spec)

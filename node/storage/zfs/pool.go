@@ -27,6 +27,9 @@ type Pool struct {
 	// IDs of the volumes they arrive at.
 	mu        sync.Mutex
 	receiving map[string]bool
+
+	seenMu sync.Mutex
+	seen   map[string]string // guarded by seenMu; by ID, the dataset as which a volume was last seen, looked at before it is believed
 }
 
 var _ storage.Pool = (*Pool)(nil)
@@ -108,7 +111,7 @@ func (p *Pool) MountAll(ctx context.Context) error {
 
 // open knows the dataset by a pool or dataset above it, or by its own name.
 func open(pool, mounts string) *Pool {
-	return &Pool{base: strings.TrimSuffix(pool, "/ployz") + "/ployz", mounts: mounts, receiving: map[string]bool{}}
+	return &Pool{base: strings.TrimSuffix(pool, "/ployz") + "/ployz", mounts: mounts, receiving: map[string]bool{}, seen: map[string]string{}}
 }
 
 // Look says whether there is OpenZFS 2 here with that pool or dataset. Errors: volume.pool-unavailable.

@@ -7,7 +7,6 @@ import (
 
 	gozfs "github.com/mistifyio/go-zfs/v3"
 
-	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/storage"
 )
 
@@ -50,9 +49,9 @@ func (p *Pool) ListSnapshots(ctx context.Context, id string) ([]storage.Snapshot
 	return p.withHolds(ctx, pic, f, all)
 }
 
-// get finds one snapshot of a volume.
+// get finds one snapshot of a volume, as findNear does.
 func (p *Pool) get(ctx context.Context, id, snapshot string) (pic picture, f found, s storage.Snapshot, err error) {
-	if pic, f, err = p.find(ctx, id); err != nil {
+	if pic, f, err = p.findNear(ctx, id); err != nil {
 		return pic, f, s, err
 	}
 	s, err = pic.snapshot(f, snapshot)
@@ -76,7 +75,7 @@ func (p *Pool) Snapshot(ctx context.Context, name string, ids ...string) ([]stor
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pic, err := p.look(ctx)
+	pic, err := p.near(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +109,7 @@ func (p *Pool) Snapshot(ctx context.Context, name string, ids ...string) ([]stor
 
 // taken reads what a command made.
 func (p *Pool) taken(ctx context.Context, name string, ids []string) ([]storage.Snapshot, error) {
-	pic, err := p.look(ctx)
+	pic, err := p.near(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -161,12 +160,13 @@ func (p *Pool) hold(ctx context.Context, command, id, snapshot, tag, already str
 func (p *Pool) Forget(ctx context.Context, id, snapshot string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pic, f, s, err := p.get(ctx, id, snapshot)
-	if api.CodeOf(err) == api.CodeVolumeSnapshotNotFound {
-		return nil
-	}
+	pic, f, err := p.find(ctx, id)
 	if err != nil {
 		return err
+	}
+	s, err := pic.snapshot(f, snapshot)
+	if err != nil {
+		return nil //nolint:nilerr // it is not there
 	}
 	all, err := p.withHolds(ctx, pic, f, []storage.Snapshot{s})
 	if err != nil {
@@ -185,7 +185,15 @@ func (p *Pool) Clone(ctx context.Context, id, snapshot string, spec storage.Spec
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pic, source, s, err := p.get(ctx, id, snapshot)
+	pic, err := p.near(ctx, []string{id}, p.dataset(liveDir, spec.FileName()), p.dataset(keptDir, spec.ID), p.dataset(incomingDir, spec.ID))
+	if err != nil {
+		return storage.Volume{}, err
+	}
+	source, err := pic.volume(id)
+	if err != nil {
+		return storage.Volume{}, err
+	}
+	s, err := pic.snapshot(source, snapshot)
 	if err != nil {
 		return storage.Volume{}, err
 	}
@@ -224,6 +232,7 @@ func (p *Pool) clone(pic picture, from string, spec storage.Spec, origin *storag
 		return err
 	}
 	_, err = (&gozfs.Dataset{Name: from, Type: gozfs.DatasetSnapshot}).Clone(to, properties)
+	p.put(spec.ID, to)
 	return done(err)
 }
 

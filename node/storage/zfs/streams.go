@@ -223,6 +223,7 @@ func (p *Pool) whole(ctx context.Context, as storage.Spec, to string, h storage.
 		if err := rename(to, p.dataset(keptDir, as.ID)); err != nil {
 			return storage.Snapshot{}, err
 		}
+		p.put(as.ID, p.dataset(keptDir, as.ID))
 		if err := done((&gozfs.Dataset{Name: place}).Destroy(gozfs.DestroyDefault)); err != nil {
 			return storage.Snapshot{}, err
 		}

@@ -51,6 +51,7 @@ func (p *Pool) make(ctx context.Context, pic picture, spec storage.Spec) error {
 		_, err = gozfs.CreateFilesystem(name, properties)
 		err = done(err)
 	}
+	p.put(spec.ID, name)
 	return err
 }
 
@@ -113,7 +114,7 @@ func (p *Pool) remark(ctx context.Context, name string, m storage.Mark) error {
 
 // Inspect implements storage.Volumes.
 func (p *Pool) Inspect(ctx context.Context, id string) (storage.Volume, error) {
-	_, f, err := p.find(ctx, id)
+	_, f, err := p.findNear(ctx, id)
 	if err != nil {
 		return storage.Volume{}, err
 	}

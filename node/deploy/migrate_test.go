@@ -285,7 +285,7 @@ func TestMigrateRefusals(t *testing.T) {
 		"less than nothing":  {nil, api.MigrateRequest{Namespace: "shop", To: "m2", MaxStop: -1}, api.CodeBadRequest, "less than nothing", ""},
 		"may not run there":  {placedOn("m1"), toM2("db"), api.CodeNoMachine, "db-0 may not run on m2: not among the machines asked for", "ployzctl deploy"},
 		"nothing is there":   {nil, api.MigrateRequest{Namespace: "none", To: "m2"}, api.CodeNamespaceAbsent, "nothing is deployed", "ployzctl service ls"},
-		"takes too long":     {nil, api.MigrateRequest{Namespace: "shop", To: "m2", MaxStop: api.Duration(time.Millisecond)}, api.CodeVolumeNotConverging, "the stop takes about 6.8s, and it may take 1ms", "ployzctl migrate shop --to m2 --max-stop 14s"},
+		"takes too long":     {nil, api.MigrateRequest{Namespace: "shop", To: "m2", MaxStop: api.Duration(time.Millisecond)}, api.CodeVolumeNotConverging, "the stop takes about 6.6s, and it may take 1ms", "ployzctl migrate shop --to m2 --max-stop 14s"},
 		"several machines":   {scattered, api.MigrateRequest{Namespace: "shop", To: "m3"}, api.CodeBadRequest, "they are on several machines", "--from m1"},
 		"port taken":         {func(_ *testing.T, l *lab) { l.listening = map[string]string{"tcp/5432": "a database of the machine"} }, toM2("db"), api.CodePublishedTaken, "port 5432/tcp on m2", ""},
 		"of every machine":   {everywhereRuns, toM2("agent"), api.CodeNoMachine, "agent runs on every machine", "ployzctl volume send"},

@@ -116,13 +116,26 @@ func (l *lab) socket(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	f, err := ln.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := passable(t, ln)
 	t.Cleanup(func() { f.Close() })
 	l.sockets = append(l.sockets, f)
 	return ln.Addr().String()
+}
+
+// passable is a listener's socket for child processes. Unlike the one of its File, it stays in non-blocking mode when one is
+// started: they all share that, and who serves on it already would wait in accept, and not end when it is told to.
+func passable(t *testing.T, ln net.Listener) *os.File {
+	t.Helper()
+	raw, err := ln.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fd int
+	var dupErr error
+	if err := raw.Control(func(own uintptr) { fd, dupErr = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 3) }); err != nil || dupErr != nil {
+		t.Fatal(err, dupErr)
+	}
+	return os.NewFile(uintptr(fd), "socket")
 }
 
 func (l *lab) certificate(t *testing.T) gateway.CertificateFile {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestKilledGatewayLeavesNothing: its successor removes its sockets, and of nobody who lives.
@@ -47,7 +48,9 @@ func (l *lab) starts(t *testing.T) *exec.Cmd {
 	cmd := l.start(t)
 	t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM) // an error says that it ended before
+		hung := time.AfterFunc(30*time.Second, func() { t.Error("it does not end"); cmd.Process.Kill() })
 		cmd.Wait()
+		hung.Stop()
 	})
 	return cmd
 }

@@ -61,17 +61,13 @@ func (p *Pool) unmount(f found) error {
 	return nil
 }
 
-func rename(from, to string) error {
+// rename gives a volume's dataset another name, and notes it.
+func (p *Pool) rename(id, from, to string) error {
 	_, err := (&gozfs.Dataset{Name: from}).Rename(to, false, false)
-	return done(err)
-}
-
-func (p *Pool) rename(f found, to string) error {
-	err := rename(f.name, to)
 	if err == nil {
-		p.put(f.ID, to)
+		p.put(id, to)
 	}
-	return err
+	return done(err)
 }
 
 // Retire implements storage.Places.
@@ -93,7 +89,7 @@ func (p *Pool) retire(f found) error {
 	if err := p.unmount(f); err != nil {
 		return err
 	}
-	return p.rename(f, p.dataset(keptDir, f.ID))
+	return p.rename(f.ID, f.name, p.dataset(keptDir, f.ID))
 }
 
 // Restore implements storage.Places.
@@ -121,7 +117,7 @@ func (p *Pool) restore(f found) error {
 		return storage.InUse(f.Spec, "a stream is arriving, or broke off: abandon it")
 	}
 	live := p.dataset(liveDir, f.FileName())
-	if err := p.rename(f, live); err != nil {
+	if err := p.rename(f.ID, f.name, live); err != nil {
 		return err
 	}
 	return p.mount(live, f.Spec)

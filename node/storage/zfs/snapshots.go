@@ -7,6 +7,7 @@ import (
 
 	gozfs "github.com/mistifyio/go-zfs/v3"
 
+	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/storage"
 )
 
@@ -51,11 +52,18 @@ func (p *Pool) ListSnapshots(ctx context.Context, id string) ([]storage.Snapshot
 
 // get finds one snapshot of a volume, as findNear does.
 func (p *Pool) get(ctx context.Context, id, snapshot string) (pic picture, f found, s storage.Snapshot, err error) {
-	if pic, f, err = p.findNear(ctx, id); err != nil {
-		return pic, f, s, err
+	if pic, err = p.near(ctx, []string{id}); err == nil {
+		f, s, err = pic.both(id, snapshot)
 	}
-	s, err = pic.snapshot(f, snapshot)
 	return pic, f, s, err
+}
+
+// both finds a volume and one of its snapshots.
+func (pic picture) both(id, snapshot string) (f found, s storage.Snapshot, err error) {
+	if f, err = pic.volume(id); err == nil {
+		s, err = pic.snapshot(f, snapshot)
+	}
+	return f, s, err
 }
 
 func (pic picture) snapshot(f found, name string) (storage.Snapshot, error) {
@@ -160,13 +168,16 @@ func (p *Pool) hold(ctx context.Context, command, id, snapshot, tag, already str
 func (p *Pool) Forget(ctx context.Context, id, snapshot string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pic, f, err := p.find(ctx, id)
+	pic, err := p.look(ctx)
 	if err != nil {
 		return err
 	}
-	s, err := pic.snapshot(f, snapshot)
+	f, s, err := pic.both(id, snapshot)
+	if api.CodeOf(err) == api.CodeVolumeSnapshotNotFound {
+		return nil
+	}
 	if err != nil {
-		return nil //nolint:nilerr // it is not there
+		return err
 	}
 	all, err := p.withHolds(ctx, pic, f, []storage.Snapshot{s})
 	if err != nil {
@@ -189,11 +200,7 @@ func (p *Pool) Clone(ctx context.Context, id, snapshot string, spec storage.Spec
 	if err != nil {
 		return storage.Volume{}, err
 	}
-	source, err := pic.volume(id)
-	if err != nil {
-		return storage.Volume{}, err
-	}
-	s, err := pic.snapshot(source, snapshot)
+	source, s, err := pic.both(id, snapshot)
 	if err != nil {
 		return storage.Volume{}, err
 	}

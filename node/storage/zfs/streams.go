@@ -220,10 +220,9 @@ func (p *Pool) whole(ctx context.Context, as storage.Spec, to string, h storage.
 		if err := p.remark(ctx, to, storage.Mark{Spec: as, Created: time.Now().UTC()}); err != nil {
 			return storage.Snapshot{}, err
 		}
-		if err := rename(to, p.dataset(keptDir, as.ID)); err != nil {
+		if err := p.rename(as.ID, to, p.dataset(keptDir, as.ID)); err != nil {
 			return storage.Snapshot{}, err
 		}
-		p.put(as.ID, p.dataset(keptDir, as.ID))
 		if err := done((&gozfs.Dataset{Name: place}).Destroy(gozfs.DestroyDefault)); err != nil {
 			return storage.Snapshot{}, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -129,6 +130,33 @@ func (p *Pool) Release(_ context.Context, id, snapshot, tag string) error {
 		s.Holds = slices.DeleteFunc(slices.Clone(s.Holds), func(t string) bool { return t == tag })
 	}
 	return err
+}
+
+// RenameSnapshot implements storage.Snapshots.
+func (p *Pool) RenameSnapshot(_ context.Context, id, from, to string) error {
+	if err := storage.CheckName("snapshot", to); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, s, err := p.snapshotLocked(id, from)
+	if v == nil {
+		return err
+	}
+	switch other := v.snapshot(to); {
+	case s == nil && other != nil || s != nil && s == other:
+		return nil
+	case s == nil:
+		return err
+	case other != nil:
+		return storage.SnapshotTaken(to, []string{id})
+	}
+	if err := os.Rename(p.snapshotFolder(id, from), p.snapshotFolder(id, to)); err != nil {
+		return typed(err)
+	}
+	s.Name, v.texts[to] = to, v.texts[from]
+	delete(v.texts, from)
+	return nil
 }
 
 // Forget implements storage.Snapshots.

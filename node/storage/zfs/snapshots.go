@@ -164,6 +164,33 @@ func (p *Pool) hold(ctx context.Context, command, id, snapshot, tag, already str
 	return err
 }
 
+// RenameSnapshot implements storage.Snapshots.
+func (p *Pool) RenameSnapshot(ctx context.Context, id, from, to string) error {
+	if err := storage.CheckName("snapshot", to); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pic, f, _, err := p.get(ctx, id, from)
+	if err != nil && api.CodeOf(err) != api.CodeVolumeSnapshotNotFound {
+		return err
+	}
+	_, there := pic.get(f.name + "@" + to)
+	_, taken := pic.snapshot(f, to)
+	switch {
+	case err != nil && taken != nil:
+		return err
+	case err != nil || from == to: // done before
+		return nil
+	case taken == nil:
+		return storage.SnapshotTaken(to, []string{id})
+	case there:
+		return storage.NotOurs(f.name + "@" + to)
+	}
+	_, err = zfs(ctx, "rename", f.name+"@"+from, f.name+"@"+to)
+	return err
+}
+
 // Forget implements storage.Snapshots.
 func (p *Pool) Forget(ctx context.Context, id, snapshot string) error {
 	p.mu.Lock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
@@ -151,8 +150,8 @@ func (p *Pool) RenameSnapshot(_ context.Context, id, from, to string) error {
 	case other != nil:
 		return storage.SnapshotTaken(to, []string{id})
 	}
-	if err := os.Rename(p.snapshotFolder(id, from), p.snapshotFolder(id, to)); err != nil {
-		return typed(err)
+	if err := p.renameFolder(p.snapshotFolder(id, from), p.snapshotFolder(id, to)); err != nil {
+		return err
 	}
 	s.Name, v.texts[to] = to, v.texts[from]
 	delete(v.texts, from)

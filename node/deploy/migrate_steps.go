@@ -130,7 +130,9 @@ func (c *change) actOn(ctx context.Context, act *operation.Act, machineName stri
 	return p.Act(ctx, by, action)
 }
 
+// tell has an operation show the way of what moves.
 func (m *Migrate) tell(act *operation.Act) Telling {
+	m.pre.Again = func(volume string, err error, pause time.Duration) { noteAgain(act, m.names[volume], err, pause) }
 	return func(volume string, p storage.Progress) {
 		act.Progress("volume "+m.names[volume], p.Bytes, p.TotalBytes)
 	}

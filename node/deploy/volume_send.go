@@ -199,7 +199,7 @@ func (s *SendVolume) tell(act *operation.Act) func(storage.Progress) {
 func (s *SendVolume) carriage(act *operation.Act, snapshot string) Carriage {
 	return Carriage{
 		Again: func(err error, pause time.Duration) { noteAgain(act, s.target.Name, err, pause) },
-		From: s.from, To: s.to, FromID: s.candidate(s.target.Machine).member.ID, ToID: s.candidate(s.request.To).member.ID, As: s.as(),
+		From:  s.from, To: s.to, FromID: s.candidate(s.target.Machine).member.ID, ToID: s.candidate(s.request.To).member.ID, As: s.as(),
 		Offer: storage.Offer{Volume: s.target.ID, Snapshot: snapshot, BytesPerSecond: s.request.BytesPerSecond},
 	}
 }

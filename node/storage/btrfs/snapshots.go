@@ -215,24 +215,18 @@ func syncDir(path string) error {
 
 // RenameSnapshot implements storage.Snapshots: the name is the folder's.
 func (p *Pool) RenameSnapshot(_ context.Context, id, from, to string) error {
-	if err := storage.CheckName("snapshot", to); err != nil {
-		return err
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f, err := p.find(id)
 	if err != nil {
 		return err
 	}
-	_, err = f.get(from)
-	_, taken := f.get(to)
-	switch {
-	case err != nil && taken != nil:
+	all, err := f.list()
+	if err != nil {
 		return err
-	case err != nil || from == to: // done before
-		return nil
-	case taken == nil:
-		return storage.SnapshotTaken(to, []string{id})
+	}
+	if done, err := storage.CheckRename(all, id, from, to); done || err != nil {
+		return err
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, f.snapshot(from), unix.AT_FDCWD, f.snapshot(to), unix.RENAME_NOREPLACE)
 	if err == nil {

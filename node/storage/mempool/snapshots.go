@@ -87,11 +87,14 @@ func (p *Pool) ListSnapshots(_ context.Context, id string) ([]storage.Snapshot, 
 	if err != nil {
 		return nil, err
 	}
-	var all []storage.Snapshot
+	return p.listLocked(v), nil
+}
+
+func (p *Pool) listLocked(v *volume) (all []storage.Snapshot) {
 	for _, s := range v.snapshots {
 		all = append(all, p.seenLocked(s))
 	}
-	return all, nil
+	return all
 }
 
 // seenLocked is a snapshot with what could not be without it.
@@ -133,27 +136,19 @@ func (p *Pool) Release(_ context.Context, id, snapshot, tag string) error {
 
 // RenameSnapshot implements storage.Snapshots.
 func (p *Pool) RenameSnapshot(_ context.Context, id, from, to string) error {
-	if err := storage.CheckName("snapshot", to); err != nil {
-		return err
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	v, s, err := p.snapshotLocked(id, from)
-	if v == nil {
+	v, err := p.findLocked(id)
+	if err != nil {
 		return err
 	}
-	switch other := v.snapshot(to); {
-	case s == nil && other != nil || s != nil && s == other:
-		return nil
-	case s == nil:
+	if done, err := storage.CheckRename(p.listLocked(v), id, from, to); done || err != nil {
 		return err
-	case other != nil:
-		return storage.SnapshotTaken(to, []string{id})
 	}
 	if err := p.renameFolder(p.snapshotFolder(id, from), p.snapshotFolder(id, to)); err != nil {
 		return err
 	}
-	s.Name, v.texts[to] = to, v.texts[from]
+	v.snapshot(from).Name, v.texts[to] = to, v.texts[from]
 	delete(v.texts, from)
 	return nil
 }

@@ -166,25 +166,21 @@ func (p *Pool) hold(ctx context.Context, command, id, snapshot, tag, already str
 
 // RenameSnapshot implements storage.Snapshots.
 func (p *Pool) RenameSnapshot(ctx context.Context, id, from, to string) error {
-	if err := storage.CheckName("snapshot", to); err != nil {
-		return err
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pic, f, _, err := p.get(ctx, id, from)
-	if err != nil && api.CodeOf(err) != api.CodeVolumeSnapshotNotFound {
+	pic, err := p.near(ctx, []string{id})
+	if err != nil {
 		return err
 	}
-	_, there := pic.get(f.name + "@" + to)
-	_, taken := pic.snapshot(f, to)
-	switch {
-	case err != nil && taken != nil:
+	f, err := pic.volume(id)
+	if err != nil {
 		return err
-	case err != nil || from == to: // done before
-		return nil
-	case taken == nil:
-		return storage.SnapshotTaken(to, []string{id})
-	case there:
+	}
+	all, _ := pic.snapshots(f)
+	if done, err := storage.CheckRename(all, id, from, to); done || err != nil {
+		return err
+	}
+	if _, there := pic.get(f.name + "@" + to); there {
 		return storage.NotOurs(f.name + "@" + to)
 	}
 	_, err = zfs(ctx, "rename", f.name+"@"+from, f.name+"@"+to)

@@ -2,9 +2,11 @@ package deploy
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/operation"
 	"github.com/ployz/ployz/node/storage"
 )
 
@@ -20,6 +22,8 @@ type Carriage struct {
 	Pause time.Duration
 	// Stays leaves the offer of what came over to whoever forgets the snapshots, see Carrier.ForgetSnapshots.
 	Stays bool
+	// Again is told what broke, and how long the pause is before the next try; nil is nobody.
+	Again func(err error, pause time.Duration)
 	// Tries bounds them; 0 means 10, which are minutes. Whoever repeats the operation after that begins where it ended.
 	Tries int
 }
@@ -47,6 +51,9 @@ func (c Carriage) carry(ctx context.Context, by Fenced, progress func(storage.Pr
 		got, err := c.try(ctx, by, progress)
 		if tries--; err == nil || tries == 0 || !passing(err) {
 			return got, err
+		}
+		if c.Again != nil {
+			c.Again(err, pause)
 		}
 		select {
 		case <-ctx.Done():
@@ -87,4 +94,9 @@ func (c Carriage) withdraw(ctx context.Context, by Fenced) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), withdrawTime)
 	defer stop()
 	_ = c.From.WithdrawVolume(ctx, by, c.Offer.Volume) // as above
+}
+
+// noteAgain has an operation say that a data set's way is tried again.
+func noteAgain(act *operation.Act, name string, err error, pause time.Duration) {
+	act.Note(fmt.Sprintf("volume %s: %v; it goes on in %s", name, err, api.Rounded(pause)))
 }

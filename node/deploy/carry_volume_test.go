@@ -61,11 +61,20 @@ func TestCarriage(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := &road{porter: &porter{}, ends: c.ends}
 			begun := time.Now()
+			told := 0
 			got, err := deploy.Carriage{
+				Again: func(err error, pause time.Duration) {
+					if told++; err == nil || pause < time.Second {
+						t.Errorf("%s: told of %v, %s", name, err, pause)
+					}
+				},
 				From: r, To: r, FromID: "m1", ToID: "m2", As: storage.Spec{ID: "v1"}, Offer: storage.Offer{Volume: "v1", Snapshot: "s1"},
 			}.Run(t.Context(), by, func(storage.Progress) {})
 			if api.CodeOf(err) != c.code || err == nil && got.GUID != "g" {
 				t.Errorf("%s: %+v, %v", name, got, err)
+			}
+			if told != c.fetches-1 {
+				t.Errorf("%s: told of %d breaks", name, told)
 			}
 			if took := time.Since(begun); took < c.least || took > 5*time.Minute {
 				t.Errorf("%s: it took %s", name, took)

@@ -56,6 +56,8 @@ func (l *Local) actOnVolume(ctx context.Context, action Action) error {
 		do = func() error { return l.Pool.Restore(ctx, action.Volume) }
 	case "forget-snapshots":
 		do = func() error { return l.forgetSnapshots(ctx, action.Snapshot, action.Tag, action.Volumes) }
+	case "unname-snapshots":
+		do = func() error { return l.unnameSnapshots(ctx, action) }
 	case "swap-volume":
 		do = func() error { return l.Pool.Swap(ctx, action.Out, action.Volume) }
 	case "swap-back-volume":
@@ -121,6 +123,9 @@ func (l *Local) SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOr
 	}
 	if l.Pool == nil {
 		return nil, noPool()
+	}
+	if order.Of != "" {
+		return l.nameSnapshots(ctx, order)
 	}
 	// One of that name is of a commit that never was: it shows another moment.
 	if err := l.forgetSnapshots(ctx, order.Name, order.Tag, order.Volumes); err != nil {

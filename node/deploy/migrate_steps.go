@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -129,7 +130,9 @@ func (c *change) actOn(ctx context.Context, act *operation.Act, machineName stri
 	return p.Act(ctx, by, action)
 }
 
+// tell has an operation show the way of what moves.
 func (m *Migrate) tell(act *operation.Act) Telling {
+	m.pre.Again = func(volume string, err error, pause time.Duration) { noteAgain(act, m.names[volume], err, pause) }
 	return func(volume string, p storage.Progress) {
 		act.Progress("volume "+m.names[volume], p.Bytes, p.TotalBytes)
 	}
@@ -258,7 +261,7 @@ func (m *Migrate) bounded(ctx context.Context) (context.Context, context.CancelF
 }
 
 // handOver takes the name of every data set here before any of them gets it there: at no moment do two have it. The commit's
-// snapshots are taken meanwhile: nobody writes, neither here nor there.
+// snapshots get their names, or are taken, meanwhile: of what moves nobody writes anything, neither here nor there.
 func (m *Migrate) handOver(l layout) []operation.Phase {
 	here, there := operation.Phase{Name: "hand over"}, operation.Phase{Name: "take over"}
 	for _, d := range l.sets {
@@ -266,6 +269,9 @@ func (m *Migrate) handOver(l layout) []operation.Phase {
 			continue
 		}
 		here.Steps, there.Steps = append(here.Steps, m.take(d)), append(there.Steps, m.give(d))
+	}
+	if len(here.Steps) > 0 {
+		here.Steps = append(here.Steps, m.nameThere())
 	}
 	return append(m.snapshotPhasesBeside(l, here), there)
 }
@@ -327,10 +333,12 @@ func (m *Migrate) noteLaunches(steps []operation.Step) {
 	}
 }
 
-// forget ends what the rounds held, on both machines.
+// forget ends what the rounds held, on both machines. What they both have in the end is the commit's.
 func (m *Migrate) forget() operation.Step {
 	return operation.Step{
 		Name: "forget the snapshots of the move", Participant: m.from, Clear: "ployzctl operation resolve " + m.operation,
-		Do: func(ctx context.Context, act *operation.Act) error { return m.pre.Forget(ctx, fenced(act)) },
+		Do: func(ctx context.Context, act *operation.Act) error {
+			return errors.Join(m.nameHere(ctx, act), m.pre.Forget(ctx, fenced(act)))
+		},
 	}
 }

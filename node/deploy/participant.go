@@ -49,7 +49,7 @@ type Keeper interface {
 	// Errors: volume.*.
 	EnsureVolume(ctx context.Context, by Fenced, spec storage.Spec) (storage.Volume, error)
 	// SnapshotVolumes takes a snapshot of each of the volumes under one name, anew where an operation that did not come
-	// to its end took one, and holds it by the order's tag. What the order names as writers holds still meanwhile, by
+	// to its end took one, or gives the name to the one that has the moment already, and holds it by the order's tag. What the order names as writers holds still meanwhile, by
 	// the machine's own doing; where one cannot, nothing is snapshot, and all go on. Errors: volume.*.
 	SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOrder) ([]storage.Snapshot, error)
 	// ListSnapshots answers which snapshots volumes have now, oldest first, by volume. One that is not there has none.
@@ -62,8 +62,10 @@ type Keeper interface {
 
 // SnapshotOrder says of which volumes of a machine a moment is kept.
 type SnapshotOrder struct {
-	// Name is the snapshots'.
+	// Name is the snapshots'; Of is what those are called that each of the volumes has of the moment already, "" where
+	// they are to be taken.
 	Name    string   `json:"name"`
+	Of      string   `json:"of,omitempty"`
 	Volumes []string `json:"volumes"`
 	// Tag holds them.
 	Tag string `json:"tag"`
@@ -122,10 +124,12 @@ type Action struct {
 	Volume    string `json:",omitempty"`
 	Maker     string `json:",omitempty"`
 	Out       string `json:",omitempty"`
-	// Snapshot, Tag and Volumes are for "forget-snapshots", too, which takes back what SnapshotVolumes took.
+	// Snapshot, Tag and Volumes are for "forget-snapshots", too, which takes back what SnapshotVolumes took, and, with
+	// As, for "unname-snapshots", which gives those back their names that it named.
 	Volumes  []string `json:",omitempty"`
 	Snapshot string   `json:",omitempty"`
 	Tag      string   `json:",omitempty"`
+	As       string   `json:",omitempty"`
 	// Snapshots are for "prune-snapshots".
 	Snapshots []string `json:",omitempty"`
 	// Holds are tags by the snapshot of Volume that they are to hold.

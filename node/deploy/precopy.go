@@ -34,6 +34,8 @@ type Precopy struct {
 	// Settle is called before each snapshot but the first and that inside the stop: who writes may write out what it has
 	// in memory, which then is not left for the stop. nil is nobody.
 	Settle func(ctx context.Context)
+	// Again is told what broke of a volume's way, see Carriage; nil is nobody.
+	Again func(volume string, err error, pause time.Duration)
 	// Arrived is called once the first round has brought what is before it over; nil is nobody. Its error ends Run.
 	Arrived func(ctx context.Context) error
 
@@ -167,6 +169,11 @@ func (p *Precopy) carry(ctx context.Context, by Fenced, name string, now time.Ti
 	for _, v := range p.Volumes {
 		got, err := Carriage{
 			From: p.From, To: p.To, FromID: p.FromID, ToID: p.ToID, As: v, Pause: p.Pause, Stays: true,
+			Again: func(err error, pause time.Duration) {
+				if p.Again != nil {
+					p.Again(v.ID, err, pause)
+				}
+			},
 			Offer: storage.Offer{Volume: v.ID, Snapshot: name, Every: p.last == "", BytesPerSecond: p.BytesPerSecond, Unmeasured: p.finishing},
 		}.Run(ctx, by, func(progress storage.Progress) {
 			if tell != nil {

@@ -174,7 +174,7 @@ func (s *SendVolume) send() operation.Step {
 		Name: "send volume " + s.target.Name, Participant: s.request.To, Timeout: fetchTime, Clear: "ployzctl operation resolve " + s.operation,
 		Do: func(ctx context.Context, act *operation.Act) error {
 			for _, name := range append(s.before(), s.snapshot()) {
-				got, err := s.carriage(name).Run(ctx, fenced(act), s.tell(act))
+				got, err := s.carriage(act, name).Run(ctx, fenced(act), s.tell(act))
 				s.mu.Lock()
 				s.got = append(s.got, got)
 				s.mu.Unlock()
@@ -196,9 +196,10 @@ func (s *SendVolume) tell(act *operation.Act) func(storage.Progress) {
 	}
 }
 
-func (s *SendVolume) carriage(snapshot string) Carriage {
+func (s *SendVolume) carriage(act *operation.Act, snapshot string) Carriage {
 	return Carriage{
-		From: s.from, To: s.to, FromID: s.candidate(s.target.Machine).member.ID, ToID: s.candidate(s.request.To).member.ID, As: s.as(),
+		Again: func(err error, pause time.Duration) { noteAgain(act, s.target.Name, err, pause) },
+		From:  s.from, To: s.to, FromID: s.candidate(s.target.Machine).member.ID, ToID: s.candidate(s.request.To).member.ID, As: s.as(),
 		Offer: storage.Offer{Volume: s.target.ID, Snapshot: snapshot, BytesPerSecond: s.request.BytesPerSecond},
 	}
 }

@@ -148,12 +148,12 @@ func (c *change) snapshotSteps(l layout) []operation.Step {
 	return steps
 }
 
-// toSnapshot are the data sets that the commit's snapshots are of, by machine.
+// toSnapshot are the data sets that the commit's snapshots are taken of, by machine. What moves has them carried.
 func (c *change) toSnapshot(l layout) map[string][]dataset {
 	on := map[string][]dataset{}
 	for _, d := range l.sets {
 		_, there := d.toSnapshot()
-		if m := c.candidate(d.machine); there && m != nil && m.silent == nil {
+		if m := c.candidate(d.machine); there && d.from == "" && m != nil && m.silent == nil {
 			on[d.machine] = append(on[d.machine], d)
 		}
 	}

@@ -65,6 +65,10 @@ type Snapshots interface {
 	Hold(ctx context.Context, id, snapshot, tag string) error
 	// Release takes a tag away; one that is not there is no error.
 	Release(ctx context.Context, id, snapshot, tag string) error
+	// RenameSnapshot gives a snapshot another name. Its GUID, its holds and its place among the others stay. One that has
+	// the new name already, and not the old one, is no error. No clone may have begun as it. Errors: volume.invalid,
+	// volume.snapshot-taken (another one has the name).
+	RenameSnapshot(ctx context.Context, id, from, to string) error
 	// Forget destroys a snapshot; one that is gone is no error. Errors: volume.snapshot-needed.
 	Forget(ctx context.Context, id, snapshot string) error
 	// Clone makes a volume that begins as a snapshot: a live one, or, where kept is true, one that has no

@@ -141,6 +141,11 @@ func (l *Late) Release(ctx context.Context, id, snapshot, tag string) error {
 	return tell(ctx, l, func(p Pool) error { return p.Release(ctx, id, snapshot, tag) })
 }
 
+// RenameSnapshot implements Snapshots.
+func (l *Late) RenameSnapshot(ctx context.Context, id, from, to string) error {
+	return tell(ctx, l, func(p Pool) error { return p.RenameSnapshot(ctx, id, from, to) })
+}
+
 // Forget implements Snapshots.
 func (l *Late) Forget(ctx context.Context, id, snapshot string) error {
 	return tell(ctx, l, func(p Pool) error { return p.Forget(ctx, id, snapshot) })

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ployz/ployz/node/api"
@@ -93,6 +94,23 @@ func SnapshotNotFound(volume, snapshot string) error {
 func SnapshotTaken(snapshot string, volumes []string) error {
 	return api.Errorf(api.CodeVolumeSnapshotTaken, "%s have a snapshot %s already, and the others do not", strings.Join(volumes, ", "), snapshot).
 		About(snapshot).WithHint("use another name, or forget that one")
+}
+
+// CheckRename says whether a snapshot of a volume, which has those, may get another name; done says that it has it. Errors:
+// those of Snapshots.RenameSnapshot.
+func CheckRename(have []Snapshot, volume, from, to string) (done bool, err error) {
+	is := func(name string) bool {
+		return slices.ContainsFunc(have, func(s Snapshot) bool { return s.Name == name })
+	}
+	switch {
+	case !is(from) && !is(to):
+		return false, SnapshotNotFound(volume, from)
+	case !is(from) || from == to:
+		return true, nil
+	case is(to):
+		return false, SnapshotTaken(to, []string{volume})
+	}
+	return false, CheckName("snapshot", to)
 }
 
 // NotFound says that there is no such volume.

@@ -33,6 +33,9 @@ func failure(args []string, said string, err error) error {
 		return api.Errorf(api.CodeVolumeNoSpace, "the pool is full: %s", last).
 			WithHint("destroy what was removed: ployzctl volume prune")
 	}
+	if last == "" { // such as of one that was killed
+		last = "it said nothing"
+	}
 	return api.Errorf(api.CodeVolumePoolFailed, "btrfs %s: %w: %s", args[0], err, last).
 		WithHint("the kernel's own words: journalctl -k --grep BTRFS")
 }

@@ -75,7 +75,7 @@ func (p *Pool) usable(ctx context.Context, f found) error {
 	if err := deleteSubvolume(ctx, half); err != nil {
 		return err
 	}
-	if _, err := btrfs(ctx, "subvolume", "snapshot", f.snapshot(snapshots[len(snapshots)-1].Name)+"/data", half); err != nil {
+	if err := snapshotSubvolume(f.snapshot(snapshots[len(snapshots)-1].Name)+"/data", half, 0); err != nil {
 		return err
 	}
 	if err := errors.Join(limit(ctx, half, f.SizeBytes), own(half, f.Spec)); err != nil {

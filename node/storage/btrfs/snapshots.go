@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/storage"
 )
@@ -32,7 +34,7 @@ func (f found) list() ([]storage.Snapshot, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, storage.Snapshot{Volume: f.ID, Name: mark.Name, GUID: mark.GUID, Created: mark.Created, Holds: holds})
+		all = append(all, storage.Snapshot{Volume: f.ID, Name: e.Name(), GUID: mark.GUID, Created: mark.Created, Holds: holds})
 	}
 	slices.SortStableFunc(all, func(a, b storage.Snapshot) int { return a.Created.Compare(b.Created) })
 	return all, nil
@@ -137,7 +139,7 @@ func (p *Pool) take(ctx context.Context, f found, name string) (storage.Snapshot
 	if err := os.MkdirAll(half, 0o711); err != nil {
 		return storage.Snapshot{}, typed(err)
 	}
-	if _, err := btrfs(ctx, "subvolume", "snapshot", "-r", f.tree(), half+"/data"); err != nil {
+	if err := snapshotSubvolume(f.tree(), half+"/data", snapshotReadOnly); err != nil {
 		return storage.Snapshot{}, errors.Join(err, p.clearSnapshot(context.WithoutCancel(ctx), half))
 	}
 	return p.publish(f, name, half)
@@ -209,6 +211,28 @@ func syncDir(path string) error {
 	}
 	defer dir.Close()
 	return dir.Sync()
+}
+
+// RenameSnapshot implements storage.Snapshots: the name is the folder's.
+func (p *Pool) RenameSnapshot(_ context.Context, id, from, to string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f, err := p.find(id)
+	if err != nil {
+		return err
+	}
+	all, err := f.list()
+	if err != nil {
+		return err
+	}
+	if done, err := storage.CheckRename(all, id, from, to); done || err != nil {
+		return err
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, f.snapshot(from), unix.AT_FDCWD, f.snapshot(to), unix.RENAME_NOREPLACE)
+	if err == nil {
+		err = syncDir(filepath.Dir(f.snapshot(to)))
+	}
+	return typed(err)
 }
 
 // Forget implements storage.Snapshots.
@@ -285,8 +309,7 @@ func (p *Pool) clone(ctx context.Context, from string, spec storage.Spec, origin
 		to = p.path(keptDir, spec.ID)
 	}
 	return p.place(ctx, spec, origin, to, func(data string) error {
-		_, err := btrfs(ctx, "subvolume", "snapshot", from, data)
-		return err
+		return snapshotSubvolume(from, data, 0)
 	})
 }
 

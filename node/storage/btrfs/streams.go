@@ -155,7 +155,8 @@ func (p *Pool) continues(f found, h storage.Header) (done *storage.Snapshot, err
 	return nil, f.unwritten(all[len(all)-1])
 }
 
-// unwritten refuses a volume that was written since a snapshot: what arrives would hide that.
+// unwritten refuses a volume that was written since its last snapshot: what arrives would hide that. Data that are as
+// they were made are those of the snapshot, see usable.
 func (f found) unwritten(last storage.Snapshot) error {
 	if !isSubvolume(f.tree()) {
 		return nil
@@ -165,7 +166,7 @@ func (f found) unwritten(last storage.Snapshot) error {
 		return err
 	}
 	then, err := show(f.snapshot(last.Name) + "/data")
-	if err == nil && now.generation > then.born {
+	if err == nil && now.generation > max(then.born, now.born) {
 		err = storage.BaseMissing(f.ID, last.Name, "the volume was written since")
 	}
 	return err

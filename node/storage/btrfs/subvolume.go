@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -75,6 +76,43 @@ func uuidText(id [16]byte) string {
 		return ""
 	}
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+}
+
+// kernelSnapshot is struct btrfs_ioctl_vol_args_v2 of linux/btrfs.h.
+type kernelSnapshot struct {
+	from  int64 // a descriptor
+	_     uint64
+	flags uint64
+	_     [4]uint64
+	name  [4040]byte
+}
+
+const (
+	// makeSnapshot is BTRFS_IOC_SNAP_CREATE_V2.
+	makeSnapshot = 1<<30 | unsafe.Sizeof(kernelSnapshot{})<<16 | 0x94<<8 | 23
+	// snapshotReadOnly is BTRFS_SUBVOL_RDONLY.
+	snapshotReadOnly = 1 << 1
+)
+
+// snapshotSubvolume makes one that begins as another, which is durable then. It asks the kernel and not the command, as
+// show does.
+func snapshotSubvolume(from, to string, flags uint64) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return typed(err)
+	}
+	defer source.Close()
+	dir, err := os.Open(filepath.Dir(to))
+	if err != nil {
+		return typed(err)
+	}
+	defer dir.Close()
+	args := kernelSnapshot{from: int64(source.Fd()), flags: flags}
+	copy(args.name[:len(args.name)-1], filepath.Base(to))
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), makeSnapshot, uintptr(unsafe.Pointer(&args))); errno != 0 {
+		return typed(fmt.Errorf("a snapshot of %s: %w", from, errno))
+	}
+	return nil
 }
 
 // deleteSubvolume deletes one for good; one that is not there is no error.

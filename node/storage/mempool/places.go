@@ -103,6 +103,13 @@ func (p *Pool) copyFolder(from, to string) error {
 	return typed(os.CopyFS(to, os.DirFS(from)))
 }
 
+func (p *Pool) renameFolder(from, to string) error {
+	if p.root == "" {
+		return nil
+	}
+	return typed(os.Rename(from, to))
+}
+
 func (p *Pool) removeFolders(v *volume) error {
 	if p.root == "" {
 		return nil

@@ -87,11 +87,14 @@ func (p *Pool) ListSnapshots(_ context.Context, id string) ([]storage.Snapshot, 
 	if err != nil {
 		return nil, err
 	}
-	var all []storage.Snapshot
+	return p.listLocked(v), nil
+}
+
+func (p *Pool) listLocked(v *volume) (all []storage.Snapshot) {
 	for _, s := range v.snapshots {
 		all = append(all, p.seenLocked(s))
 	}
-	return all, nil
+	return all
 }
 
 // seenLocked is a snapshot with what could not be without it.
@@ -129,6 +132,25 @@ func (p *Pool) Release(_ context.Context, id, snapshot, tag string) error {
 		s.Holds = slices.DeleteFunc(slices.Clone(s.Holds), func(t string) bool { return t == tag })
 	}
 	return err
+}
+
+// RenameSnapshot implements storage.Snapshots.
+func (p *Pool) RenameSnapshot(_ context.Context, id, from, to string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, err := p.findLocked(id)
+	if err != nil {
+		return err
+	}
+	if done, err := storage.CheckRename(p.listLocked(v), id, from, to); done || err != nil {
+		return err
+	}
+	if err := p.renameFolder(p.snapshotFolder(id, from), p.snapshotFolder(id, to)); err != nil {
+		return err
+	}
+	v.snapshot(from).Name, v.texts[to] = to, v.texts[from]
+	delete(v.texts, from)
+	return nil
 }
 
 // Forget implements storage.Snapshots.

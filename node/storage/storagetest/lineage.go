@@ -49,6 +49,37 @@ func testSnapshotOfMany(t *testing.T, f Fixture) {
 	}
 }
 
+func testRenameSnapshot(t *testing.T, f Fixture) {
+	ctx, v := t.Context(), ensure(t, f.Pool, Spec("data"))
+	write(t, v, "hello", "then")
+	first := snapshot(t, f.Pool, "s1", v.ID)[0]
+	snapshot(t, f.Pool, "s2", v.ID)
+	Must(t, f.Pool.Hold(ctx, v.ID, "s1", "op1"))
+	wantCode(t, f.Pool.RenameSnapshot(ctx, v.ID, "s1", "s2"), api.CodeVolumeSnapshotTaken)
+	wantCode(t, f.Pool.RenameSnapshot(ctx, v.ID, "s1", "a/b"), api.CodeVolumeInvalid)
+	wantCode(t, f.Pool.RenameSnapshot(ctx, v.ID, "s9", "s8"), api.CodeVolumeSnapshotNotFound)
+	for range 2 {
+		Must(t, f.Pool.RenameSnapshot(ctx, v.ID, "s1", "c1"))
+	}
+	Must(t, f.Pool.RenameSnapshot(ctx, v.ID, "c1", "c1"))
+	got, err := f.Reopen(t).ListSnapshots(ctx, v.ID)
+	Must(t, err)
+	if len(got) != 2 || got[0].Name != "c1" || got[0].GUID != first.GUID || got[1].Name != "s2" || !slices.Equal(got[0].Holds, []string{"op1"}) {
+		t.Fatalf("listed: %+v", got)
+	}
+	wantCode(t, f.Pool.Forget(ctx, v.ID, "c1"), api.CodeVolumeSnapshotNeeded)
+	Must(t, f.Pool.Release(ctx, v.ID, "c1", "op1"))
+	again := snapshot(t, f.Pool, "s1", v.ID)[0]
+	if again.GUID == first.GUID {
+		t.Error("the old name is not free")
+	}
+	spec := Spec("data")
+	clone, err := f.Pool.Clone(ctx, v.ID, "c1", spec, false)
+	Must(t, err)
+	t.Cleanup(func() { Destroy(t, f.Pool, spec.ID) })
+	wantFile(t, clone, "hello", "then")
+}
+
 func testHold(t *testing.T, f Fixture) {
 	ctx, v := t.Context(), ensure(t, f.Pool, Spec("data"))
 	snapshot(t, f.Pool, "s", v.ID)

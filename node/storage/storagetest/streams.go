@@ -171,6 +171,23 @@ func testWrittenSince(t *testing.T, f Fixture) {
 	wantFile(t, inspect(t, f.Far, v.ID), "hello", "far")
 }
 
+// testUntouchedSince: a copy that had its name for a while, and that nobody wrote to, takes increments as before.
+func testUntouchedSince(t *testing.T, f Fixture) {
+	ctx, v := t.Context(), ensure(t, f.Pool, Spec("data"))
+	write(t, v, "hello", "then")
+	snapshot(t, f.Pool, "s1", v.ID)
+	receive(t, f.Far, v.Spec, sent(t, f.Pool, storage.From{Volume: v.ID, Snapshot: "s1"}))
+	Must(t, f.Far.RenameSnapshot(ctx, v.ID, "s1", "c1"))
+	Must(t, f.Far.Restore(ctx, v.ID))
+	wantFile(t, inspect(t, f.Far, v.ID), "hello", "then")
+	Must(t, f.Far.Retire(ctx, v.ID))
+	write(t, v, "hello", "now")
+	snapshot(t, f.Pool, "s2", v.ID)
+	receive(t, f.Far, v.Spec, sent(t, f.Pool, storage.From{Volume: v.ID, Snapshot: "s2", Base: "s1"}))
+	Must(t, f.Far.Restore(ctx, v.ID))
+	wantFile(t, inspect(t, f.Far, v.ID), "hello", "now")
+}
+
 // testStreamBreaksOff: the first stream and a later one, each cut at several places, then sent again.
 func testStreamBreaksOff(t *testing.T, f Fixture) {
 	ctx, v := t.Context(), ensure(t, f.Pool, Spec("data"))

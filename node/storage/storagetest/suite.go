@@ -50,8 +50,8 @@ func RunNames(t *testing.T, open func(t *testing.T) Fixture) {
 	all := tests()
 	for _, name := range []string{
 		"Life", "EnsureTwice", "OwnerAndMode", "BadSpec", "NameTaken", "Shrink", "NoSpace", "Absent", "Snapshot",
-		"SnapshotOfMany", "Hold", "CloneOfClone", "Promote", "Swap", "SwapRefused", "Retire", "Reopen",
-		"Send", "SendBack", "SendTwice", "Estimate", "BaseMissing", "WrittenSince", "StreamBreaksOff", "StreamForeign",
+		"SnapshotOfMany", "RenameSnapshot", "Hold", "CloneOfClone", "Promote", "Swap", "SwapRefused", "Retire", "Reopen",
+		"Send", "SendBack", "SendTwice", "Estimate", "BaseMissing", "WrittenSince", "UntouchedSince", "StreamBreaksOff", "StreamForeign",
 		"StreamDamaged", "SenderIsCutOff", "ReceiverIsKilled",
 	} {
 		t.Run(name, func(t *testing.T) { all[name](t, f) })
@@ -72,6 +72,7 @@ func tests() map[string]func(*testing.T, Fixture) {
 		"Absent":           testAbsent,
 		"Snapshot":         testSnapshot,
 		"SnapshotOfMany":   testSnapshotOfMany,
+		"RenameSnapshot":   testRenameSnapshot,
 		"Hold":             testHold,
 		"Clone":            testClone,
 		"CloneOfClone":     testCloneOfClone,
@@ -89,6 +90,7 @@ func tests() map[string]func(*testing.T, Fixture) {
 		"Estimate":         testEstimate,
 		"BaseMissing":      testBaseMissing,
 		"WrittenSince":     testWrittenSince,
+		"UntouchedSince":   testUntouchedSince,
 		"StreamBreaksOff":  testStreamBreaksOff,
 		"StreamForeign":    testStreamForeign,
 		"StreamDamaged":    testStreamDamaged,

@@ -193,12 +193,13 @@ func (s *sender) send(ctx context.Context, st stream, from storage.From) error {
 }
 
 // chunker makes frames of a pool's stream. A frame is sent when it is full, so that a pool which writes by the page costs
-// no more than one that does not.
+// no more than one that does not, or when the one before was sent a while ago: the other side is to do its part beside.
 type chunker struct {
 	ctx   context.Context
 	s     *sender
 	frame []byte
-	used  int // of the frame
+	used  int       // of the frame
+	last  time.Time // when one was sent
 	sent  flow
 	err   error
 }
@@ -230,11 +231,21 @@ func (c *chunker) Write(p []byte) (int, error) {
 	return total, nil
 }
 
-// ReadFrom implements io.ReaderFrom: the pool's program writes into the frame.
+// longestStay is how long what a program wrote stays in a frame, if it goes on writing.
+const longestStay = 5 * time.Millisecond
+
+// ReadFrom implements io.ReaderFrom: the pool's program writes into the frame. What was written before it began goes out at
+// once, so that the other side's program begins beside this one.
 func (c *chunker) ReadFrom(r io.Reader) (total int64, err error) {
+	if err := c.flush(); err != nil {
+		return 0, err
+	}
 	for {
 		n, err := r.Read(c.frame[c.used:])
 		c.used, total = c.used+n, total+int64(n)
+		if time.Since(c.last) > longestStay {
+			c.err = c.flush()
+		}
 		if err := c.flushFull(); err != nil {
 			return total, err
 		}
@@ -269,7 +280,7 @@ func (c *chunker) flush() error {
 	if c.err = c.s.line.write(kindBytes, c.frame[:c.used]); c.err != nil {
 		return c.err
 	}
-	c.used = headBytes
+	c.used, c.last = headBytes, time.Now()
 	c.sent.pass(bytes, begun)
 	c.s.meter.add(bytes)
 	return nil

@@ -255,7 +255,7 @@ func (pic picture) snapshots(f found) (all []storage.Snapshot, foreign []string)
 	}
 	slices.SortFunc(own, func(a, b dataset) int { return int(a.number("createtxg") - b.number("createtxg")) })
 	for _, d := range own {
-		name, _ := d.marked(snapshotProperty)
+		_, name, _ := strings.Cut(d.name, "@")
 		all = append(all, storage.Snapshot{
 			Volume: f.ID, Name: name, GUID: d.text("guid"), Created: time.Unix(d.number("creation"), 0).UTC(), Clones: pic.clones(d), OwnBytes: d.number("used"),
 		})

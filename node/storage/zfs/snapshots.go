@@ -164,6 +164,29 @@ func (p *Pool) hold(ctx context.Context, command, id, snapshot, tag, already str
 	return err
 }
 
+// RenameSnapshot implements storage.Snapshots.
+func (p *Pool) RenameSnapshot(ctx context.Context, id, from, to string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pic, err := p.near(ctx, []string{id})
+	if err != nil {
+		return err
+	}
+	f, err := pic.volume(id)
+	if err != nil {
+		return err
+	}
+	all, _ := pic.snapshots(f)
+	if done, err := storage.CheckRename(all, id, from, to); done || err != nil {
+		return err
+	}
+	if _, there := pic.get(f.name + "@" + to); there {
+		return storage.NotOurs(f.name + "@" + to)
+	}
+	_, err = zfs(ctx, "rename", f.name+"@"+from, f.name+"@"+to)
+	return err
+}
+
 // Forget implements storage.Snapshots.
 func (p *Pool) Forget(ctx context.Context, id, snapshot string) error {
 	p.mu.Lock()

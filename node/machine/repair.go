@@ -139,11 +139,15 @@ func (r *Repair) find(ctx context.Context) (err error) {
 		r.value, err = json.Marshal(own)
 		return err
 	}
-	r.from = "what other facts say of it"
-	if r.value, err = r.salvage.Rebuild(ctx, r.key()); err != nil || r.value != nil {
+	r.value, err = r.salvage.Rebuild(ctx, r.key())
+	switch {
+	case err != nil:
 		return err
+	case r.value == nil:
+		return r.noCopy("%s keeps no copy of it", r.kit.Machine)
 	}
-	return r.noCopy("%s keeps no copy of it", r.kit.Machine)
+	r.from = "what other facts say of it"
+	return nil
 }
 
 // ownCopy is this machine's copy of a fact about the membership, as it was when it could be read; nil for every other.
@@ -190,8 +194,12 @@ func (r *Repair) findInBackup(ctx context.Context) error {
 }
 
 func (r *Repair) noCopy(format string, args ...any) *api.Error {
+	elsewhere := ""
+	if r.key().Under(store.Cluster()) || r.key().Under(store.Machines()) {
+		elsewhere = "another machine may have one: --host; "
+	}
 	return api.Errorf(api.CodeStoreNoCopy, format, args...).About(r.request.Key).
-		WithHint("ask another machine: --host; from a backup: ployzctl store repair %s --from FILE; without it: --remove", r.key())
+		WithHint("%sput it back from a backup: ployzctl store repair %s --from FILE; or take it away: --remove", elsewhere, r.key())
 }
 
 // needed returns why the fact must not be removed.
@@ -282,6 +290,8 @@ func goesWith(key store.Key) string {
 		return "the machine is no member any more, and must be added anew"
 	case key.Under(store.Tokens()):
 		return "the invitation is gone: ployzctl machine token makes another"
+	case key == store.SharedKey():
+		return "the next machine that is added writes it anew"
 	case key.Under(store.Opens()):
 		return "what the operation left that it names is nobody's to clear any more"
 	case ns == "":

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/ployz/ployz/datapath/bridge"
 	"github.com/ployz/ployz/datapath/firewall"
+	"github.com/ployz/ployz/durable"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy/agebox"
 	"github.com/ployz/ployz/node/machine"
@@ -276,7 +276,7 @@ func (h *host) write(text []byte, parts ...string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return api.Errorf(api.CodeInternal, "making %s: %w", filepath.Dir(path), err)
 	}
-	if err := renameio.WriteFile(path, text, 0o600); err != nil {
+	if err := durable.WriteFile(path, text, 0o600); err != nil {
 		return api.Errorf(api.CodeInternal, "writing %s: %w", path, err)
 	}
 	return nil

@@ -229,7 +229,9 @@ func TestRepairOnServers(t *testing.T) {
 	runner.Acquire = func(ctx context.Context, scope string, h coordination.Holder) (operation.Lease, error) {
 		return leases.Acquire(ctx, scope, h)
 	}
-	run := func(op operation.Operation) api.Outcome { return runner.Run(ctx, operation.Request{Operation: op, Caller: "root"}) }
+	run := func(op operation.Operation) api.Outcome {
+		return runner.Run(ctx, operation.Request{Operation: op, Caller: "root"})
+	}
 	key, zone := store.Machine(was.Members[1].ID), "elsewhere"
 	damage := store.Batch{ID: "damage", Puts: []store.Put{{Key: key, Value: []byte("\x00\xff{")}}}
 	if _, err := kit.Facts.Commit(ctx, damage); err != nil {

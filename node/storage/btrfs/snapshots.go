@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ployz/ployz/durable"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/storage"
 )
@@ -198,17 +199,7 @@ func (p *Pool) hold(id, snapshot, tag string, change func(path string) error) er
 	if err != nil {
 		return err
 	}
-	return typed(syncDir(f.snapshot(snapshot)))
-}
-
-// syncDir makes a folder's names durable, and not all that the pool has to write, as settle does.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return typed(durable.SyncFolder(f.snapshot(snapshot))) // these names, and not all that the pool has to write, as settle does
 }
 
 // Forget implements storage.Snapshots.

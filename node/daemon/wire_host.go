@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -304,12 +305,19 @@ func (h *host) makeStreams(ctx context.Context, self machine.Identity) error {
 	return opened.CheckSettings(ctx)
 }
 
-// start brings units up and fails on the first that does not come.
+// start brings units up and fails on the first that does not come. Those that were nowhere are looked at once.
 func (h *host) start(ctx context.Context, wanted ...services.Wanted) error {
-	if err := services.InstallNew(ctx, h.daemon.units, wanted...); err != nil {
+	nowhere, err := services.InstallNew(ctx, h.daemon.units, wanted...)
+	if err != nil {
 		return err
 	}
 	for _, w := range wanted {
+		if slices.Contains(nowhere, w.Unit.Name) {
+			if err := services.StartNew(ctx, h.daemon.units, w); err != nil {
+				return err
+			}
+			continue
+		}
 		report := services.Ensure(ctx, h.daemon.units, w, h.daemon.digest(w.Unit.Name))
 		if report.Err != nil {
 			return report.Err

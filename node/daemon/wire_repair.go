@@ -27,6 +27,9 @@ func (d *Daemon) newRepair(kit machine.Kit) func(api.RepairRequest) operation.Op
 			Needed: func(ctx context.Context, key store.Key) (*api.Error, error) {
 				return deploy.Needed(ctx, kit.Facts, key)
 			},
+			Against: func(ctx context.Context, fact store.Fact) (*api.Error, error) {
+				return deploy.Against(ctx, kit.Facts, fact)
+			},
 			Archive: from,
 		}, r), from}
 	}

@@ -112,17 +112,52 @@ func Needed(ctx context.Context, facts store.Facts, key store.Key) (*api.Error, 
 
 // neededVolume is Needed for the fact of a data set.
 func neededVolume(ctx context.Context, facts store.Facts, key store.Key, live int) (*api.Error, error) {
-	commit, err := ReadCommit(ctx, facts, key.Namespace(), live)
-	if err != nil {
+	name, _, err := liveVolume(ctx, facts, key, live)
+	if err != nil || name == "" {
 		return nil, err
 	}
+	return staysFor(key, "it is the volume %s of what is live", name).
+		WithHint("put it back from a backup: ployzctl store repair %s --from FILE", key), nil
+}
+
+// liveVolume is what a commit says of a data set, and the name that it has there; "" where it does not have it.
+func liveVolume(ctx context.Context, facts store.Facts, key store.Key, live int) (string, api.CommitVolume, error) {
+	commit, err := ReadCommit(ctx, facts, key.Namespace(), live)
 	for name, v := range commit.Volumes {
 		if v.ID == key.Last() {
-			return staysFor(key, "it is the volume %s of what is live", name).
-				WithHint("put it back from a backup: ployzctl store repair %s --from FILE", key), nil
+			return name, v, err
 		}
 	}
-	return nil, nil
+	return "", api.CommitVolume{}, err
+}
+
+// Against returns what other facts say against a value of a fact that is to be put back from a backup, or nil: a backup
+// does not know what was committed after it. Errors: store.*.
+func Against(ctx context.Context, facts store.Facts, fact store.Fact) (*api.Error, error) {
+	ns := fact.Key.Namespace()
+	switch {
+	case ns == "":
+		return nil, nil
+	case fact.Key == store.Head(ns) || fact.Key == store.Route(ns):
+		return api.Errorf(api.CodeStoreNoCopy, "a backup may know an older commit of %s than the last", ns).About(string(fact.Key)).
+			WithHint("the head is made of the commits: ployzctl store repair %s; the next commit writes the routing view anew", store.Head(ns)), nil
+	case !fact.Key.Under(store.Volumes(ns)):
+		return nil, nil
+	}
+	now, deployed, err := readHead(ctx, facts, ns)
+	if err != nil || !deployed {
+		return nil, err
+	}
+	var was api.VolumeFact
+	if err := store.Decode(fact, &was); err != nil {
+		return nil, err
+	}
+	name, is, err := liveVolume(ctx, facts, fact.Key, now.head.Commit)
+	if err != nil || name == "" || is.Machine == was.Machine {
+		return nil, err
+	}
+	return api.Errorf(api.CodeStoreNoCopy, "the backup has it on %s, and what is live on %s", was.Machine, is.Machine).About(string(fact.Key)).
+		WithHint("take a backup from after it was moved"), nil
 }
 
 func staysFor(key store.Key, why string, args ...any) *api.Error {

@@ -65,6 +65,36 @@ func TestRebuildHead(t *testing.T) {
 	}
 }
 
+// TestAgainst: a backup from before the last commit does not speak for what that changed.
+func TestAgainst(t *testing.T) {
+	l := newLab(t)
+	l.mustRun(t, deploy.NewDeploy(l.kit, stateful("v1"), nil))
+	against := func(fact store.Fact) *api.Error {
+		e, err := deploy.Against(t.Context(), l.store.Facts(), fact)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	for _, key := range []store.Key{store.Head("shop"), store.Route("shop")} {
+		if e := against(l.get(t, key)); e == nil || e.Code != api.CodeStoreNoCopy || e.Hint == "" {
+			t.Errorf("%s: %v", key, e)
+		}
+	}
+	volume := l.volume(t, "data")
+	fact := l.get(t, store.Volume("shop", volume.ID))
+	for _, fact := range []store.Fact{fact, l.get(t, store.Commit("shop", "1")), {Key: store.Update()}} {
+		if e := against(fact); e != nil {
+			t.Errorf("%s: %v", fact.Key, e)
+		}
+	}
+	volume.Machine = "m2" // as it was before it was moved
+	fact.Value, _ = json.Marshal(volume)
+	if e := against(fact); e == nil || e.Code != api.CodeStoreNoCopy {
+		t.Errorf("elsewhere: %v", e)
+	}
+}
+
 // TestNeeded: what runs now is not forgotten with a fact that cannot be read.
 func TestNeeded(t *testing.T) {
 	l := newLab(t)

@@ -23,6 +23,8 @@ type Salvage struct {
 	Rebuild func(ctx context.Context, key store.Key) ([]byte, error)
 	// Needed returns why a namespace's fact must not be removed, or nil. Errors: store.*.
 	Needed func(ctx context.Context, key store.Key) (*api.Error, error)
+	// Against returns what other facts say against a value from a backup, or nil. Errors: store.*.
+	Against func(ctx context.Context, fact store.Fact) (*api.Error, error)
 	// Archive is the backup that the request names.
 	Archive Archive
 }
@@ -131,10 +133,15 @@ func (r *Repair) inspectWayOut(ctx context.Context) error {
 
 // find finds the value to put back. Errors: store.no-copy, store.backup-*, store.*.
 func (r *Repair) find(ctx context.Context) (err error) {
+	own := r.ownCopy()
 	if r.request.Digest != "" {
+		if own != nil {
+			return api.Errorf(api.CodeBadRequest, "%s itself knows what it said last", r.kit.Machine).About(r.request.Key).
+				WithHint("without the backup: ployzctl store repair %s", r.key())
+		}
 		return r.findInBackup(ctx)
 	}
-	if own := r.ownCopy(); own != nil {
+	if own != nil {
 		r.from = "what " + r.kit.Machine + " last read of it"
 		r.value, err = json.Marshal(own)
 		return err
@@ -167,29 +174,44 @@ func (r *Repair) findInBackup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var c Cluster
-	fact, err := source.Facts.Get(ctx, store.Cluster())
-	if err == nil {
-		err = store.Decode(fact, &c)
-	}
-	if err != nil {
+	if err := r.ofThisCluster(ctx, source); err != nil {
 		return err
 	}
-	if ours := r.salvage.Last().Cluster.ID; c.ID != ours {
-		return api.Errorf(api.CodeStoreBackupForeign, "the backup is of cluster %s, and this one is %s", c.ID, ours).About(r.request.Digest)
-	}
-	fact, err = source.Facts.Get(ctx, r.key())
-	switch {
-	case store.IsNotFound(err):
+	fact, err := source.Facts.Get(ctx, r.key())
+	if store.IsNotFound(err) {
 		return r.noCopy("the backup does not have it")
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
 	if problem := r.salvage.Problem(fact); problem != nil {
 		return r.noCopy("the backup's, of revision %d, cannot be read either: %w", fact.Revision, problem)
 	}
+	against, err := r.salvage.Against(ctx, fact)
+	if err != nil {
+		return err
+	}
+	if against != nil {
+		return against
+	}
 	r.value = fact.Value
 	r.from = fmt.Sprintf("the backup of %s, as written at revision %d", source.Taken.Format(time.RFC3339), fact.Revision)
+	return nil
+}
+
+// ofThisCluster refuses the backup of another one.
+func (r *Repair) ofThisCluster(ctx context.Context, source Source) error {
+	fact, err := source.Facts.Get(ctx, store.Cluster())
+	if err != nil {
+		return err
+	}
+	var c Cluster
+	if err := store.Decode(fact, &c); err != nil {
+		return err
+	}
+	if ours := r.salvage.Last().Cluster.ID; c.ID != ours {
+		return api.Errorf(api.CodeStoreBackupForeign, "the backup is of cluster %s, and this one is %s", c.ID, ours).About(r.request.Digest)
+	}
 	return nil
 }
 

@@ -31,6 +31,7 @@ func salvage(was machine.Roster, backup *memstore.Store) machine.Salvage {
 		Problem: readable, Last: func() machine.Roster { return was }, Archive: shelved{backup},
 		Rebuild: func(context.Context, store.Key) ([]byte, error) { return nil, nil },
 		Needed:  func(context.Context, store.Key) (*api.Error, error) { return nil, nil },
+		Against: func(context.Context, store.Fact) (*api.Error, error) { return nil, nil },
 	}
 }
 
@@ -164,6 +165,9 @@ func TestRepairFromBackup(t *testing.T) {
 		return c.run(machine.NewRepair(c.kit(), salvage(was, backup), api.RepairRequest{Key: string(key), Digest: "sha256:x"}))
 	}
 	refusedBy(t, "not in it", from("other"), api.CodeStoreNoCopy)
+	member := store.Machine(was.Members[1].ID)
+	c.overwrite(t, member, "{")
+	refusedBy(t, "older than the machine's own", from(member), api.CodeBadRequest, "ployzctl store repair "+string(member))
 	must(t, from(key))
 	if now, err := c.store.Facts().Get(t.Context(), key); err != nil || string(now.Value) != string(saved.Value) {
 		t.Errorf("%s %v", now.Value, err)

@@ -229,6 +229,17 @@ func TestNoInit(t *testing.T) {
 	}
 }
 
+// TestFoldersAreSyncedInOnePlace: there were nine copies of durable.SyncFolder once, and they did not agree.
+func TestFoldersAreSyncedInOnePlace(t *testing.T) {
+	for _, f := range tree(t) {
+		for _, d := range f.tree.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && slices.Contains([]string{"syncdir", "syncfolder"}, strings.ToLower(fn.Name.Name)) && f.dir != durable {
+				t.Errorf("%s: durable.SyncFolder does it", f.position(fn))
+			}
+		}
+	}
+}
+
 // TestEveryCodeIsExplainedAndProduced wants each code in the table that operators read, and in some test.
 func TestEveryCodeIsExplainedAndProduced(t *testing.T) {
 	codes, table := codesOf(t)

@@ -14,7 +14,7 @@ import (
 
 func (a *app) storeCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "store", Short: "The store of the cluster's facts", Args: cobra.NoArgs, RunE: needsCommand}
-	cmd.AddCommand(a.storeStatus(), a.storeVerify(), a.storeVoters(), a.storeRecover(), a.storeReform(), a.storeBackup(), a.storeRestore())
+	cmd.AddCommand(a.storeStatus(), a.storeVerify(), a.storeVoters(), a.storeRepair(), a.storeRecover(), a.storeReform(), a.storeBackup(), a.storeRestore())
 	return cmd
 }
 
@@ -140,6 +140,40 @@ for: one alone, two of two, three of three and more. Seats move one at a time, a
 		},
 	}
 	cmd.Flags().StringVar(&plan, "plan", "", "apply exactly the plan with this `DIGEST`")
+	return cmd
+}
+
+func (a *app) storeRepair() *cobra.Command {
+	var body api.RepairRequest
+	var plan planFlags
+	var from string
+	cmd := &cobra.Command{
+		Use:   "repair KEY",
+		Short: "Put back, or remove, a fact that cannot be read",
+		Long: `Put a fact that cannot be read back to what it said before, or remove it. What needs such a fact is refused with
+store.fact-unreadable; 'store verify' lists all of them. The facts of the cluster and of its machines are put back as the
+machine that is asked last read them, a namespace's head as its commits say, any other from a backup (--from).
+
+It refuses a fact that can be read, one that may be of the newer version that another machine runs, and to remove (--remove)
+what something that runs now would go with. The plan says where the value comes from, and what goes with a removal.`,
+		Example: "  ployzctl store repair machine.x3wm1q --preview",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			body.Key = args[0]
+			if from != "" {
+				digest, err := a.upload(cmd.Context(), from, "")
+				if err != nil {
+					return a.refuse(api.KindStoreRepair, err)
+				}
+				body.Digest = digest
+			}
+			return a.planned(cmd.Context(), plan, api.KindStoreRepair, body)
+		},
+	}
+	cmd.Flags().StringVar(&from, "from", "", "put it back as the backup in this `FILE` has it")
+	cmd.Flags().BoolVar(&body.Remove, "remove", false, "remove the fact")
+	cmd.MarkFlagsMutuallyExclusive("from", "remove")
+	plan.lossFlags(cmd)
 	return cmd
 }
 

@@ -60,6 +60,9 @@ const (
 	CodeStoreDamaged     Code = "store.damaged"
 	CodeStoreDiskFull    Code = "store.disk-full"
 	CodeStoreUnreadable  Code = "store.fact-unreadable"
+	CodeStoreReadable    Code = "store.fact-readable"
+	CodeStoreNoCopy      Code = "store.no-copy"
+	CodeStoreFactNeeded  Code = "store.fact-needed"
 
 	CodeStoreNoQuorum        Code = "store.no-quorum"
 	CodeStoreWouldLoseQuorum Code = "store.would-lose-quorum"
@@ -310,6 +313,9 @@ func Codes() []CodeDoc {
 		{CodeStoreFull, "the store refuses new facts because it is full"},
 		{CodeStoreDiskFull, "a machine's disk has too little room for the store; the message says which, and how much it has"},
 		{CodeStoreUnreadable, "a fact is there and is not what its key promises; the subject is its key, and what does not need it goes on"},
+		{CodeStoreReadable, "the fact can be read, and only one that cannot is repaired"},
+		{CodeStoreNoCopy, "nothing is there from which a fact that cannot be read could be put back; the hint says where else to look"},
+		{CodeStoreFactNeeded, "a fact that cannot be read is not removed, since too much would go with it; the hint says what to do instead"},
 		{CodeStoreNotFound, "no such fact"},
 		{CodeStoreTooLarge, "a fact is larger than the store takes"},
 		{CodeStoreBusy, "another process has the store's journal open"},

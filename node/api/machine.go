@@ -162,6 +162,17 @@ type RestoreRequest struct {
 	As string `json:"as,omitempty"`
 }
 
+// RepairRequest puts one fact that cannot be read back to what it said before, or removes it.
+type RepairRequest struct {
+	// Key is the fact's.
+	Key string `json:"key"`
+	// Digest is that of a backup, uploaded before (POST /v1/store/backup), that has the value to put back; "" is what the
+	// machine that is asked last read, or what other facts say.
+	Digest string `json:"digest,omitempty"`
+	// Remove takes the fact away instead.
+	Remove bool `json:"remove,omitempty"`
+}
+
 // RestoreResult says what came of forming the store anew.
 type RestoreResult struct {
 	Machine    string `json:"machine"`

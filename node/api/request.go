@@ -34,6 +34,7 @@ const (
 	KindStoreReform     = "store.reform"     // ReformRequest
 	KindStoreRestore    = "store.restore"    // RestoreRequest
 	KindStoreVoters     = "store.voters"     // VotersRequest
+	KindStoreRepair     = "store.repair"     // RepairRequest
 
 	KindVolumeRemove  = "volume.rm"      // VolumeRequest
 	KindVolumeRestore = "volume.restore" // VolumeRestoreRequest

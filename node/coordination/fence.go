@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/google/renameio/v2"
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/store"
 )
@@ -77,20 +77,7 @@ func (f *Fences) save() error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return api.Errorf(api.CodeInternal, "writing the fences: %w", err)
 	}
-	if err := renameio.WriteFile(f.path, text, 0o600); err != nil {
-		return api.Errorf(api.CodeInternal, "writing the fences: %w", err)
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes a rename in the folder survive a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return api.Errorf(api.CodeInternal, "writing the fences: %w", err)
-	}
-	defer d.Close() // read-only
-	if err := d.Sync(); err != nil {
+	if err := durable.WriteFile(f.path, text, 0o600); err != nil {
 		return api.Errorf(api.CodeInternal, "writing the fences: %w", err)
 	}
 	return nil

@@ -116,11 +116,12 @@ type Lease struct {
 	mu    sync.Mutex // guards token, count, over; held across a commit so that no renewal moves the token under it
 	token store.Revision
 	count int
-	over  bool
+	over  bool // given back, lost or abandoned: there is nothing left to release
 
-	lost chan struct{}
-	stop chan struct{}
-	done sync.WaitGroup
+	lost     chan struct{}
+	stop     chan struct{}
+	stopOnce sync.Once
+	done     sync.WaitGroup
 }
 
 // Fence returns the present token. It only grows while the lease lives.
@@ -147,36 +148,58 @@ func (l *Lease) Commit(ctx context.Context, batch store.Batch) (store.Revision, 
 	return rev, err
 }
 
-// Release gives the scope back and writes the given puts in the same batch. A lease that was lost
-// or whose store is away simply runs out; the error says so.
+// Release gives the scope back and writes the given puts in the same batch. After an error but store.conflict it may be
+// called again, with the same puts: it is the same batch, also where the first one landed. A lease that is not ours any
+// more is left to whom it belongs, with store.conflict; one that was abandoned, or given back, is left alone.
 func (l *Lease) Release(ctx context.Context, puts ...store.Put) error {
-	if l.end() {
-		return nil
-	}
+	l.stopRenewing()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.over {
+		return nil
+	}
+	err := l.remove(ctx, puts)
+	if store.IsConflict(err) {
+		err = l.removeRecognised(ctx, puts, err)
+	}
+	l.over = err == nil || store.IsConflict(err)
+	return err
+}
+
+// removeRecognised is for a token that an own renewal moved whose answer was lost. It needs mu.
+func (l *Lease) removeRecognised(ctx context.Context, puts []store.Put, conflict error) error {
+	ours, err := l.recognise(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !ours:
+		return conflict
+	}
+	return l.remove(ctx, puts)
+}
+
+// remove takes the lease's fact away, as the token says that we wrote it. It needs mu.
+func (l *Lease) remove(ctx context.Context, puts []store.Put) error {
 	// It must not be forgotten before what it removes would be: a store that was killed forgets
 	// expired removals, and would bring the lease back.
 	removal := store.Put{Key: store.Lease(l.scope), Remove: true, Expect: store.Expect(l.token), TTL: l.ttl}
-	_, err := l.facts.Commit(ctx, store.Batch{ID: l.id("release"), Puts: append([]store.Put{removal}, puts...)})
+	id := "release-" + l.scope + "-" + itoa(uint64(l.token)) // the same one however often it is sent
+	_, err := l.facts.Commit(ctx, store.Batch{ID: id, Puts: append([]store.Put{removal}, puts...)})
 	return err
 }
 
 // Abandon stops renewing without giving the scope back: what a coordinator does that no longer
 // knows whether it may speak for it.
-func (l *Lease) Abandon() { l.end() }
-
-// end stops the renewals and reports whether they had been stopped before.
-func (l *Lease) end() bool {
+func (l *Lease) Abandon() {
+	l.stopRenewing()
 	l.mu.Lock()
-	before := l.over
+	defer l.mu.Unlock()
 	l.over = true
-	l.mu.Unlock()
-	if !before {
-		close(l.stop)
-	}
+}
+
+func (l *Lease) stopRenewing() {
+	l.stopOnce.Do(func() { close(l.stop) })
 	l.done.Wait()
-	return before
 }
 
 func (l *Lease) renew(ctx context.Context) {
@@ -207,17 +230,22 @@ func (l *Lease) renewOnce(ctx context.Context) bool {
 	if !store.IsConflict(err) && !store.IsUncertain(err) {
 		return true
 	}
-	return l.recognise(ctx)
+	ours, err := l.recognise(ctx)
+	return ours || err != nil
 }
 
-// recognise adopts the token of an own renewal whose answer was lost. It needs mu.
-func (l *Lease) recognise(ctx context.Context) bool {
+// recognise reports whether the lease's fact is our own, and adopts the token of a renewal whose answer was lost. It
+// needs mu. Errors: store.unavailable.
+func (l *Lease) recognise(ctx context.Context) (bool, error) {
 	seen, err := l.facts.Get(ctx, store.Lease(l.scope))
+	if store.IsNotFound(err) {
+		return false, nil
+	}
 	if err != nil || !bytes.Equal(seen.Value, l.value) {
-		return err != nil && !store.IsNotFound(err)
+		return false, err
 	}
 	l.token = seen.Revision
-	return true
+	return true, nil
 }
 
 // write needs mu, or a lease that nobody else has yet.

@@ -103,6 +103,84 @@ func TestReleaseWritesWithIt(t *testing.T) {
 	})
 }
 
+// TestReleaseAgain: a release that did not come through is repeated, and is the same one where it had.
+func TestReleaseAgain(t *testing.T) {
+	for name, hooks := range map[string]memstore.Hooks{
+		"never sent":          {BeforeCommit: func(store.Batch) error { return memstore.NeverSent() }},
+		"landed, answer lost": {AfterCommit: func(store.Batch, store.Revision) error { return memstore.ReplyLost() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *memstore.Store, l *coordination.Leases) {
+				lease := acquire(t, l, "op1")
+				with := store.Put{Key: "a", Value: []byte("{}")}
+				s.SetHooks(hooks)
+				if err := lease.Release(t.Context(), with); err == nil {
+					t.Fatal("it says that it was given back")
+				}
+				s.SetHooks(memstore.Hooks{})
+				if err := lease.Release(t.Context(), with); err != nil {
+					t.Fatal(err)
+				}
+				if fact, err := s.Facts().Get(t.Context(), "a"); err != nil {
+					t.Errorf("%v %v", fact, err)
+				}
+				release(t, acquire(t, l, "op2"))
+			})
+		})
+	}
+}
+
+// TestReleaseAgainNotOurs: the release landed, its answer was lost, and another took the scope: that one keeps it.
+func TestReleaseAgainNotOurs(t *testing.T) {
+	bubble(t, func(t *testing.T, s *memstore.Store, l *coordination.Leases) {
+		lease := acquire(t, l, "op1")
+		s.SetHooks(memstore.Hooks{AfterCommit: func(store.Batch, store.Revision) error { return memstore.ReplyLost() }})
+		if err := lease.Release(t.Context()); !store.IsUncertain(err) {
+			t.Fatal(err)
+		}
+		s.SetHooks(memstore.Hooks{})
+		other := acquire(t, l, "op2")
+		if err := lease.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := other.Commit(t.Context(), write("a")); err != nil {
+			t.Errorf("the other's commit: %v", err)
+		}
+		release(t, other)
+	})
+}
+
+// TestReleaseMoved: the last renewal landed without an answer, and nothing could be read: the lease is still ours.
+func TestReleaseMoved(t *testing.T) {
+	bubble(t, func(t *testing.T, s *memstore.Store, l *coordination.Leases) {
+		lease := acquire(t, l, "op1")
+		s.SetHooks(memstore.Hooks{
+			AfterCommit: func(store.Batch, store.Revision) error { return memstore.ReplyLost() },
+			BeforeRead:  func(string) error { return memstore.NeverSent() },
+		})
+		time.Sleep(coordination.TTL/3 + time.Second)
+		synctest.Wait()
+		if err := lease.Release(t.Context()); !store.IsUnavailable(err) {
+			t.Errorf("nothing can be read: %v", err)
+		}
+		s.SetHooks(memstore.Hooks{})
+		release(t, lease)
+		release(t, acquire(t, l, "op2"))
+	})
+}
+
+// TestAbandonedIsNotReleased: who no longer knows whether the scope is his gives nothing back.
+func TestAbandonedIsNotReleased(t *testing.T) {
+	bubble(t, func(t *testing.T, s *memstore.Store, l *coordination.Leases) {
+		lease := acquire(t, l, "op1")
+		lease.Abandon()
+		release(t, lease)
+		if _, err := l.Acquire(t.Context(), scope, holder("op2")); api.CodeOf(err) != api.CodeScopeBusy {
+			t.Errorf("the scope: %v", err)
+		}
+	})
+}
+
 // pause stops the world for the one that holds the scope until another has taken it.
 func pause(t *testing.T, s *memstore.Store, l *coordination.Leases) *coordination.Lease {
 	t.Helper()

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/google/renameio/v2"
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 )
 
@@ -98,11 +98,11 @@ func (r *Replies) keep(name string, answer reply) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := renameio.WriteFile(filepath.Join(r.dir, name), text, 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(r.dir, name), text, 0o600); err != nil {
 		return api.Errorf(api.CodeInternal, "writing a reply: %w", err)
 	}
 	r.order = append(slices.DeleteFunc(r.order, func(old string) bool { return old == name }), name)
-	return errors.Join(r.trimLocked(), syncDir(r.dir))
+	return r.trimLocked()
 }
 
 func (r *Replies) trimLocked() error {

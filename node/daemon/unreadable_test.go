@@ -17,6 +17,11 @@ func TestUnreadable(t *testing.T) {
 		{Key: store.Cluster(), Value: []byte(`{"voters":"m1"}`)}, {Key: store.Machine("b"), Value: []byte(`{"overlay":7}`)},
 		{Key: store.Token("t"), Value: []byte(`[]`)}, {Key: store.Route("shop"), Value: []byte(`{"namespace":"other"}`)},
 		{Key: store.Config("x", "z"), Value: []byte(`{`)},
+		{Key: store.Config("x", "w"), Value: []byte(`7`)}, {Key: store.Head("shop"), Value: []byte(`{"commit":"1"}`)},
+		{Key: store.Commit("shop", "1"), Value: []byte(`{"number":"1"}`)}, {Key: store.Volume("shop", "v"), Value: []byte(`[]`)},
+		{Key: store.Branch("shop"), Value: []byte(`7`)}, {Key: store.LastPrune("shop"), Value: []byte(`7`)},
+		{Key: store.Hostname("a.b"), Value: []byte(`7`)}, {Key: store.MachineName("m1"), Value: []byte(`7`)},
+		{Key: store.SharedKey(), Value: []byte(`7`)}, {Key: store.Update(), Value: []byte(`7`)}, {Key: store.Open("cluster"), Value: []byte(`7`)},
 	}
 	list := unreadableOf(append(good, bad...))
 	if len(list) != len(bad) {

@@ -147,7 +147,9 @@ func (d *Daemon) memberOf(self machine.Identity, opened *natsstore.Store, box *a
 		Facts: facts, Participants: fleet, Carriers: fleet, Sealer: sealer{box, d}, Log: opened.Log(), Now: time.Now,
 	}
 	kinds := DeployKinds(kit)
-	maps.Copy(kinds, MachineKinds(d.machineKit(self, facts)))
+	machines := d.machineKit(self, facts)
+	maps.Copy(kinds, MachineKinds(machines))
+	kinds[api.KindStoreRepair] = KindOf(d.newRepair(machines), nil)
 	maps.Copy(kinds, ImageKinds(ImageKit{Facts: facts, Images: d.images, Pruner: pruner{d, facts}, Machine: self.Name}))
 	return &Member{
 		Machine: self.Name, Runner: naming{d.runner(self.Name, facts, opened.Log()), d}, Kinds: kinds,

@@ -43,23 +43,23 @@ func (f founder) runner(op operation.Operation) *operation.Runner {
 }
 
 // shut ends what an operation holds open.
-func (f founder) shut(op operation.Operation) {
+func (d *Daemon) shut(op operation.Operation) {
 	if c, ok := op.(io.Closer); ok {
 		if err := c.Close(); err != nil {
-			f.daemon.Log.Warn("after the operation", "kind", op.Kind(), "error", err)
+			d.Log.Warn("after the operation", "kind", op.Kind(), "error", err)
 		}
 	}
 }
 
 // Preview implements Runner.
 func (f founder) Preview(ctx context.Context, op operation.Operation, caller string) (api.Plan, error) {
-	defer f.shut(op)
+	defer f.daemon.shut(op)
 	return f.runner(op).Preview(ctx, op, caller)
 }
 
 // Run implements Runner. The ledger of a founding that worked is copied into the cluster's.
 func (f founder) Run(ctx context.Context, req operation.Request) api.Outcome {
-	defer f.shut(req.Operation)
+	defer f.daemon.shut(req.Operation)
 	out := f.runner(req.Operation).Run(ctx, req)
 	opened := f.daemon.store.Load()
 	if opened == nil || out.Outcome != api.Committed {

@@ -7,11 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/ployz/ployz/datapath/bridge"
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/datapath/firewall"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/deploy/agebox"
@@ -276,7 +277,7 @@ func (h *host) write(text []byte, parts ...string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return api.Errorf(api.CodeInternal, "making %s: %w", filepath.Dir(path), err)
 	}
-	if err := renameio.WriteFile(path, text, 0o600); err != nil {
+	if err := durable.WriteFile(path, text, 0o600); err != nil {
 		return api.Errorf(api.CodeInternal, "writing %s: %w", path, err)
 	}
 	return nil
@@ -304,12 +305,19 @@ func (h *host) makeStreams(ctx context.Context, self machine.Identity) error {
 	return opened.CheckSettings(ctx)
 }
 
-// start brings units up and fails on the first that does not come.
+// start brings units up and fails on the first that does not come. Those that were nowhere are looked at once.
 func (h *host) start(ctx context.Context, wanted ...services.Wanted) error {
-	if err := services.InstallNew(ctx, h.daemon.units, wanted...); err != nil {
+	nowhere, err := services.InstallNew(ctx, h.daemon.units, wanted...)
+	if err != nil {
 		return err
 	}
 	for _, w := range wanted {
+		if slices.Contains(nowhere, w.Unit.Name) {
+			if err := services.StartNew(ctx, h.daemon.units, w); err != nil {
+				return err
+			}
+			continue
+		}
 		report := services.Ensure(ctx, h.daemon.units, w, h.daemon.digest(w.Unit.Name))
 		if report.Err != nil {
 			return report.Err

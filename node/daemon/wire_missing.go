@@ -24,12 +24,14 @@ type naming struct {
 
 // Preview implements Runner.
 func (n naming) Preview(ctx context.Context, op operation.Operation, caller string) (api.Plan, error) {
+	defer n.daemon.shut(op)
 	plan, err := n.Runner.Preview(ctx, op, caller)
 	return plan, n.daemon.nameMissing(ctx, err)
 }
 
 // Run implements Runner.
 func (n naming) Run(ctx context.Context, req operation.Request) api.Outcome {
+	defer n.daemon.shut(req.Operation)
 	out := n.Runner.Run(ctx, req)
 	if out.Error != nil {
 		out.Error = api.AsError(n.daemon.nameMissing(ctx, out.Error))

@@ -86,7 +86,7 @@ func (a *archive) backup() (*natsstore.Backup, error) {
 	file, err := os.Open(a.daemon.backupFile(a.digest))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, api.Errorf(api.CodeStoreBackupForeign, "no backup of that digest was uploaded").About(a.digest).
-			WithHint("ployzctl store restore FILE uploads it")
+			WithHint("'ployzctl store restore FILE' and 'store repair KEY --from FILE' upload it")
 	}
 	if err != nil {
 		return nil, api.Errorf(api.CodeInternal, "opening the backup: %w", err)

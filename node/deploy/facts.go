@@ -35,23 +35,29 @@ type current struct {
 }
 
 func readCurrent(ctx context.Context, facts store.Facts, ns string) (current, error) {
-	fact, err := facts.Get(ctx, store.Head(ns))
-	if store.IsNotFound(err) {
-		return current{revision: fact.Revision}, nil
-	}
-	if err != nil {
-		return current{}, err
-	}
-	now := current{revision: fact.Revision}
-	if err := store.Decode(fact, &now.head); err != nil {
-		return current{}, err
-	}
-	if now.head.Removed {
-		return now, nil
+	now, deployed, err := readHead(ctx, facts, ns)
+	if err != nil || !deployed {
+		return now, err
 	}
 	commit, err := ReadCommit(ctx, facts, ns, now.head.Commit)
 	now.commit = &commit
 	return now, err
+}
+
+// readHead reads the head alone; deployed says that it names a live commit.
+func readHead(ctx context.Context, facts store.Facts, ns string) (now current, deployed bool, err error) {
+	fact, err := facts.Get(ctx, store.Head(ns))
+	if store.IsNotFound(err) {
+		return current{revision: fact.Revision}, false, nil
+	}
+	if err != nil {
+		return current{}, false, err
+	}
+	now.revision = fact.Revision
+	if err := store.Decode(fact, &now.head); err != nil {
+		return current{}, false, err
+	}
+	return now, !now.head.Removed, nil
 }
 
 // ReadCommit reads one commit. Errors: deploy.commit-not-found, store.*.

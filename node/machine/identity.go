@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 )
 
@@ -85,7 +85,7 @@ func (i Identity) Save(state string) error {
 	if err != nil {
 		return api.Errorf(api.CodeInternal, "encoding the machine's identity: %w", err)
 	}
-	if err := renameio.WriteFile(filepath.Join(state, identityFile), append(text, '\n'), 0o644); err != nil {
+	if err := durable.WriteFile(filepath.Join(state, identityFile), append(text, '\n'), 0o644); err != nil {
 		return api.Errorf(api.CodeInternal, "writing the machine's identity: %w", err)
 	}
 	return nil

@@ -119,6 +119,28 @@ func readable(list []store.Fact) (members []Member, unread []*api.Error) {
 	return members, unread
 }
 
+// ReadFact returns why a fact about the cluster and its machines cannot be read, or nil.
+func ReadFact(fact store.Fact) error {
+	var into any
+	switch key := fact.Key; {
+	case key == store.Cluster():
+		into = &Cluster{}
+	case key == store.SharedKey():
+		into = &SealedKey{}
+	case key == store.Update():
+		into = &Updated{}
+	case key.Under(store.Machines()):
+		into = &Member{}
+	case key.Under(store.MachineNames()):
+		into = &claim{}
+	case key.Under(store.Tokens()):
+		into = &Token{}
+	default:
+		return nil
+	}
+	return json.Unmarshal(fact.Value, into)
+}
+
 // Named finds a member by name. Errors: machine.not-found.
 func Named(members []Member, name string) (Member, error) {
 	for _, m := range members {

@@ -56,6 +56,13 @@ func TestBreakOperations(t *testing.T) {
 			c.admit(t, 3)
 			return c.world(func() operation.Operation { return machine.NewVoters(c.kit(), api.VotersRequest{}) })
 		},
+		api.KindStoreRepair: func(t *testing.T) *optest.World {
+			c := three(t)
+			was := c.roster(t, machine.Roster{})
+			key := store.Machine(was.Members[1].ID)
+			c.overwrite(t, key, "{")
+			return c.world(func() operation.Operation { return c.repair(was, api.RepairRequest{Key: string(key)}) })
+		},
 		api.KindMachineRemove: func(t *testing.T) *optest.World {
 			c := found(t)
 			c.admit(t, 4)

@@ -11,8 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
-
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/store"
 )
@@ -118,7 +117,7 @@ func LoadRoster(state string) (Roster, error) {
 func (r Roster) Save(state string) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err == nil {
-		err = renameio.WriteFile(filepath.Join(state, rosterFile), append(text, '\n'), 0o600)
+		err = durable.WriteFile(filepath.Join(state, rosterFile), append(text, '\n'), 0o600)
 	}
 	if err != nil {
 		return api.Errorf(api.CodeInternal, "writing the roster: %w", err)

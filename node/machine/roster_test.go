@@ -1,6 +1,7 @@
 package machine_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,7 +65,7 @@ func (c *cluster) roster(t *testing.T, last machine.Roster) machine.Roster {
 
 func (c *cluster) overwrite(t *testing.T, key store.Key, value string) {
 	t.Helper()
-	b := store.Batch{ID: "overwrite " + string(key), Puts: []store.Put{{Key: key, Value: []byte(value)}}}
+	b := store.Batch{ID: "overwrite " + rand.Text(), Puts: []store.Put{{Key: key, Value: []byte(value)}}}
 	if _, err := c.store.Facts().Commit(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 )
 
@@ -60,14 +61,5 @@ func placeKey(path string, key PrivateKey) error {
 	if err == nil {
 		err = os.Link(temp.Name(), path)
 	}
-	return errors.Join(err, os.Remove(temp.Name()), syncFolder(dir))
-}
-
-// syncFolder makes a new name in a folder durable.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(err, os.Remove(temp.Name()), durable.SyncFolder(dir))
 }

@@ -13,8 +13,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/renameio/v2"
-
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 )
 
@@ -177,10 +176,7 @@ func (s State) Save(path string) error {
 		err = os.MkdirAll(filepath.Dir(path), 0o700)
 	}
 	if err == nil {
-		err = renameio.WriteFile(path, append(text, '\n'), 0o600)
-	}
-	if err == nil {
-		err = syncFolder(filepath.Dir(path))
+		err = durable.WriteFile(path, append(text, '\n'), 0o600)
 	}
 	if err != nil {
 		return api.Errorf(api.CodeInternal, "writing the mesh's state: %w", fmt.Errorf("%s: %w", path, err))

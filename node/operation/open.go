@@ -16,6 +16,14 @@ type openFact struct {
 	Before []Unfinished `json:"before,omitempty"`
 }
 
+// ReadFact returns why an open fact cannot be read, or nil; of every other it says nothing.
+func ReadFact(fact store.Fact) error {
+	if !fact.Key.Under(store.Opens()) {
+		return nil
+	}
+	return json.Unmarshal(fact.Value, &openFact{})
+}
+
 // unfinished finds the operations that left the scope open, newest first, and the fact that says so.
 func (r *Runner) unfinished(ctx context.Context, scope string) ([]Unfinished, store.Fact, error) {
 	fact, err := r.Facts.Get(ctx, store.Open(scope))

@@ -315,12 +315,3 @@ func (x *run) ledgerLeftover(err error) api.Leftover {
 func leftover(step Step, err error) api.Leftover {
 	return api.Leftover{Subject: step.Name, Problem: err.Error(), Clear: step.Clear}
 }
-
-// giveBack releases the scope. A release that fails only costs the next caller the lease's rest.
-func (x *run) giveBack(puts ...store.Put) {
-	ctx, cancel := context.WithTimeout(x.detached, 5*time.Second)
-	defer cancel()
-	if err := x.lease.Release(ctx, puts...); err != nil && x.ledger != nil {
-		x.ledger.show(api.Event{Type: api.EventNote, Message: "the scope was not given back and frees itself within its lease", Error: api.AsError(err)})
-	}
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
@@ -123,12 +124,6 @@ func TestUnfinishedBlocksWhoCannotResolve(t *testing.T) {
 
 // TestCleanEndIsNoUnfinished: only the giving back of the scope failed, so nobody has to deal with it.
 func TestCleanEndIsNoUnfinished(t *testing.T) {
-	noRelease := memstore.Hooks{BeforeCommit: func(b store.Batch) error {
-		if strings.HasPrefix(b.ID, "release-") {
-			return memstore.NeverSent()
-		}
-		return nil
-	}}
 	for name, op := range map[string]func(*stage) *script{
 		"rolled back": func(s *stage) *script {
 			return &script{kind: "build", plan: func() operation.Plan { return s.resolving(phase("first", s.failing("y", errBad))) }}
@@ -136,23 +131,25 @@ func TestCleanEndIsNoUnfinished(t *testing.T) {
 		"committed": func(s *stage) *script { return s.good("y") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStage(t)
-			s.run(context.Background(), s.dying("x"))
-			s.store.SetHooks(noRelease)
-			out, _, _ := s.run(context.Background(), op(s))
-			s.store.SetHooks(memstore.Hooks{})
-			s.expectOpens(1)
-			s.bury()
-			z := s.good("z")
-			s.mustCommit(z)
-			s.expectOpens(0)
-			owed := z.saw.Unfinished != nil && z.saw.Unfinished.Operation == "op1"
-			if owed != (out.Outcome == api.RolledBack) {
-				t.Errorf("after %s Z saw %+v", out.Outcome, z.saw.Unfinished)
-			}
-			if sum := s.summary("op1"); sum.ResolvedBy == "" {
-				t.Error("X is not resolved")
-			}
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t)
+				s.run(context.Background(), s.dying("x"))
+				s.store.SetHooks(noRelease(memstore.NeverSent, always))
+				out, _, _ := s.run(context.Background(), op(s))
+				s.expectOpens(1)
+				s.bury()
+				s.store.SetHooks(memstore.Hooks{})
+				z := s.good("z")
+				s.mustCommit(z)
+				s.expectOpens(0)
+				owed := z.saw.Unfinished != nil && z.saw.Unfinished.Operation == "op1"
+				if owed != (out.Outcome == api.RolledBack) {
+					t.Errorf("after %s Z saw %+v", out.Outcome, z.saw.Unfinished)
+				}
+				if sum := s.summary("op1"); sum.ResolvedBy == "" {
+					t.Error("X is not resolved")
+				}
+			})
 		})
 	}
 }

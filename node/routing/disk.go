@@ -6,10 +6,9 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/store"
 )
 
@@ -105,22 +104,11 @@ func (f *Follower) write() {
 	}
 	text, err := json.Marshal(f.Projection())
 	if err == nil {
-		err = renameio.WriteFile(f.Path, text, 0o640)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(f.Path))
+		err = durable.WriteFile(f.Path, text, 0o640)
 	}
 	if err != nil {
 		f.Log.Error("the last good projection could not be kept on disk", "path", f.Path, "error", err)
 	}
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // touch notes in the file's time that what it holds is current. That it fails when there is no

@@ -51,28 +51,44 @@ func Ensure(ctx context.Context, s Supervisor, w Wanted, digest ConfigDigest) Re
 }
 
 // InstallNew installs the units that are not there, together, before the first of them is started: so systemd need not
-// read all its files again for each, which takes it longer than to start one. Sockets bring their service. Errors as of
-// Supervisor.Install.
-func InstallNew(ctx context.Context, s Supervisor, wanted ...Wanted) error {
+// read all its files again for each, which takes it longer than to start one. Sockets bring their service. It returns the
+// names of those that were nowhere, for StartNew; of the others Ensure must see what they are by then, since starting one
+// may move another. Errors as of Supervisor.Install.
+func InstallNew(ctx context.Context, s Supervisor, wanted ...Wanted) (nowhere []string, err error) {
 	var fresh []units.Unit
+	var looked []string
 	for _, w := range wanted {
 		for _, u := range []units.Unit{w.Unit, w.SocketOf} {
-			if u.Name == "" || slices.ContainsFunc(fresh, func(f units.Unit) bool { return f.Name == u.Name }) {
+			if u.Name == "" || slices.Contains(looked, u.Name) {
 				continue
 			}
+			looked = append(looked, u.Name)
 			seen, err := s.Observe(ctx, u.Name)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			if !seen.File {
 				fresh = append(fresh, u)
 			}
+			if !seen.Present() {
+				nowhere = append(nowhere, u.Name)
+			}
 		}
 	}
 	if len(fresh) == 0 {
-		return nil
+		return nil, nil
 	}
-	return s.Install(ctx, fresh...)
+	return nowhere, s.Install(ctx, fresh...)
+}
+
+// StartNew starts a unit that was nowhere until InstallNew installed it. If another pulled it in meanwhile it runs as
+// wanted, and is left alone. Errors as of Supervisor.Start.
+func StartNew(ctx context.Context, s Supervisor, w Wanted) error {
+	if w.SocketOf.Name == "" {
+		return s.Start(ctx, w.Unit.Name)
+	}
+	_, err := actOnSocket(ctx, s, w, Create)
+	return err
 }
 
 // settleTime is longer than a successor may take to become ready.

@@ -11,8 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/google/renameio/v2"
-
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 )
 
@@ -131,7 +130,7 @@ func LoadSource(state string) (Source, error) {
 func (s Source) Save(state string) error {
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err == nil {
-		err = renameio.WriteFile(filepath.Join(state, sourceFile), append(text, '\n'), 0o644)
+		err = durable.WriteFile(filepath.Join(state, sourceFile), append(text, '\n'), 0o644)
 	}
 	if err != nil {
 		return api.Errorf(api.CodeInternal, "writing where the pool is: %w", err)

@@ -29,7 +29,8 @@ func Decode(fact Fact, into any) error {
 // Unreadable is the error for a fact that is there, and is not what its key promises.
 func Unreadable(fact Fact, cause error) *api.Error {
 	e := api.Errorf(api.CodeStoreUnreadable, "the fact at revision %d cannot be read: %w", fact.Revision, cause).About(string(fact.Key))
-	return e.WithHint("a newer version may have written it: ployzctl machine update; all that cannot be read: ployzctl store verify")
+	return e.WithHint("put back what it said before: ployzctl store repair %s --preview; where a newer version wrote it, install that one; "+
+		"all that cannot be read: ployzctl store verify", fact.Key)
 }
 
 // IsNotFound reports a missing fact.

@@ -44,6 +44,9 @@ func SharedKey() Key { return "sharedkey" }
 // Update is the last update of machines that was asked for.
 func Update() Key { return "update" }
 
+// LastRepair is the last fact that could not be read and was put back or removed, with the operation that did it.
+func LastRepair() Key { return "repair" }
+
 // Namespace is the prefix of everything about one namespace.
 func Namespace(ns string) Key { return join("ns", ns) }
 
@@ -100,6 +103,9 @@ func Branches() Key { return "branch" }
 // NamespaceID claims a 32-bit namespace id, in hex, so that no two namespaces share one.
 func NamespaceID(hex string) Key { return join("nsid", hex) }
 
+// NamespaceIDs is the prefix of all claims of namespace ids.
+func NamespaceIDs() Key { return "nsid" }
+
 // Hostname claims a hostname for the namespace that routes it. Dots become underscores, which
 // hostnames cannot contain, and a wildcard's star becomes "_any".
 func Hostname(host string) Key {
@@ -138,6 +144,17 @@ func Open(scope string) Key { return join("open", strings.ReplaceAll(scope, "/",
 func Opens() Key { return "open" }
 
 func join(tokens ...string) Key { return Key(strings.Join(tokens, ".")) }
+
+// Namespace returns the namespace that the key is about: of a head, a routing view, a lineage, or of anything under its own
+// prefix; "" for every other.
+func (k Key) Namespace() string {
+	first, rest, _ := strings.Cut(string(k), ".")
+	if prefix := Key(first); prefix != Heads() && prefix != Routes() && prefix != Branches() && prefix != "ns" {
+		return ""
+	}
+	ns, _, _ := strings.Cut(rest, ".")
+	return ns
+}
 
 // Under reports whether the key is the prefix itself or lies below it, by whole tokens.
 func (k Key) Under(prefix Key) bool {

@@ -17,7 +17,7 @@ import (
 	"path/filepath"
 
 	"filippo.io/age"
-	"github.com/google/renameio/v2"
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 )
 
@@ -69,7 +69,7 @@ func ensure(path string, content func() ([]byte, error)) error {
 	if err != nil {
 		return failed("making a key", err)
 	}
-	if err := renameio.WriteFile(path, text, 0o600); err != nil {
+	if err := durable.WriteFile(path, text, 0o600); err != nil {
 		return failed("writing a key", err)
 	}
 	return nil
@@ -114,7 +114,7 @@ func InstallSharedKey(dir string, key []byte) error {
 	if err == nil && bytes.Equal(have, key) {
 		return nil
 	}
-	if err := renameio.WriteFile(filepath.Join(dir, fingerprintFile), key, 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, fingerprintFile), key, 0o600); err != nil {
 		return failed("writing the fingerprint key", err)
 	}
 	return nil

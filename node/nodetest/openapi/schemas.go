@@ -41,6 +41,7 @@ var requests = map[string]any{
 	api.KindMachineUpdate:        api.MachineUpdateRequest{},
 	api.KindMachineRemove:        api.MachineRemoveRequest{},
 	api.KindStoreVoters:          api.VotersRequest{},
+	api.KindStoreRepair:          api.RepairRequest{},
 	api.KindMigrate:              api.MigrateRequest{},
 	api.KindVolumeRemove:         api.VolumeRequest{},
 	api.KindVolumeRestore:        api.VolumeRestoreRequest{},

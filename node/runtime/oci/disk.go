@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 )
 
@@ -93,15 +94,5 @@ func (s *Store) publish(f *os.File, name string, mode os.FileMode) error {
 	if err != nil {
 		return s.writeError(err, 0)
 	}
-	return syncDir(filepath.Dir(name))
-}
-
-// syncDir makes a rename in the folder durable.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
+	return durable.SyncFolder(filepath.Dir(name))
 }

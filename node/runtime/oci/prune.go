@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 )
 
@@ -198,5 +199,5 @@ func (s *Store) removeAll(dir string, planned []api.PrunedPart, needed map[strin
 		}
 		gone = append(gone, p)
 	}
-	return gone, syncDir(dir)
+	return gone, durable.SyncFolder(dir)
 }

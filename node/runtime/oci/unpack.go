@@ -23,6 +23,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/runtime/oci/layer"
 )
@@ -205,7 +206,7 @@ func (s *Store) keepLayer(work string, chain digest.Digest) error {
 	if err := os.Rename(work, s.layerDir(chain)); err != nil {
 		return err
 	}
-	return syncDir(s.path("layers"))
+	return durable.SyncFolder(s.path("layers"))
 }
 
 // unpackedFloor is the least that the layer unpacks to. A gzip stream ends with its size modulo 4 GiB,

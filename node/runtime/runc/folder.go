@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/runtime"
 )
@@ -84,7 +85,7 @@ func writeFolder(dir string, files []content, in Instance) error {
 		return err
 	}
 	for _, folder := range []string{filepath.Join(dir, "files"), dir, filepath.Dir(dir)} {
-		if err := syncFolder(folder); err != nil {
+		if err := durable.SyncFolder(folder); err != nil {
 			return fullOr(err)
 		}
 	}
@@ -92,7 +93,7 @@ func writeFolder(dir string, files []content, in Instance) error {
 	if err := mark.write(dir); err != nil {
 		return fullOr(err)
 	}
-	return fullOr(syncFolder(dir))
+	return fullOr(durable.SyncFolder(dir))
 }
 
 // write replaces the file by rename after fsync, with its owner already set.
@@ -109,15 +110,6 @@ func (c content) write(dir string) error {
 		return err
 	}
 	return f.CloseAtomicallyReplace()
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // fullOr gives the error that an operator can act on its type.

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"context"
 	"slices"
 	"testing"
 
@@ -52,6 +53,49 @@ func TestSocketsAndTheirService(t *testing.T) {
 	want := []string{"stop " + units.GatewayService, "restart " + units.GatewaySocket, "start " + units.GatewayService}
 	if got := s.Calls(); !slices.Equal(got[len(got)-3:], want) {
 		t.Fatalf("calls %v, want last %v", got, want)
+	}
+}
+
+// looking counts the looks at each unit.
+type looking struct {
+	*Supervisor
+	at map[string]int
+}
+
+func (l looking) Observe(ctx context.Context, name string) (units.Observation, error) {
+	l.at[name]++
+	return l.Supervisor.Observe(ctx, name)
+}
+
+// TestStartNew: what was nowhere is looked at once, but for a service, of which each of its sockets must know whether it runs.
+func TestStartNew(t *testing.T) {
+	s := looking{New(), map[string]int{}}
+	socket, service := serving(t, "10.0.0.1:80")
+	other := services.Wanted{Unit: units.Stamp("ployz-net.service", "[Unit]\n[Service]\nExecStart=/bin/true\n")}
+	wanted := []services.Wanted{other, socket, service}
+	nowhere, err := services.InstallNew(t.Context(), s, wanted...)
+	if err != nil || !slices.Equal(nowhere, []string{other.Unit.Name, socket.Unit.Name, service.Unit.Name}) {
+		t.Fatalf("nowhere: %v %v", nowhere, err)
+	}
+	for _, w := range wanted {
+		if err := services.StartNew(t.Context(), s, w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.at[other.Unit.Name] != 1 || s.at[socket.Unit.Name] != 1 || s.at[service.Unit.Name] != 2 {
+		t.Errorf("looked at: %v", s.at)
+	}
+	for _, w := range wanted {
+		if r := services.Ensure(t.Context(), s, w, nil); r.Act != services.Adopt {
+			t.Errorf("%s: %+v", w.Unit.Name, r.Decision)
+		}
+	}
+	if nowhere, err := services.InstallNew(t.Context(), s, wanted...); err != nil || len(nowhere) != 0 {
+		t.Errorf("again: %v %v", nowhere, err)
+	}
+	s.PutFile(service.Unit.Name, "") // somebody deleted the file of one that runs
+	if nowhere, err := services.InstallNew(t.Context(), s, service); err != nil || len(nowhere) != 0 {
+		t.Errorf("one that runs is nowhere: %v %v", nowhere, err)
 	}
 }
 

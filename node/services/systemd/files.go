@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/units"
 )
@@ -67,7 +68,7 @@ func (f files) write(u units.Unit) (changed bool, err error) {
 	if err := renameio.WriteFile(f.path(u.Name), []byte(u.Text), 0o644, renameio.WithStaticPermissions(0o644)); err != nil {
 		return false, fmt.Errorf("systemd: %w", err)
 	}
-	return true, syncFolder(f.dir)
+	return true, durable.SyncFolder(f.dir)
 }
 
 // remove deletes the file and its links, and says whether there was a file.
@@ -82,7 +83,7 @@ func (f files) remove(name string) (removed bool, err error) {
 	if err := os.Remove(f.path(name)); err != nil {
 		return false, fmt.Errorf("systemd: %w", err)
 	}
-	return true, syncFolder(f.dir)
+	return true, durable.SyncFolder(f.dir)
 }
 
 // links returns the symbolic links that the [Install] section asks for.
@@ -138,18 +139,5 @@ func setLink(target, link string, present bool) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("systemd: %w", err)
 	}
-	return true, syncFolder(dir)
-}
-
-// syncFolder makes a rename, link or removal in the folder durable.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("systemd: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("systemd: sync of %s: %w", dir, err)
-	}
-	return nil
+	return true, durable.SyncFolder(dir)
 }

@@ -67,8 +67,8 @@ func TestServingUnits(t *testing.T) {
 		for _, socket := range v.Sockets {
 			wanted = append(wanted, services.Wanted{Unit: socket, SocketOf: v.Service})
 		}
-		if err := services.InstallNew(t.Context(), s, wanted...); err != nil {
-			t.Fatal(err)
+		if nowhere, err := services.InstallNew(t.Context(), s, wanted...); err != nil || len(nowhere) != len(wanted) {
+			t.Fatalf("%v %v", nowhere, err)
 		}
 		ensure(t, s, v, services.Create)
 		if n := reloads(); n != 0 {

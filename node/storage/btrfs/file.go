@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 )
 
@@ -85,12 +86,7 @@ func publishFile(half, path string) error {
 	if err := os.Rename(half, path); err != nil {
 		return typed(err)
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return typed(err)
-	}
-	defer dir.Close()
-	return typed(dir.Sync())
+	return typed(durable.SyncFolder(filepath.Dir(path)))
 }
 
 func freeBytes(dir string) (int64, error) {

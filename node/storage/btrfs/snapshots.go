@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/storage"
 )
@@ -200,17 +201,7 @@ func (p *Pool) hold(id, snapshot, tag string, change func(path string) error) er
 	if err != nil {
 		return err
 	}
-	return typed(syncDir(f.snapshot(snapshot)))
-}
-
-// syncDir makes a folder's names durable, and not all that the pool has to write, as settle does.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return typed(durable.SyncFolder(f.snapshot(snapshot))) // these names, and not all that the pool has to write, as settle does
 }
 
 // RenameSnapshot implements storage.Snapshots: the name is the folder's.
@@ -230,7 +221,7 @@ func (p *Pool) RenameSnapshot(_ context.Context, id, from, to string) error {
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, f.snapshot(from), unix.AT_FDCWD, f.snapshot(to), unix.RENAME_NOREPLACE)
 	if err == nil {
-		err = syncDir(filepath.Dir(f.snapshot(to)))
+		err = durable.SyncFolder(filepath.Dir(f.snapshot(to)))
 	}
 	return typed(err)
 }

@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/store"
 )
@@ -107,14 +108,10 @@ func lockFile(file *os.File) error {
 // secure cuts a torn end off and puts the file and its name on the disk. Also a line that is
 // whole may be there unsynced: its writer died before the answer.
 func secure(file *os.File, size int64) error {
-	folder, err := os.Open(filepath.Dir(file.Name()))
-	if err != nil {
+	if err := errors.Join(file.Truncate(size), file.Sync()); err != nil {
 		return err
 	}
-	if err := errors.Join(file.Truncate(size), file.Sync()); err != nil {
-		return errors.Join(err, folder.Close())
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return durable.SyncFolder(filepath.Dir(file.Name()))
 }
 
 func failed(path string, cause error) error {

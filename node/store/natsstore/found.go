@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 )
 
@@ -65,7 +66,7 @@ func RetireCore(storeDir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(syncDir(filepath.Dir(storeDir)), os.RemoveAll(retired))
+	return errors.Join(durable.SyncFolder(filepath.Dir(storeDir)), os.RemoveAll(retired))
 }
 
 // make has ployz-nats make the store folder.

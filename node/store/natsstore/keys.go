@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nkeys"
 
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/store/natsstore/natsconf"
 )
 
@@ -32,14 +33,14 @@ func EnsureKeys(dir string, roles []natsconf.Role) (natsconf.PublicKeys, error) 
 		}
 		out[role] = public
 	}
-	return out, syncDir(dir)
+	return out, durable.SyncFolder(dir) // also for what an earlier process wrote and did not come to sync
 }
 
 func ensureKey(path string) (string, error) {
 	seed, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if seed, err = newSeed(); err == nil {
-			err = writeDurably(path, append(seed, '\n'))
+			err = durable.WriteFile(path, append(seed, '\n'), 0o600)
 		}
 	}
 	if err != nil {
@@ -59,26 +60,4 @@ func newSeed() ([]byte, error) {
 		return nil, err
 	}
 	return pair.Seed()
-}
-
-// writeDurably makes a new secret file appear whole or not at all. The caller syncs the folder.
-func writeDurably(path string, text []byte) error {
-	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(text)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
-}
-
-func syncDir(dir string) error {
-	file, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(file.Sync(), file.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/ployz/ployz/datapath/durable"
 	"github.com/ployz/ployz/node/api"
 )
 
@@ -49,10 +50,7 @@ func InstallRouteSecret(path string, secret []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := writeDurably(path, append(bytes.Clone(secret), '\n')); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return durable.WriteFile(path, append(bytes.Clone(secret), '\n'), 0o600)
 }
 
 // validSecret refuses what ployz-nats would: too short, or more than one line.

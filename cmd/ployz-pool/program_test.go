@@ -62,7 +62,7 @@ func TestBoot(t *testing.T) {
 	must(t, s.Save(state))
 	t.Cleanup(func() { must(t, btrfs.Unmount(file, folder)) })
 	must(t, up(t, state))
-	pool, err := btrfs.Create(t.Context(), folder)
+	pool, err := btrfs.Create(folder)
 	must(t, err)
 	v, err := pool.Ensure(t.Context(), storage.Spec{ID: "a1", Namespace: "shop", Name: "data"})
 	must(t, err)

@@ -160,6 +160,9 @@ what something that runs now would go with. The plan says where the value comes 
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body.Key = args[0]
+			if from != "" && body.Remove {
+				return api.Errorf(api.CodeUsage, "a fact is put back (--from) or removed (--remove)").About(body.Key).WithHint("ployzctl store repair --help")
+			}
 			if from != "" {
 				digest, err := a.upload(cmd.Context(), from, "")
 				if err != nil {
@@ -172,7 +175,6 @@ what something that runs now would go with. The plan says where the value comes 
 	}
 	cmd.Flags().StringVar(&from, "from", "", "put it back as the backup in this `FILE` has it")
 	cmd.Flags().BoolVar(&body.Remove, "remove", false, "remove the fact")
-	cmd.MarkFlagsMutuallyExclusive("from", "remove")
 	plan.lossFlags(cmd)
 	return cmd
 }

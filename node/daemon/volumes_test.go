@@ -26,7 +26,7 @@ func newPool(t *testing.T) (pool *btrfs.Pool, folder string) {
 	must(t, btrfs.CreateFile(t.Context(), file, btrfs.MinFileBytes))
 	must(t, btrfs.Mount(file, folder))
 	t.Cleanup(func() { must(t, btrfs.Unmount(file, folder)) })
-	pool, err := btrfs.Create(t.Context(), folder)
+	pool, err := btrfs.Create(folder)
 	must(t, err)
 	return pool, folder
 }

@@ -48,7 +48,7 @@ func markSource(ctx context.Context, s storage.Source, state string) error {
 	if s.Kind == storage.SourceZFS {
 		_, err = zfs.Create(ctx, s.At, s.Folder(state))
 	} else {
-		_, err = btrfs.Create(ctx, s.Folder(state))
+		_, err = btrfs.Create(s.Folder(state))
 	}
 	return err
 }
@@ -350,5 +350,14 @@ func (d *Daemon) checkPool(ctx context.Context) api.Check {
 				WithHint("free some space in %s, as with: ployzctl image prune", d.State)}
 		}
 	}
-	return check("pool", seen, nil)
+	return check("pool", seen, d.poolDoubt(ctx))
+}
+
+// poolDoubt is why sizes do not bite; nil where they do.
+func (d *Daemon) poolDoubt(ctx context.Context) *api.Error {
+	p, err := d.pool.Open(ctx)
+	if b, is := p.(*btrfs.Pool); is && err == nil {
+		return api.AsError(b.Doubt())
+	}
+	return nil
 }

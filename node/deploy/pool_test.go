@@ -36,7 +36,7 @@ func (l *lab) onBtrfs(t *testing.T) storage.Pool {
 			t.Errorf("umount: %v %s", err, out)
 		}
 	})
-	pool, err := btrfs.Create(t.Context(), root)
+	pool, err := btrfs.Create(root)
 	must(err)
 	l.local.Pool = pool
 	return pool

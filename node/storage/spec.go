@@ -48,7 +48,7 @@ type Volume struct {
 	State State
 	// Path is where the volume's root folder is on this machine; "" unless the volume is live.
 	Path string
-	// UsedBytes is what the volume refers to, and what its size limits; OwnBytes of it are shared with
+	// UsedBytes is what the volume refers to, and what its size limits; OwnBytes of it, at least, are shared with
 	// no snapshot and no other volume. A backend may count them some seconds late.
 	UsedBytes, OwnBytes int64
 	// Origin is the snapshot that a clone began as; nil for others.

@@ -27,7 +27,7 @@ func wantCode(t testing.TB, err error, code api.Code) {
 func TestPoolsThatCannotBe(t *testing.T) {
 	testenv.Require(t, testenv.Root, testenv.Btrfs)
 	dir := t.TempDir()
-	_, err := btrfs.Create(t.Context(), "/proc")
+	_, err := btrfs.Create("/proc")
 	wantCode(t, err, api.CodeVolumePoolUnavailable)
 	_, err = btrfs.Open(filepath.Join(dir, "absent"))
 	wantCode(t, err, api.CodeVolumePoolUnavailable)
@@ -43,7 +43,7 @@ func TestPoolsThatCannotBe(t *testing.T) {
 	wantCode(t, err, api.CodeVolumePoolUnavailable)
 	theirs := filepath.Join(root, "theirs")
 	storagetest.Must(t, os.WriteFile(theirs, nil, 0o600))
-	_, err = btrfs.Create(t.Context(), root)
+	_, err = btrfs.Create(root)
 	wantCode(t, err, api.CodeVolumeNotOurs)
 	storagetest.Must(t, os.Remove(theirs))
 	create(t, root)

@@ -78,7 +78,7 @@ func (p *Pool) usable(ctx context.Context, f found) error {
 	if err := snapshotSubvolume(f.snapshot(snapshots[len(snapshots)-1].Name)+"/data", half, 0); err != nil {
 		return err
 	}
-	if err := errors.Join(limit(ctx, half, f.SizeBytes), own(half, f.Spec)); err != nil {
+	if err := errors.Join(p.limit(ctx, half, f.SizeBytes), own(half, f.Spec)); err != nil {
 		return err
 	}
 	return typed(os.Rename(half, f.tree()))

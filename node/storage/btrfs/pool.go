@@ -23,6 +23,7 @@ type Pool struct {
 	// IDs of the volumes they arrive at.
 	mu        sync.Mutex
 	receiving map[string]bool
+	lately    lately
 }
 
 var _ storage.Pool = (*Pool)(nil)
@@ -31,9 +32,9 @@ type poolFile struct {
 	Version int `json:"version"`
 }
 
-// Create makes a pool of an empty folder of a Btrfs file system, and turns quotas on there. A pool of ours is left as it is. Errors:
+// Create makes a pool of an empty folder of a Btrfs file system. A pool of ours is left as it is. Errors:
 // volume.pool-unavailable (no Btrfs), volume.not-ours (the folder holds something).
-func Create(ctx context.Context, root string) (*Pool, error) {
+func Create(root string) (*Pool, error) {
 	if err := isBtrfs(root); err != nil {
 		return nil, err
 	}
@@ -54,9 +55,6 @@ func Create(ctx context.Context, root string) (*Pool, error) {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o711); err != nil {
 			return nil, typed(err)
 		}
-	}
-	if _, err := btrfs(ctx, "quota", "enable", root); err != nil {
-		return nil, err
 	}
 	if err := writeMark(root, poolMark, poolFile{Version: 1}); err != nil {
 		return nil, err

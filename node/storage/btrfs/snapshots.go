@@ -243,6 +243,7 @@ func (p *Pool) Forget(ctx context.Context, id, snapshot string) error {
 	case len(s.Holds) > 0:
 		return storage.SnapshotNeeded(s)
 	}
+	defer p.trust()
 	return p.forget(ctx, f, snapshot)
 }
 
@@ -288,12 +289,14 @@ func (p *Pool) Clone(ctx context.Context, id, snapshot string, spec storage.Spec
 }
 
 func (p *Pool) clone(ctx context.Context, from string, spec storage.Spec, origin *storage.Origin, kept bool) (found, error) {
-	q, err := readQuota(ctx, from, false)
-	if err != nil {
-		return found{}, err
-	}
-	if err := storage.CheckShrink(spec, q.used); err != nil {
-		return found{}, err
+	if spec.SizeBytes > 0 {
+		is, err := p.holds(ctx, from, true, count)
+		if err != nil {
+			return found{}, err
+		}
+		if err := storage.CheckShrink(spec, is.used); err != nil {
+			return found{}, err
+		}
 	}
 	to := p.path(liveDir, spec.FileName())
 	if kept {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +24,7 @@ func isSubvolume(path string) bool {
 
 // subvolume is what the file system says of one.
 type subvolume struct {
+	id                 uint64
 	uuid, receivedUUID string // "" is none
 	// generation is the last transaction that changed it, born the one that made it.
 	generation, born uint64
@@ -33,7 +32,7 @@ type subvolume struct {
 
 // kernelSubvolume is struct btrfs_ioctl_get_subvol_info_args of linux/btrfs.h.
 type kernelSubvolume struct {
-	_                     uint64
+	id                    uint64
 	_                     [256]byte
 	_, _                  uint64
 	generation, _         uint64
@@ -67,7 +66,7 @@ func show(path string) (subvolume, error) {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), askSubvolume, uintptr(unsafe.Pointer(&seen))); errno != 0 {
 		return subvolume{}, typed(fmt.Errorf("asking for the sub-volume %s: %w", path, errno))
 	}
-	return subvolume{uuidText(seen.uuid), uuidText(seen.receivedUUID), seen.generation, seen.born}, nil
+	return subvolume{seen.id, uuidText(seen.uuid), uuidText(seen.receivedUUID), seen.generation, seen.born}, nil
 }
 
 // uuidText is as the commands of Btrfs write it.
@@ -121,48 +120,5 @@ func deleteSubvolume(ctx context.Context, path string) error {
 		return nil
 	}
 	_, err := btrfs(ctx, "subvolume", "delete", "--commit-after", path)
-	return err
-}
-
-// quota is the group of one sub-volume: what it refers to, what of that is its own, and its limit (0: none).
-type quota struct{ used, own, limit int64 }
-
-func readQuota(ctx context.Context, path string, fresh bool) (quota, error) {
-	args := []string{"qgroup", "show", "--raw", "-re", "-f"}
-	if fresh {
-		args = append(args, "--sync")
-	}
-	out, err := btrfs(ctx, append(args, path)...)
-	if err != nil {
-		return quota{}, err
-	}
-	for line := range strings.Lines(out) {
-		// qgroupid, referenced, exclusive, most referenced, most exclusive
-		f := strings.Fields(line)
-		if len(f) < 5 || !strings.HasPrefix(f[0], "0/") {
-			continue
-		}
-		return quota{used: bytesOf(f[1]), own: bytesOf(f[2]), limit: bytesOf(f[3])}, nil
-	}
-	return quota{}, api.Errorf(api.CodeVolumePoolFailed, "btrfs has no quota group for %s", path).
-		WithHint("quotas must be on: btrfs quota enable %s", path)
-}
-
-// bytesOf reads a column; "none" is 0.
-func bytesOf(text string) int64 {
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-// limit sets the quota of a sub-volume; 0 takes it away.
-func limit(ctx context.Context, path string, sizeBytes int64) error {
-	size := "none"
-	if sizeBytes > 0 {
-		size = strconv.FormatInt(sizeBytes, 10)
-	}
-	_, err := btrfs(ctx, "qgroup", "limit", size, path)
 	return err
 }

@@ -70,7 +70,7 @@ func (p *Pool) place(ctx context.Context, spec storage.Spec, origin *storage.Ori
 		err = fill(f.tree())
 	}
 	if err == nil {
-		err = errors.Join(limit(ctx, f.tree(), spec.SizeBytes), own(f.tree(), spec))
+		err = errors.Join(p.limit(ctx, f.tree(), spec.SizeBytes), own(f.tree(), spec))
 	}
 	if err == nil {
 		err = p.move(f.dir, to)
@@ -108,22 +108,28 @@ func (p *Pool) adjust(ctx context.Context, f found, spec storage.Spec) (found, e
 // resize refuses a limit that is under what is used: every write would fail from then on.
 func (p *Pool) resize(ctx context.Context, f found, spec storage.Spec) error {
 	if spec.SizeBytes == f.SizeBytes {
+		p.trust()
 		return nil
 	}
-	q, err := readQuota(ctx, f.tree(), true)
+	if spec.SizeBytes > 0 {
+		if err := errors.Join(p.settle(), p.counts(ctx)); err != nil {
+			return err
+		}
+	}
+	is, err := p.holds(ctx, f.tree(), spec.SizeBytes > 0, count)
 	if err != nil {
 		return err
 	}
-	if err := storage.CheckShrink(spec, q.used); err != nil {
+	if err := storage.CheckShrink(spec, is.used); err != nil {
 		return err
 	}
 	if grow := spec; spec.SizeBytes > f.SizeBytes {
-		grow.SizeBytes -= q.used
+		grow.SizeBytes -= is.used
 		if err := p.couldHold(ctx, grow); err != nil {
 			return err
 		}
 	}
-	return limit(ctx, f.tree(), spec.SizeBytes)
+	return p.limit(ctx, f.tree(), spec.SizeBytes)
 }
 
 // own gives the volume's root folder what was asked for, and leaves the rest to the workload.
@@ -172,8 +178,8 @@ func (p *Pool) observe(ctx context.Context, f found) (storage.Volume, error) {
 	if !isSubvolume(f.tree()) { // only received so far
 		return v, nil
 	}
-	q, err := readQuota(ctx, f.tree(), false)
-	v.UsedBytes, v.OwnBytes = q.used, q.own
+	is, err := p.holds(ctx, f.tree(), f.SizeBytes > 0, p.lately.count)
+	v.UsedBytes, v.OwnBytes = is.used, is.own
 	return v, err
 }
 
@@ -207,6 +213,7 @@ func (p *Pool) Destroy(ctx context.Context, id string) error {
 			return err
 		}
 	}
+	defer p.trust()
 	return p.clear(ctx, going)
 }
 

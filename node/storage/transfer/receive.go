@@ -93,21 +93,9 @@ func (r *receiver) look(ctx context.Context) (want, error) {
 	if err := r.As.Check(); err != nil {
 		return w, err
 	}
-	all, err := r.Pool.List(ctx)
+	err := r.find(ctx)
 	if err != nil {
 		return w, err
-	}
-	for _, v := range all {
-		switch {
-		case v.ID == r.As.ID && v.State == storage.StateIncoming:
-		case v.ID == r.As.ID:
-			if err := r.isCopy(v); err != nil {
-				return w, err
-			}
-			r.isHere = true
-		case v.State == storage.StateLive && v.FullName() == r.As.FullName():
-			return w, storage.NameTaken(v.Spec)
-		}
 	}
 	if r.isHere {
 		snapshots, err := r.Pool.ListSnapshots(ctx, r.As.ID)
@@ -125,6 +113,26 @@ func (r *receiver) look(ctx context.Context) (want, error) {
 		err = nil
 	}
 	return w, err
+}
+
+// find looks for an older copy. All that the pool has is looked at only where there is none: what volumes hold may take its
+// time to count, and the last of a volume's streams is waited for.
+func (r *receiver) find(ctx context.Context) error {
+	v, err := r.Pool.Inspect(ctx, r.As.ID)
+	if err == nil && v.State != storage.StateIncoming {
+		r.isHere = true
+		return r.isCopy(v)
+	}
+	if err != nil && api.CodeOf(err) != api.CodeVolumeNotFound {
+		return err
+	}
+	all, err := r.Pool.List(ctx)
+	for _, v := range all {
+		if v.State == storage.StateLive && v.FullName() == r.As.FullName() {
+			return storage.NameTaken(v.Spec)
+		}
+	}
+	return err
 }
 
 // isCopy refuses a volume of that ID which is no older copy.

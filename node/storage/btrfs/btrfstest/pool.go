@@ -31,7 +31,7 @@ func Mount(t testing.TB, sizeBytes int64) (root string) {
 // Create makes a pool of what Mount mounted.
 func Create(t testing.TB, root string) *btrfs.Pool {
 	t.Helper()
-	p, err := btrfs.Create(t.Context(), root)
+	p, err := btrfs.Create(root)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,197 @@
+package btrfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ployz/ployz/node/api"
+)
+
+// A volume's size is the limit of its sub-volume's quota group. Groups make every commit of a file system dear where
+// volumes have snapshots, so that a pool has none until a volume with a size comes. They are of the whole file system, and
+// whoever turned them on, we do not turn them off.
+//
+// A kernel in doubt about its counts marks them inconsistent, as it does when it drops a large snapshot, and from then on
+// counts nothing and limits nothing. Then it has to count anew, which it does beside everything else.
+
+// limit sets the most that a sub-volume may hold; 0 takes it away.
+func (p *Pool) limit(ctx context.Context, path string, sizeBytes int64) error {
+	size := strconv.FormatInt(sizeBytes, 10)
+	if sizeBytes == 0 {
+		if !p.quotas() {
+			return nil
+		}
+		size = "none"
+	} else if err := p.counts(ctx); err != nil {
+		return err
+	}
+	_, err := btrfs(ctx, "qgroup", "limit", size, path)
+	return err
+}
+
+// counts has the file system count, and waits until it has counted what there is. The limits of all volumes are set anew
+// where it had not before: they went with the groups.
+func (p *Pool) counts(ctx context.Context) error {
+	if p.quotas() {
+		return p.recounted(ctx)
+	}
+	if _, err := btrfs(ctx, "quota", "enable", p.root); err != nil {
+		return err
+	}
+	if err := p.recounted(ctx); err != nil {
+		return err
+	}
+	all, err := p.all()
+	for _, f := range all {
+		if err == nil && f.damaged == nil && f.SizeBytes > 0 && isSubvolume(f.tree()) {
+			_, err = btrfs(ctx, "qgroup", "limit", strconv.FormatInt(f.SizeBytes, 10), f.tree())
+		}
+	}
+	return err
+}
+
+// recounted has what is doubtful counted anew, and waits; a count that runs already is waited for.
+func (p *Pool) recounted(ctx context.Context) error {
+	if !p.doubtful() {
+		return nil
+	}
+	_, err := btrfs(ctx, "quota", "rescan", "-w", p.root)
+	return err
+}
+
+// ask is how a pool asks its file system.
+func (p *Pool) ask(request uintptr, args unsafe.Pointer) error {
+	dir, err := os.Open(p.root)
+	if err != nil {
+		return p.unavailable(err)
+	}
+	defer dir.Close()
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), request, uintptr(args)); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// kernelFS is struct btrfs_ioctl_fs_info_args of linux/btrfs.h.
+type kernelFS struct {
+	_, _ uint64
+	uuid [16]byte
+	_    [1024 - 32]byte
+}
+
+const (
+	// askFS is BTRFS_IOC_FS_INFO, askRescan BTRFS_IOC_QUOTA_RESCAN of struct btrfs_ioctl_quota_rescan_args.
+	askFS     = 2<<30 | unsafe.Sizeof(kernelFS{})<<16 | 0x94<<8 | 31
+	askRescan = 1<<30 | 64<<16 | 0x94<<8 | 44
+)
+
+// groups is where the kernel tells of the quota groups; there is no such folder while there are none.
+func (p *Pool) groups() (string, error) {
+	var fs kernelFS
+	if err := p.ask(askFS, unsafe.Pointer(&fs)); err != nil {
+		return "", typed(fmt.Errorf("asking for the file system of %s: %w", p.root, err))
+	}
+	return filepath.Join("/sys/fs/btrfs", uuidText(fs.uuid), "qgroups"), nil
+}
+
+// quotas says whether the file system has quota groups.
+func (p *Pool) quotas() bool {
+	dir, err := p.groups()
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(dir)
+	return err == nil
+}
+
+// doubtful says whether the kernel counts no more.
+func (p *Pool) doubtful() bool {
+	dir, err := p.groups()
+	if err != nil {
+		return false
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "inconsistent"))
+	return err == nil && strings.TrimSpace(string(text)) == "1"
+}
+
+// recount has the kernel count anew, if it has not begun; nobody waits. It may refuse only where groups are not on.
+func (p *Pool) recount() {
+	args := [8]uint64{}
+	_ = p.ask(askRescan, unsafe.Pointer(&args)) // another may have begun it
+}
+
+// trust has the kernel count anew where it does not, if a volume has a size: else nobody relies on it.
+func (p *Pool) trust() {
+	if !p.doubtful() {
+		return
+	}
+	all, err := p.all()
+	for _, f := range all {
+		if err == nil && f.SizeBytes > 0 {
+			p.recount()
+			return
+		}
+	}
+}
+
+// Doubt says why the sizes of volumes do not bite at present; nil where they do, or there are none. Errors:
+// volume.pool-failed.
+func (p *Pool) Doubt() error {
+	sized := 0
+	all, err := p.all()
+	for _, f := range all {
+		if f.SizeBytes > 0 {
+			sized++
+		}
+	}
+	switch {
+	case err != nil || sized == 0:
+		return err
+	case !p.quotas():
+		return api.Errorf(api.CodeVolumePoolFailed, "%d volumes have a size, and the quotas of the file system are off: no size is enforced", sized).
+			About(p.root).WithHint("deploy such a volume again, or: btrfs quota enable %s", p.root)
+	case p.doubtful():
+		return api.Errorf(api.CodeVolumePoolFailed, "%d volumes have a size, and the kernel lost count of what they hold: no size is enforced until it has counted anew", sized).
+			About(p.root).Again().WithHint("the next change to the pool has it count; or now: btrfs quota rescan %s", p.root)
+	}
+	return nil
+}
+
+// holds is what a sub-volume has: with a limit, what counts for that, as far as the kernel is sure.
+func (p *Pool) holds(ctx context.Context, path string, limited bool, count func(string) (counted, error)) (counted, error) {
+	c, err := count(path)
+	if err != nil || !limited || !p.quotas() || p.doubtful() {
+		return c, err
+	}
+	used, err := referenced(ctx, path)
+	if err == nil {
+		c.used = used
+	}
+	return c, err
+}
+
+// referenced is what a sub-volume's quota group counts.
+func referenced(ctx context.Context, path string) (int64, error) {
+	out, err := btrfs(ctx, "qgroup", "show", "--raw", "-re", "-f", path)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(out) {
+		// qgroupid, referenced, exclusive, most referenced, most exclusive
+		f := strings.Fields(line)
+		if len(f) < 2 || !strings.HasPrefix(f[0], "0/") {
+			continue
+		}
+		n, err := strconv.ParseInt(f[1], 10, 64)
+		return n, typed(err)
+	}
+	return 0, typed(errors.New("btrfs has no quota group for " + path))
+}

@@ -34,12 +34,16 @@ func openDatabase(cfg config) *sql.DB {
 		c.Password = strings.TrimRight(string(text), "\n")
 		return nil
 	}
-	db := stdlib.OpenDB(*conn, stdlib.OptionBeforeConnect(readPassword))
+	db := stdlib.OpenDB(*conn, stdlib.OptionBeforeConnect(readPassword), stdlib.OptionShouldPing(mayBeOld))
 	db.SetMaxOpenConns(d.MaxConnections)
 	db.SetMaxIdleConns(d.MaxConnections)
 	db.SetConnMaxIdleTime(time.Minute)
 	return db
 }
+
+// mayBeOld has a connection asked before it is used again that may be of a database that moved meanwhile. The driver's own
+// patience is a second, and a move may take less: the old database's farewell would be the answer to the next request.
+func mayBeOld(_ context.Context, c stdlib.ShouldPingParams) bool { return c.IdleDuration > 50*time.Millisecond }
 
 // waitForDatabase returns nil once the database answers, or why it last did not when ctx ends.
 func waitForDatabase(ctx context.Context, db *sql.DB) error {

@@ -42,7 +42,7 @@ const (
 	searchTree = 3<<30 | searchHeadBytes<<16 | 0x94<<8 | 17
 
 	itemHeadBytes = 32 // struct btrfs_ioctl_search_header
-	extentData    = 108
+	fileExtent    = 108
 	rootItem      = 132
 	rootsTree     = 1
 	largest       = 1<<64 - 1
@@ -63,8 +63,8 @@ func count(path string) (c counted, err error) {
 	if err != nil {
 		return c, err
 	}
-	err = search(dir, &kernelSearch{lastObject: largest, lastOffset: largest, lastType: extentData}, func(kind uint32, item []byte) {
-		if kind == extentData {
+	err = search(dir, &kernelSearch{lastObject: largest, lastOffset: largest, lastType: fileExtent}, func(kind uint32, item []byte) {
+		if kind == fileExtent {
 			c.add(item, shared)
 		}
 	})

@@ -22,7 +22,7 @@ import (
 // A kernel in doubt about its counts marks them inconsistent, as it does when it drops a large snapshot, and from then on
 // counts nothing and limits nothing. Then it has to count anew, which it does beside everything else.
 
-// limit sets the most that a sub-volume may hold; 0 takes it away.
+// limit sets the most that a sub-volume may hold; 0 takes it away. It waits only where there were no groups.
 func (p *Pool) limit(ctx context.Context, path string, sizeBytes int64) error {
 	size := strconv.FormatInt(sizeBytes, 10)
 	if sizeBytes == 0 {
@@ -30,6 +30,8 @@ func (p *Pool) limit(ctx context.Context, path string, sizeBytes int64) error {
 			return nil
 		}
 		size = "none"
+	} else if p.quotas() {
+		p.trust()
 	} else if err := p.counts(ctx); err != nil {
 		return err
 	}
@@ -157,7 +159,7 @@ func (p *Pool) Doubt() error {
 		return err
 	case !p.quotas():
 		return api.Errorf(api.CodeVolumePoolFailed, "%d volumes have a size, and the quotas of the file system are off: no size is enforced", sized).
-			About(p.root).WithHint("deploy such a volume again, or: btrfs quota enable %s", p.root)
+			About(p.root).WithHint("deploy what has such a volume again: ployzctl deploy")
 	case p.doubtful():
 		return api.Errorf(api.CodeVolumePoolFailed, "%d volumes have a size, and the kernel lost count of what they hold: no size is enforced until it has counted anew", sized).
 			About(p.root).Again().WithHint("the next change to the pool has it count; or now: btrfs quota rescan %s", p.root)

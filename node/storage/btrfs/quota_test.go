@@ -85,8 +85,21 @@ func TestGroupsComeWithASize(t *testing.T) {
 	if err := p.Doubt(); api.CodeOf(err) != api.CodeVolumePoolFailed {
 		t.Errorf("with the groups off it says %v", err)
 	}
+	again := func() {
+		t.Helper()
+		if _, err := p.Ensure(t.Context(), bound.Spec); err != nil {
+			t.Fatal(err)
+		}
+		wantLimit(t, bound)
+	}
+	again()
 	wantLimit(t, volume(t, p, 16))
-	wantLimit(t, bound)
+	for _, args := range [][]string{{"quota", "disable", root}, {"quota", "enable", root}} { // which takes the limits away, too
+		if out, err := storage.Run(t.Context(), nil, nil, "btrfs", args...); err != nil {
+			t.Fatal(out, err)
+		}
+	}
+	again()
 }
 
 // TestDoubt: a kernel that lost count, as by dropping a snapshot, counts anew with the next change to the pool.

@@ -120,6 +120,11 @@ func (p *Pool) leave(id string) {
 // expect makes the folder for a volume's first stream.
 func (p *Pool) expect(ctx context.Context, as storage.Spec) (found, error) {
 	f := found{Mark: storage.Mark{Spec: as, Created: time.Now().UTC()}, dir: p.path(incomingDir, as.ID), state: storage.StateIncoming}
+	if as.SizeBytes > 0 && !p.quotas() { // now, when nobody waits for the volume yet
+		if err := p.counts(ctx); err != nil {
+			return f, err
+		}
+	}
 	if err := p.clear(ctx, f.dir); err != nil {
 		return f, err
 	}

@@ -107,9 +107,8 @@ func (p *Pool) adjust(ctx context.Context, f found, spec storage.Spec) (found, e
 
 // resize refuses a limit that is under what is used: every write would fail from then on.
 func (p *Pool) resize(ctx context.Context, f found, spec storage.Spec) error {
-	if spec.SizeBytes == f.SizeBytes {
-		p.trust()
-		return nil
+	if spec.SizeBytes == f.SizeBytes { // the limit may be gone all the same, where somebody turned the groups off
+		return p.limit(ctx, f.tree(), spec.SizeBytes)
 	}
 	if spec.SizeBytes > 0 {
 		if err := errors.Join(p.settle(), p.counts(ctx)); err != nil {

@@ -43,7 +43,9 @@ func openDatabase(cfg config) *sql.DB {
 
 // mayBeOld has a connection asked before it is used again that may be of a database that moved meanwhile. The driver's own
 // patience is a second, and a move may take less: the old database's farewell would be the answer to the next request.
-func mayBeOld(_ context.Context, c stdlib.ShouldPingParams) bool { return c.IdleDuration > 50*time.Millisecond }
+func mayBeOld(_ context.Context, c stdlib.ShouldPingParams) bool {
+	return c.IdleDuration > 50*time.Millisecond
+}
 
 // waitForDatabase returns nil once the database answers, or why it last did not when ctx ends.
 func waitForDatabase(ctx context.Context, db *sql.DB) error {

@@ -150,16 +150,23 @@ func TestReleaseAgainNotOurs(t *testing.T) {
 	})
 }
 
+// renewedUnheard is a lease whose renewal landed without an answer, while nothing can be read either.
+func renewedUnheard(t *testing.T, s *memstore.Store, l *coordination.Leases) *coordination.Lease {
+	t.Helper()
+	lease := acquire(t, l, "op1")
+	s.SetHooks(memstore.Hooks{
+		AfterCommit: func(store.Batch, store.Revision) error { return memstore.ReplyLost() },
+		BeforeRead:  func(string) error { return memstore.NeverSent() },
+	})
+	time.Sleep(coordination.TTL/3 + time.Second)
+	synctest.Wait()
+	return lease
+}
+
 // TestReleaseMoved: the last renewal landed without an answer, and nothing could be read: the lease is still ours.
 func TestReleaseMoved(t *testing.T) {
 	bubble(t, func(t *testing.T, s *memstore.Store, l *coordination.Leases) {
-		lease := acquire(t, l, "op1")
-		s.SetHooks(memstore.Hooks{
-			AfterCommit: func(store.Batch, store.Revision) error { return memstore.ReplyLost() },
-			BeforeRead:  func(string) error { return memstore.NeverSent() },
-		})
-		time.Sleep(coordination.TTL/3 + time.Second)
-		synctest.Wait()
+		lease := renewedUnheard(t, s, l)
 		if err := lease.Release(t.Context()); !store.IsUnavailable(err) {
 			t.Errorf("nothing can be read: %v", err)
 		}
@@ -280,13 +287,7 @@ func TestRecognise(t *testing.T) {
 // TestRecogniseLater: nothing can be read either, so the next renewal finds its own value in its way.
 func TestRecogniseLater(t *testing.T) {
 	bubble(t, func(t *testing.T, s *memstore.Store, l *coordination.Leases) {
-		lease := acquire(t, l, "op1")
-		s.SetHooks(memstore.Hooks{
-			AfterCommit: func(store.Batch, store.Revision) error { return memstore.ReplyLost() },
-			BeforeRead:  func(string) error { return memstore.NeverSent() },
-		})
-		time.Sleep(coordination.TTL/3 + time.Second)
-		synctest.Wait()
+		lease := renewedUnheard(t, s, l)
 		s.SetHooks(memstore.Hooks{})
 		time.Sleep(coordination.TTL / 3)
 		synctest.Wait()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 	"unsafe"
@@ -158,7 +157,6 @@ func search(dir *os.File, args *kernelSearch, each func(kind uint32, item []byte
 		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), uintptr(searchTree), uintptr(unsafe.Pointer(args))); errno != 0 {
 			return typed(fmt.Errorf("reading the tree of %s: %w", dir.Name(), errno))
 		}
-		runtime.KeepAlive(dir)
 		if args.items == 0 {
 			return nil
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -24,19 +25,32 @@ import (
 
 // limit sets the most that a sub-volume may hold; 0 takes it away. It waits only where there were no groups.
 func (p *Pool) limit(ctx context.Context, path string, sizeBytes int64) error {
-	size := strconv.FormatInt(sizeBytes, 10)
-	if sizeBytes == 0 {
-		if !p.quotas() {
-			return nil
+	switch on := p.quotas(); {
+	case !on && sizeBytes == 0:
+		return nil
+	case !on:
+		if err := p.counts(ctx); err != nil {
+			return err
 		}
-		size = "none"
-	} else if p.quotas() {
+	case sizeBytes > 0:
 		p.trust()
-	} else if err := p.counts(ctx); err != nil {
-		return err
+	}
+	return setLimit(ctx, path, sizeBytes)
+}
+
+func setLimit(ctx context.Context, path string, sizeBytes int64) error {
+	size := "none"
+	if sizeBytes > 0 {
+		size = strconv.FormatInt(sizeBytes, 10)
 	}
 	_, err := btrfs(ctx, "qgroup", "limit", size, path)
 	return err
+}
+
+// sized are the volumes with a size.
+func (p *Pool) sized() ([]found, error) {
+	all, err := p.all()
+	return slices.DeleteFunc(all, func(f found) bool { return f.SizeBytes == 0 }), err
 }
 
 // counts has the file system count, and waits until it has counted what there is. The limits of all volumes are set anew
@@ -51,10 +65,10 @@ func (p *Pool) counts(ctx context.Context) error {
 	if err := p.recounted(ctx); err != nil {
 		return err
 	}
-	all, err := p.all()
-	for _, f := range all {
-		if err == nil && f.damaged == nil && f.SizeBytes > 0 && isSubvolume(f.tree()) {
-			_, err = btrfs(ctx, "qgroup", "limit", strconv.FormatInt(f.SizeBytes, 10), f.tree())
+	sized, err := p.sized()
+	for _, f := range sized {
+		if err == nil && f.damaged == nil && isSubvolume(f.tree()) {
+			err = setLimit(ctx, f.tree(), f.SizeBytes)
 		}
 	}
 	return err
@@ -124,44 +138,29 @@ func (p *Pool) doubtful() bool {
 	return err == nil && strings.TrimSpace(string(text)) == "1"
 }
 
-// recount has the kernel count anew, if it has not begun; nobody waits. It may refuse only where groups are not on.
-func (p *Pool) recount() {
-	args := [8]uint64{}
-	_ = p.ask(askRescan, unsafe.Pointer(&args)) // another may have begun it
-}
-
-// trust has the kernel count anew where it does not, if a volume has a size: else nobody relies on it.
+// trust has the kernel count anew where it does not, if a volume has a size: else nobody relies on it. Nobody waits.
 func (p *Pool) trust() {
 	if !p.doubtful() {
 		return
 	}
-	all, err := p.all()
-	for _, f := range all {
-		if err == nil && f.SizeBytes > 0 {
-			p.recount()
-			return
-		}
+	if sized, err := p.sized(); err == nil && len(sized) > 0 {
+		args := [8]uint64{}
+		_ = p.ask(askRescan, unsafe.Pointer(&args)) // another may have begun it; if it fails, Doubt goes on saying so
 	}
 }
 
 // Doubt says why the sizes of volumes do not bite at present; nil where they do, or there are none. Errors:
 // volume.pool-failed.
 func (p *Pool) Doubt() error {
-	sized := 0
-	all, err := p.all()
-	for _, f := range all {
-		if f.SizeBytes > 0 {
-			sized++
-		}
-	}
+	sized, err := p.sized()
 	switch {
-	case err != nil || sized == 0:
+	case err != nil || len(sized) == 0:
 		return err
 	case !p.quotas():
-		return api.Errorf(api.CodeVolumePoolFailed, "%d volumes have a size, and the quotas of the file system are off: no size is enforced", sized).
+		return api.Errorf(api.CodeVolumePoolFailed, "%d volumes have a size, and the quotas of the file system are off: no size is enforced", len(sized)).
 			About(p.root).WithHint("deploy what has such a volume again: ployzctl deploy")
 	case p.doubtful():
-		return api.Errorf(api.CodeVolumePoolFailed, "%d volumes have a size, and the kernel lost count of what they hold: no size is enforced until it has counted anew", sized).
+		return api.Errorf(api.CodeVolumePoolFailed, "%d volumes have a size, and the kernel lost count of what they hold: no size is enforced until it has counted anew", len(sized)).
 			About(p.root).Again().WithHint("the next change to the pool has it count; or now: btrfs quota rescan %s", p.root)
 	}
 	return nil

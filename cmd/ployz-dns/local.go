@@ -86,6 +86,7 @@ func (l *local) watch(ctx context.Context) {
 		l.poll(ctx, lookBlind)
 		return
 	}
+	l.read() // what came before the watches was told to nobody
 	for {
 		select {
 		case <-ctx.Done():

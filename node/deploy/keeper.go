@@ -127,9 +127,10 @@ func (l *Local) SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOr
 	if order.Of != "" {
 		return l.nameSnapshots(ctx, order)
 	}
-	// One of that name is of a commit that never was: it shows another moment.
-	if err := l.forgetSnapshots(ctx, order.Name, order.Tag, order.Volumes); err != nil {
-		return nil, err
+	if order.Tag == commitHold { // one of that name is of a commit that never was: it shows another moment
+		if err := l.forgetSnapshots(ctx, order.Name, order.Tag, order.Volumes); err != nil {
+			return nil, err
+		}
 	}
 	taken, err := l.snapshotQuiet(ctx, order)
 	for i := range taken {

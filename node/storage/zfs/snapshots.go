@@ -228,42 +228,43 @@ func (p *Pool) Clone(ctx context.Context, id, snapshot string, spec storage.Spec
 		return storage.Volume{}, err
 	}
 	origin := &storage.Origin{Volume: id, Snapshot: snapshot, GUID: s.GUID}
-	switch f, findErr := pic.volume(spec.ID); {
-	case findErr != nil:
-		err = p.clone(pic, source.name+"@"+snapshot, spec, origin, kept)
+	f, err := pic.volume(spec.ID)
+	switch {
+	case err != nil:
+		f, err = p.clone(pic, source.name+"@"+snapshot, storage.Mark{Spec: spec, Origin: origin, Created: now()}, kept)
 	case f.Origin == nil || *f.Origin != *origin:
 		err = storage.NameTaken(f.Spec)
-	default:
-		kept = f.state != storage.StateLive
 	}
-	if err == nil && !kept {
-		err = p.mount(p.dataset(liveDir, spec.FileName()), spec)
+	if err == nil && f.state == storage.StateLive {
+		err = p.mount(f.name, spec)
 	}
 	if err != nil {
 		return storage.Volume{}, err
 	}
-	return p.Inspect(ctx, spec.ID)
+	return p.observe(f), nil
 }
 
-func (p *Pool) clone(pic picture, from string, spec storage.Spec, origin *storage.Origin, kept bool) error {
+// clone makes a volume with its size and identity in one command. What it holds then is known without another look.
+func (p *Pool) clone(pic picture, from string, m storage.Mark, kept bool) (found, error) {
 	d, _ := pic.get(from)
-	if err := storage.CheckShrink(spec, d.number("referenced")); err != nil {
-		return err
+	if err := storage.CheckShrink(m.Spec, d.number("referenced")); err != nil {
+		return found{}, err
 	}
-	to := p.dataset(liveDir, spec.FileName())
+	f := found{Mark: m, state: storage.StateLive, dataset: dataset{name: p.dataset(liveDir, m.FileName())}}
 	if kept {
-		to = p.dataset(keptDir, spec.ID)
+		f.state, f.name = storage.StateKept, p.dataset(keptDir, m.ID)
 	}
-	if err := pic.taken(to); err != nil {
-		return err
+	f.values = map[string]string{"referenced": d.text("referenced"), "usedbydataset": "0"}
+	if err := pic.taken(f.name); err != nil {
+		return found{}, err
 	}
-	properties, err := identity(spec, origin)
+	properties, err := identity(m)
 	if err != nil {
-		return err
+		return found{}, err
 	}
-	_, err = (&gozfs.Dataset{Name: from, Type: gozfs.DatasetSnapshot}).Clone(to, properties)
-	p.put(spec.ID, to)
-	return done(err)
+	_, err = (&gozfs.Dataset{Name: from, Type: gozfs.DatasetSnapshot}).Clone(f.name, properties)
+	p.put(m.ID, f.name)
+	return f, done(err)
 }
 
 // Promote implements storage.Snapshots.

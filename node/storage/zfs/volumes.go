@@ -46,7 +46,7 @@ func (p *Pool) make(ctx context.Context, pic picture, spec storage.Spec) error {
 	if err := p.couldHold(ctx, pic, spec); err != nil {
 		return err
 	}
-	properties, err := identity(spec, nil)
+	properties, err := identity(storage.Mark{Spec: spec, Created: now()})
 	if err == nil {
 		_, err = gozfs.CreateFilesystem(name, properties)
 		err = done(err)
@@ -55,10 +55,13 @@ func (p *Pool) make(ctx context.Context, pic picture, spec storage.Spec) error {
 	return err
 }
 
+// now is a moment as a mark has it, which is without the process's own clock.
+func now() time.Time { return time.Now().UTC().Round(0) }
+
 // identity are the properties that a volume begins with.
-func identity(spec storage.Spec, origin *storage.Origin) (map[string]string, error) {
-	mark, err := markText(storage.Mark{Spec: spec, Origin: origin, Created: time.Now().UTC()})
-	return map[string]string{volumeProperty: mark, "refquota": quota(spec)}, err
+func identity(m storage.Mark) (map[string]string, error) {
+	mark, err := markText(m)
+	return map[string]string{volumeProperty: mark, "refquota": quota(m.Spec)}, err
 }
 
 func markText(m storage.Mark) (string, error) {

@@ -1,9 +1,12 @@
 package zfs_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -86,5 +89,44 @@ func foreign(t testing.TB, pool string, s storage.Spec) (intact func(testing.TB)
 		if err != nil || strings.TrimSpace(string(out)) != "yes" {
 			t.Errorf("what was not ours is %q, %v", out, err)
 		}
+	}
+}
+
+// TestCommands: each command is a process and a look at the disk, and a branch waits for all of them. By hand it is two.
+func TestCommands(t *testing.T) {
+	testenv.Require(t, testenv.Root, testenv.ZFS)
+	p := create(t, pool(t), t.TempDir())
+	v, err := p.Ensure(t.Context(), storagetest.Spec("data"))
+	storagetest.Must(t, err)
+	ran := commands(t)
+	_, err = p.Snapshot(t.Context(), "s", v.ID)
+	storagetest.Must(t, err)
+	storagetest.Must(t, p.Hold(t.Context(), v.ID, "s", "op1"))
+	clone, err := p.Clone(t.Context(), v.ID, "s", storagetest.Spec("copy"), false)
+	storagetest.Must(t, err)
+	if got, want := ran(), []string{"get", "snapshot", "get", "get", "hold", "get", "clone"}; !slices.Equal(got, want) {
+		t.Errorf("a branch ran %v, want %v", got, want)
+	}
+	if seen, err := p.Inspect(t.Context(), clone.ID); err != nil || !reflect.DeepEqual(seen, clone) {
+		t.Errorf("the clone is %+v (%v), it was told as %+v", seen, err, clone)
+	}
+	storagetest.Must(t, p.Release(t.Context(), v.ID, "s", "op1"))
+	storagetest.Destroy(t, p, clone.ID)
+	storagetest.Destroy(t, p, v.ID)
+}
+
+// commands are the names of the zfs commands that are run from now on.
+func commands(t testing.TB) func() []string {
+	t.Helper()
+	zfs, err := exec.LookPath("zfs")
+	storagetest.Must(t, err)
+	dir := t.TempDir()
+	text := fmt.Sprintf("#!/bin/sh\necho $1 >>%s/ran\nexec %s \"$@\"\n", dir, zfs)
+	storagetest.Must(t, os.WriteFile(filepath.Join(dir, "zfs"), []byte(text), 0o700))
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return func() []string {
+		text, err := os.ReadFile(filepath.Join(dir, "ran"))
+		storagetest.Must(t, err)
+		return strings.Fields(string(text))
 	}
 }

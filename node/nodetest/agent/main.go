@@ -4,6 +4,7 @@
 //	load     the generator of node/nodetest/load: plan on standard input, report on standard output
 //	facts    prints the cluster's facts as this machine's mirror has them, but for leases
 //	knock    tries to get into a core with somebody's keys
+//	spoil    puts what nobody can read in the place of a fact
 //	serve    an application: see serve.go
 //	ask      ask NETWORK SERVER NAME TYPE: asks a resolver and prints the answers' values
 //
@@ -41,6 +42,8 @@ func play(args []string) error {
 		return printFacts(os.Stdout)
 	case "knock":
 		return knock(args[1:])
+	case "spoil":
+		return spoil(args[1:])
 	case "serve":
 		return serve()
 	case "ask":

@@ -131,7 +131,7 @@ type CarriedStream struct {
 // StreamForeign says that pools of two kinds cannot exchange streams, and what can.
 func StreamForeign(from, to string) error {
 	return api.Errorf(api.CodeVolumeStreamForeign, "a stream of %s cannot be received into a pool of %s", from, to).
-		WithHint("choose a machine whose pool is of %s too (ployzctl volume ls), or copy the files with the workload stopped: ployzctl cp", from)
+		WithHint("choose a machine whose pool is of %s too (ployzctl volume ls), or copy the files into a volume there: ployzctl exec SERVICE -- tar -c FOLDER | ployzctl exec -i SERVICE -- tar -x -C /", from)
 }
 
 // TransferCut says that the other side of a transfer, or the link to it, is gone.

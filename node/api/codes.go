@@ -121,6 +121,7 @@ const (
 	CodeVolumeNotOurs          Code = "volume.not-ours"
 	CodeVolumeNoSpace          Code = "volume.no-space"
 	CodeVolumeShrink           Code = "volume.shrink"
+	CodeVolumeUnenforced       Code = "volume.size-unenforced"
 	CodeVolumeInUse            Code = "volume.in-use"
 	CodeVolumeUnclaimed        Code = "volume.unclaimed"
 	CodeVolumeNotLive          Code = "volume.not-live"
@@ -431,6 +432,7 @@ func Codes() []CodeDoc {
 		{CodeVolumeNotOurs, "something without a mark of ours is in the way; it was left alone"},
 		{CodeVolumeNoSpace, "the pool has not, or would not have, the space"},
 		{CodeVolumeShrink, "the volume holds more than the size asked for"},
+		{CodeVolumeUnenforced, "volumes have a size, and may grow beyond it at present: the file system does not count or limit them"},
 		{CodeVolumeInUse, "something still uses the volume: a mount, or a stream that arrives"},
 		{CodeVolumeUnclaimed, "no fact names the volume, and nothing proves that its data is not needed"},
 		{CodeVolumeNotLive, "the volume was removed, swapped out or only received; it has to be restored first"},

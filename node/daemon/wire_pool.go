@@ -357,7 +357,7 @@ func (d *Daemon) checkPool(ctx context.Context) api.Check {
 func (d *Daemon) poolDoubt(ctx context.Context) *api.Error {
 	p, err := d.pool.Open(ctx)
 	if b, is := p.(*btrfs.Pool); is && err == nil {
-		return api.AsError(b.Doubt())
+		return api.AsError(b.Doubt(ctx))
 	}
 	return nil
 }

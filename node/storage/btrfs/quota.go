@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/storage"
 )
 
 // A volume's size is the limit of its sub-volume's quota group. Groups make every commit of a file system dear where
@@ -107,6 +108,8 @@ const (
 	// askFS is BTRFS_IOC_FS_INFO, askRescan BTRFS_IOC_QUOTA_RESCAN of struct btrfs_ioctl_quota_rescan_args.
 	askFS     = 2<<30 | unsafe.Sizeof(kernelFS{})<<16 | 0x94<<8 | 31
 	askRescan = 1<<30 | 64<<16 | 0x94<<8 | 44
+	// askCounting is BTRFS_IOC_QUOTA_RESCAN_STATUS of the same.
+	askCounting = 2<<30 | 64<<16 | 0x94<<8 | 45
 )
 
 // groups is where the kernel tells of the quota groups; there is no such folder while there are none.
@@ -138,6 +141,12 @@ func (p *Pool) doubtful() bool {
 	return err == nil && strings.TrimSpace(string(text)) == "1"
 }
 
+// counting says whether the kernel counts anew.
+func (p *Pool) counting() bool {
+	args := [8]uint64{} // flags, progress
+	return p.ask(askCounting, unsafe.Pointer(&args)) == nil && args[0] != 0
+}
+
 // trust has the kernel count anew where it does not, if a volume has a size: else nobody relies on it. Nobody waits.
 func (p *Pool) trust() {
 	if !p.doubtful() {
@@ -149,21 +158,47 @@ func (p *Pool) trust() {
 	}
 }
 
-// Doubt says why the sizes of volumes do not bite at present; nil where they do, or there are none. Errors:
-// volume.pool-failed.
-func (p *Pool) Doubt() error {
+// Doubt says why the sizes of live volumes do not bite at present; nil where they do, or there are none. Errors:
+// volume.size-unenforced, volume.pool-failed.
+func (p *Pool) Doubt(ctx context.Context) error {
 	sized, err := p.sized()
+	live := slices.DeleteFunc(sized, func(f found) bool { return f.state != storage.StateLive || f.damaged != nil })
 	switch {
-	case err != nil || len(sized) == 0:
+	case err != nil || len(live) == 0:
 		return err
 	case !p.quotas():
-		return api.Errorf(api.CodeVolumePoolFailed, "%d volumes have a size, and the quotas of the file system are off: no size is enforced", len(sized)).
-			About(p.root).WithHint("deploy what has such a volume again: ployzctl deploy")
+		return p.unenforced("the quotas of the file system are off, and %d volumes have a size", len(live)).
+			WithHint("deploy what has such a volume again: ployzctl deploy")
+	case p.counting():
+		return p.unenforced("the kernel is counting what %d volumes with a size hold", len(live)).
+			Again().WithHint("how far it is: btrfs quota rescan -s %s", p.root)
 	case p.doubtful():
-		return api.Errorf(api.CodeVolumePoolFailed, "%d volumes have a size, and the kernel lost count of what they hold: no size is enforced until it has counted anew", len(sized)).
-			About(p.root).Again().WithHint("the next change to the pool has it count; or now: btrfs quota rescan %s", p.root)
+		return p.unenforced("the kernel lost count of what %d volumes with a size hold", len(live)).
+			Again().WithHint("the next change to the pool has it count; or now: btrfs quota rescan %s", p.root)
 	}
-	return nil
+	return p.unlimited(ctx, live)
+}
+
+func (p *Pool) unenforced(format string, args ...any) *api.Error {
+	return api.Errorf(api.CodeVolumeUnenforced, format+": no size is enforced", args...).About(p.root)
+}
+
+// unlimited names the volumes whose size is not the limit of their group, as after the groups were off for a while.
+func (p *Pool) unlimited(ctx context.Context, sized []found) error {
+	all, err := readGroups(ctx, p.root)
+	var names []string
+	for _, f := range sized {
+		v, seen := show(f.tree())
+		err = errors.Join(err, seen)
+		if all[v.id].mostBytes != f.SizeBytes {
+			names = append(names, f.FullName())
+		}
+	}
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return api.Errorf(api.CodeVolumeUnenforced, "the file system does not limit %s to their size", strings.Join(names, ", ")).
+		About(p.root).WithHint("deploy what has these volumes again: ployzctl deploy")
 }
 
 // holds is what a sub-volume has: with a limit, what counts for that, as far as the kernel is sure.
@@ -179,20 +214,45 @@ func (p *Pool) holds(ctx context.Context, path string, limited bool, count func(
 	return c, err
 }
 
-// referenced is what a sub-volume's quota group counts.
-func referenced(ctx context.Context, path string) (int64, error) {
-	out, err := btrfs(ctx, "qgroup", "show", "--raw", "-re", "-f", path)
+// group is a sub-volume's quota group: what it counts, and its limit; 0 is none.
+type group struct{ referenced, mostBytes int64 }
+
+// readGroups reads the groups by the ids of their sub-volumes: of a whole file system, or with -f of one sub-volume.
+func readGroups(ctx context.Context, which ...string) (map[uint64]group, error) {
+	out, err := btrfs(ctx, append([]string{"qgroup", "show", "--raw", "-re"}, which...)...)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
+	all := map[uint64]group{}
 	for line := range strings.Lines(out) {
 		// qgroupid, referenced, exclusive, most referenced, most exclusive
 		f := strings.Fields(line)
-		if len(f) < 2 || !strings.HasPrefix(f[0], "0/") {
+		if len(f) < 5 || !strings.HasPrefix(f[0], "0/") {
 			continue
 		}
-		n, err := strconv.ParseInt(f[1], 10, 64)
-		return n, typed(err)
+		id, e1 := strconv.ParseUint(f[0][2:], 10, 64)
+		referenced, e2 := strconv.ParseInt(f[1], 10, 64)
+		most, e3 := int64(0), error(nil)
+		if f[3] != "none" {
+			most, e3 = strconv.ParseInt(f[3], 10, 64)
+		}
+		if err := errors.Join(e1, e2, e3); err != nil {
+			return nil, typed(fmt.Errorf("btrfs qgroup show printed %q: %w", line, err))
+		}
+		all[id] = group{referenced, most}
+	}
+	return all, nil
+}
+
+// referenced is what a sub-volume's quota group counts.
+func referenced(ctx context.Context, path string) (int64, error) {
+	v, err := show(path)
+	if err != nil {
+		return 0, err
+	}
+	all, err := readGroups(ctx, "-f", path)
+	if g, ok := all[v.id]; ok || err != nil {
+		return g.referenced, err
 	}
 	return 0, typed(errors.New("btrfs has no quota group for " + path))
 }

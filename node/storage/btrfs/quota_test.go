@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,11 +79,11 @@ func TestGroupsComeWithASize(t *testing.T) {
 	}
 	bound := volume(t, p, 16)
 	wantLimit(t, bound)
-	storagetest.Must(t, p.Doubt())
+	storagetest.Must(t, p.Doubt(t.Context()))
 	if out, err := storage.Run(t.Context(), nil, nil, "btrfs", "quota", "disable", root); err != nil {
 		t.Fatal(out, err)
 	}
-	if err := p.Doubt(); api.CodeOf(err) != api.CodeVolumePoolFailed {
+	if err := p.Doubt(t.Context()); api.CodeOf(err) != api.CodeVolumeUnenforced {
 		t.Errorf("with the groups off it says %v", err)
 	}
 	again := func() {
@@ -93,13 +94,24 @@ func TestGroupsComeWithASize(t *testing.T) {
 		wantLimit(t, bound)
 	}
 	again()
-	wantLimit(t, volume(t, p, 16))
+	second := volume(t, p, 16)
+	wantLimit(t, second)
 	for _, args := range [][]string{{"quota", "disable", root}, {"quota", "enable", root}} { // which takes the limits away, too
 		if out, err := storage.Run(t.Context(), nil, nil, "btrfs", args...); err != nil {
 			t.Fatal(out, err)
 		}
 	}
+	until(t, "it has counted, and has no limit", func() bool {
+		err := p.Doubt(t.Context())
+		return api.CodeOf(err) == api.CodeVolumeUnenforced && strings.Contains(err.Error(), bound.FullName())
+	})
 	again()
+	for _, v := range []storage.Volume{bound, second} {
+		if _, err := p.Ensure(t.Context(), v.Spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	storagetest.Must(t, p.Doubt(t.Context()))
 }
 
 // TestDoubt: a kernel that lost count, as by dropping a snapshot, counts anew with the next change to the pool.
@@ -113,13 +125,13 @@ func TestDoubt(t *testing.T) {
 		t.Fatal("the kernel lost count, and limits what it does not count: ", err)
 	}
 	storagetest.Must(t, os.Remove(filepath.Join(bound.Path, "too much")))
-	if err := p.Doubt(); api.CodeOf(err) != api.CodeVolumePoolFailed || !api.AsError(err).Retryable {
+	if err := p.Doubt(t.Context()); api.CodeOf(err) != api.CodeVolumeUnenforced || !api.AsError(err).Retryable {
 		t.Fatalf("the kernel lost count, and it says %v", err)
 	}
 	if again, err := p.Ensure(t.Context(), bound.Spec); err != nil || again.SizeBytes != bound.SizeBytes {
 		t.Fatal(again, err)
 	}
-	until(t, "it counts again", func() bool { return p.Doubt() == nil })
+	until(t, "it counts again", func() bool { return p.Doubt(t.Context()) == nil })
 	wantLimit(t, bound)
 }
 

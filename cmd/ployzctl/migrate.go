@@ -48,6 +48,9 @@ where the most space is free.`,
 			if body.BytesPerSecond, err = rateArg(limit); err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("max-stop") && maxStop <= 0 {
+				return api.Errorf(api.CodeUsage, "--max-stop: nothing can be moved without a stop").WithHint("such as --max-stop 5s; left out it is the shortest that can be had")
+			}
 			body.MaxStop = api.Duration(maxStop)
 			if err := checkMigrate(args, body, all, flags); err != nil {
 				return err
@@ -145,6 +148,9 @@ func (a *app) migrateAll(ctx context.Context, body api.MigrateRequest, dryRun bo
 	}
 	names := livingOn(list, body.From)
 	if len(names) == 0 {
+		if err := isMember(ctx, c, body.From); err != nil {
+			return err
+		}
 		a.note("%s has no live volume", body.From)
 		return nil
 	}
@@ -173,6 +179,15 @@ func (a *app) migrateAll(ctx context.Context, body api.MigrateRequest, dryRun bo
 		}
 	}
 	return nil
+}
+
+// isMember refuses a name that no machine of the cluster has. Errors: machine.not-found.
+func isMember(ctx context.Context, c *sdk.Client, name string) error {
+	machines, err := c.Machines(ctx)
+	if err != nil || slices.ContainsFunc(machines, func(m api.MachineEntry) bool { return m.Name == name }) {
+		return err
+	}
+	return api.Errorf(api.CodeMachineAbsent, "no member of the cluster has that name").About(name).WithHint("list them: ployzctl machine ls")
 }
 
 // livingOn are the namespaces with live volumes on a machine.

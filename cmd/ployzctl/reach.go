@@ -279,7 +279,7 @@ them, which is refused while an instance writes one. Where the service has volum
 says whose.`,
 		Example: `  ployzctl run shop/app -- app migrate --check
   ployzctl run --slot app-0 shop/app -- du -sh /cache
-  ployzctl scale shop/app 0 && ployzctl run --write-volumes shop/app -- app repair`,
+  ployzctl service scale shop/app 0 && ployzctl run --write-volumes shop/app -- app repair`,
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -45,6 +45,9 @@ func (p *Promote) FindScope(ctx context.Context) error {
 		return err
 	}
 	if p.fact.From == "" {
+		if _, err := Current(ctx, p.kit.Facts, p.request.Branch); err != nil {
+			return err
+		}
 		return api.Errorf(api.CodeBranchAbsent, "it did not begin as a branch, so nothing says where it is to be promoted to").About(p.request.Branch).
 			WithHint("name the target: ployzctl promote %s NAMESPACE; which are branches: ployzctl branch ls", p.request.Branch)
 	}

@@ -209,6 +209,7 @@ func TestPromoteRefusals(t *testing.T) {
 		code       api.Code
 		says, hint string
 	}{
+		"not there": {shopRuns, api.PromoteRequest{Branch: "nope"}, api.CodeNamespaceAbsent, "nothing is deployed under that name", "ployzctl service ls"},
 		"no branch": {shopRuns, api.PromoteRequest{Branch: "shop"}, api.CodeBranchAbsent, "did not begin as a branch", "ployzctl promote shop NAMESPACE"},
 		"no name":   {shopRuns, api.PromoteRequest{Branch: "No"}, api.CodeSpecInvalid, "lower-case", ""},
 		"nothing there": {func(t *testing.T, l *lab) {

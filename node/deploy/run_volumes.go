@@ -66,7 +66,7 @@ func (r *Run) written(name string) error {
 		service := r.slots()[slot].Service
 		if writes(r.presentSpec(), service, slot)[name] {
 			return api.Errorf(api.CodeVolumeInUse, "%s writes the volume %s, and two never write one at once", slot, name).About(r.ns+"/"+name).
-				WithHint("stop it first: ployzctl scale %s/%s 0; or read only: leave --write-volumes out; or use its instance: ployzctl exec", r.ns, service)
+				WithHint("stop it first: ployzctl service scale %s/%s 0; or read only: leave --write-volumes out; or use its instance: ployzctl exec", r.ns, service)
 		}
 	}
 	return nil

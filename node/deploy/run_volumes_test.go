@@ -43,7 +43,7 @@ func TestRunMounts(t *testing.T) {
 
 	l.mustRun(t, l.runs("db", nil))
 	expectLines(t, mounts, id("data")+" /var/lib/db true")
-	l.refused(t, l.runs("db", write), api.CodeVolumeInUse, "db-0 writes the volume data", "ployzctl scale shop/db 0")
+	l.refused(t, l.runs("db", write), api.CodeVolumeInUse, "db-0 writes the volume data", "ployzctl service scale shop/db 0")
 	l.refused(t, l.runs("app", nil), api.CodeVolumeSlot, "the volume cache is one for each slot", "--slot: app-0, app-1")
 	l.refused(t, l.runs("app", func(r *api.RunRequest) { r.Slot = "db-0" }), api.CodeVolumeSlot, `no slot "db-0"`, "service show shop/app")
 	l.mustRun(t, l.runs("web", write)) // which only reads

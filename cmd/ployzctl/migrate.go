@@ -105,6 +105,9 @@ func (a *app) migrate(ctx context.Context, body api.MigrateRequest, plan string)
 	}
 	var r api.MigrateResult
 	if !a.json && !a.quiet && json.Unmarshal(out.Value, &r) == nil {
+		if len(r.Volumes) == 0 {
+			a.note("nothing had to move: %s has it already", body.To)
+		}
 		a.showMigrated(r)
 	}
 	if err := a.showOutcome(out); exitOf(out) == nil {

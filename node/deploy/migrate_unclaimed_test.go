@@ -39,3 +39,13 @@ func TestMigrateUnclaimed(t *testing.T) {
 	}
 	expectStates(t, l, was.ID, storage.StateKept, storage.StateLive)
 }
+
+// TestMigrateOnlyVolumes: where there is nothing but a volume, no commit could say where that is.
+func TestMigrateOnlyVolumes(t *testing.T) {
+	l := newLab(t)
+	statefulRuns(t, l)
+	l.pair(t)
+	l.mustRun(t, deploy.NewCreateVolume(l.kit, api.VolumeCreateRequest{Namespace: "alone", Name: "x"}))
+	l.refused(t, deploy.NewMigrate(l.kit, api.MigrateRequest{Namespace: "alone", To: "m2"}), api.CodeNamespaceAbsent,
+		"nothing is deployed under that name that could move with the volume x", "ployzctl volume rm alone/x")
+}

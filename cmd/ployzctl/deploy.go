@@ -284,6 +284,9 @@ do, where that snapshot is gone, was never taken, or is on another machine than 
 		ValidArgsFunction: a.completeNamespaces,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body.Namespace = args[0]
+			if cmd.Flags().Changed("to") && body.To < 1 {
+				return api.Errorf(api.CodeUsage, "--to: there is no commit %d", body.To).WithHint("list them: ployzctl history %s", args[0])
+			}
 			return a.planned(cmd.Context(), plan, api.KindRollback, body)
 		},
 	}

@@ -48,6 +48,9 @@ where the most space is free.`,
 			if body.BytesPerSecond, err = rateArg(limit); err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("max-stop") && maxStop <= 0 {
+				return api.Errorf(api.CodeUsage, "--max-stop: nothing can be moved without a stop").WithHint("such as --max-stop 5s; left out it is the shortest that can be had")
+			}
 			body.MaxStop = api.Duration(maxStop)
 			if err := checkMigrate(args, body, all, flags); err != nil {
 				return err
@@ -102,6 +105,9 @@ func (a *app) migrate(ctx context.Context, body api.MigrateRequest, plan string)
 	}
 	var r api.MigrateResult
 	if !a.json && !a.quiet && json.Unmarshal(out.Value, &r) == nil {
+		if len(r.Volumes) == 0 {
+			a.note("nothing had to move: %s has it already", body.To)
+		}
 		a.showMigrated(r)
 	}
 	if err := a.showOutcome(out); exitOf(out) == nil {
@@ -145,6 +151,9 @@ func (a *app) migrateAll(ctx context.Context, body api.MigrateRequest, dryRun bo
 	}
 	names := livingOn(list, body.From)
 	if len(names) == 0 {
+		if err := isMember(ctx, c, body.From); err != nil {
+			return err
+		}
 		a.note("%s has no live volume", body.From)
 		return nil
 	}
@@ -173,6 +182,15 @@ func (a *app) migrateAll(ctx context.Context, body api.MigrateRequest, dryRun bo
 		}
 	}
 	return nil
+}
+
+// isMember refuses a name that no machine of the cluster has. Errors: machine.not-found.
+func isMember(ctx context.Context, c *sdk.Client, name string) error {
+	machines, err := c.Machines(ctx)
+	if err != nil || slices.ContainsFunc(machines, func(m api.MachineEntry) bool { return m.Name == name }) {
+		return err
+	}
+	return api.Errorf(api.CodeMachineAbsent, "no member of the cluster has that name").About(name).WithHint("list them: ployzctl machine ls")
 }
 
 // livingOn are the namespaces with live volumes on a machine.

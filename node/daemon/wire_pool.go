@@ -350,7 +350,20 @@ func (d *Daemon) checkPool(ctx context.Context) api.Check {
 				WithHint("free some space in %s, as with: ployzctl image prune", d.State)}
 		}
 	}
+	if err := nearlyFull(s); err != nil {
+		return api.Check{Name: "pool", Result: api.CheckWarning, Seen: seen, Error: err}
+	}
 	return check("pool", seen, d.poolDoubt(ctx))
+}
+
+// nearlyFull warns of a pool with less than a twentieth free: whatever has no size may then fill it for all, and both file
+// systems get slow.
+func nearlyFull(s api.PoolStatus) *api.Error {
+	if s.FreeBytes >= s.SizeBytes/20 {
+		return nil
+	}
+	return api.Errorf(api.CodeVolumeNoSpace, "it has %s free of %s: volumes may not be able to write", sizeText(s.FreeBytes), sizeText(s.SizeBytes)).About("pool").
+		WithHint("destroy what was removed: ployzctl volume prune; or move some: ployzctl migrate; or make the pool larger")
 }
 
 // poolDoubt is why sizes do not bite; nil where they do.

@@ -2,10 +2,13 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/nodetest/testenv"
@@ -126,6 +129,14 @@ func TestDoctorLooksAtThePool(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCheck(api.CheckOK, "")
+	fill(t, filepath.Join(folder, "fill"))
+	wantCheck(api.CheckWarning, api.CodeVolumeNoSpace)
+	if hint := d.checkPool(ctx).Error.Hint; !strings.Contains(hint, "ployzctl volume prune") {
+		t.Errorf("the hint is %q", hint)
+	}
+	if err := os.Remove(filepath.Join(folder, "fill")); err != nil {
+		t.Fatal(err)
+	}
 	if err := btrfs.Unmount(file, folder); err != nil {
 		t.Fatal(err)
 	}
@@ -165,4 +176,20 @@ func asError(e *api.Error) error {
 		return nil
 	}
 	return e
+}
+
+// fill leaves a file system nothing that a file could have.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for block := make([]byte, 1<<20); err == nil; {
+		_, err = f.Write(block)
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
 }

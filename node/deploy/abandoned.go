@@ -79,7 +79,7 @@ func (c *change) findAbandoned(machineName string, v storage.Volume, list []stor
 // may have the name there, and an instance that writes it.
 func (c *change) maybeElsewhere(d dataset) error {
 	taken := d.was.State == api.VolumeLive && d.seen.State == storage.StateKept
-	if !taken || !slices.ContainsFunc(c.unended(), func(u operation.Unfinished) bool { return u.Kind == api.KindMigrate }) {
+	if !taken || !c.migrationUnended() {
 		return nil
 	}
 	for _, m := range c.machines {
@@ -89,6 +89,11 @@ func (c *change) maybeElsewhere(d dataset) error {
 		}
 	}
 	return nil
+}
+
+// migrationUnended says that a migration of the namespace did not come to its end.
+func (c *change) migrationUnended() bool {
+	return slices.ContainsFunc(c.unended(), func(u operation.Unfinished) bool { return u.Kind == api.KindMigrate })
 }
 
 // forgetAbandoned are the steps that take it away, after the commit: until then, one of those might still commit.

@@ -44,6 +44,9 @@ func DiffBranch(ctx context.Context, facts store.Facts, branch, with string) ([]
 		with = lineage.From
 	}
 	if with == "" {
+		if _, err := Current(ctx, facts, branch); err != nil {
+			return nil, err
+		}
 		return nil, api.Errorf(api.CodeBranchAbsent, "it did not begin as a branch, so nothing says what it is to be compared with").About(branch).
 			WithHint("name it: ployzctl diff %s --with NAMESPACE", branch)
 	}

@@ -64,8 +64,7 @@ func readHead(ctx context.Context, facts store.Facts, ns string) (now current, d
 func ReadCommit(ctx context.Context, facts store.Facts, ns string, number int) (api.Commit, error) {
 	fact, err := facts.Get(ctx, store.Commit(ns, strconv.Itoa(number)))
 	if store.IsNotFound(err) {
-		return api.Commit{}, api.Errorf(api.CodeCommitAbsent, "there is no commit %d", number).About(ns).
-			WithHint("list them: ployzctl history %s", ns)
+		return api.Commit{}, noCommit(ns, number)
 	}
 	if err != nil {
 		return api.Commit{}, err
@@ -89,6 +88,10 @@ func Current(ctx context.Context, facts store.Facts, ns string) (api.Commit, err
 func noNamespace(ns string) error {
 	return api.Errorf(api.CodeNamespaceAbsent, "nothing is deployed under that name").About(ns).
 		WithHint("list what is: ployzctl service ls")
+}
+
+func noCommit(ns string, number int) error {
+	return api.Errorf(api.CodeCommitAbsent, "there is no commit %d", number).About(ns).WithHint("list them: ployzctl history %s", ns)
 }
 
 // History returns a namespace's commits, newest first. Errors: deploy.namespace-not-found, store.*.

@@ -70,7 +70,7 @@ func (m *Migrate) Inspect(ctx context.Context, before operation.Situation) error
 	if err := m.inspect(ctx, before); err != nil {
 		return err
 	}
-	if err := m.needRequest(); err != nil {
+	if err := m.needRequest(ctx); err != nil {
 		return err
 	}
 	m.next = m.present()
@@ -91,17 +91,33 @@ func (m *Migrate) Inspect(ctx context.Context, before operation.Situation) error
 }
 
 // needRequest refuses what names nothing that is there.
-func (m *Migrate) needRequest() error {
+func (m *Migrate) needRequest(ctx context.Context) error {
 	if m.request.MaxStop < 0 || m.request.BytesPerSecond < 0 {
 		return api.Errorf(api.CodeBadRequest, "neither a stop nor a rate can be less than nothing").About(m.ns)
 	}
 	if err := m.needCommit(); err != nil {
-		return err
+		return m.onlyVolumes(ctx, err)
 	}
 	if m.request.Service != "" {
 		return m.needService(m.request.Service)
 	}
 	return nil
+}
+
+// onlyVolumes says so of a namespace that has volumes and no release: it has no commit that could say where they are. Else it
+// is what was refused.
+func (m *Migrate) onlyVolumes(ctx context.Context, refused error) error {
+	all, err := readVolumes(ctx, m.kit.Facts, m.ns)
+	if err != nil {
+		return err
+	}
+	for _, v := range all {
+		if v.State == api.VolumeLive {
+			return api.Errorf(api.CodeNamespaceAbsent, "nothing is deployed under that name that could move with the volume %s", v.Name).About(m.ns).
+				WithHint("deploy what is to mount it first; or, if nobody needs it: ployzctl volume rm %s/%s", m.ns, v.Name)
+		}
+	}
+	return refused
 }
 
 // choose decides what moves, from where.

@@ -277,7 +277,7 @@ func TestMigrateRefusals(t *testing.T) {
 		"disabled target":    {func(t *testing.T, l *lab) { l.put(t, store.Machine("m2"), member(machine.Disabled)) }, toM2("db"), api.CodeNoMachine, "m2 is disabled", "ployzctl machine set m2"},
 		"no pool":            {func(_ *testing.T, l *lab) { l.two.Pool = nil }, toM2(""), api.CodeVolumePoolUnavailable, "no pool", "ployzctl doctor"},
 		"another backend":    {func(_ *testing.T, l *lab) { l.two.Pool = tape{l.two.Pool, 1 << 40} }, toM2(""), api.CodeVolumeStreamForeign, "a stream of memory cannot be received into a pool of tape", "ployzctl"},
-		"no room":            {func(t *testing.T, l *lab) { l.two.Pool = cramped{tape{l.two.Pool, 1 << 20}} }, toM2("db"), api.CodeVolumeNoSpace, "has 1048576 bytes free", "ployzctl volume prune"},
+		"no room":            {func(t *testing.T, l *lab) { l.two.Pool = cramped{tape{l.two.Pool, 1 << 20}} }, toM2("db"), api.CodeVolumeNoSpace, "has 1 MiB free", "ployzctl volume prune"},
 		"no volumes":         {nil, toM2("migrate"), api.CodeVolumeNotFound, "has no volumes, so that a deploy moves it", "ployzctl machine drain"},
 		"unknown service":    {nil, toM2("nobody"), api.CodeNoSuchService, `no service "nobody"`, "ployzctl service ls shop"},
 		"not on that":        {nil, api.MigrateRequest{Namespace: "shop", From: "m3", To: "m2"}, api.CodeVolumeNotFound, "none of its volumes are on m3", "ployzctl volume ls shop"},

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/storage"
 )
 
 // datasets are the names of what a slot mounts, each once.
@@ -154,16 +155,5 @@ func (p *placement) spread(name string, s api.Service) *api.Error {
 	return nil
 }
 
-// sizeText is a size as operators write it: "10 GiB", "1.5 MiB".
-func sizeText(bytes int64) string {
-	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
-	n, unit := float64(bytes), 0
-	for n >= 1024 && unit < len(units)-1 {
-		n, unit = n/1024, unit+1
-	}
-	text := fmt.Sprintf("%.1f", n)
-	if text[len(text)-2:] == ".0" {
-		text = text[:len(text)-2]
-	}
-	return text + " " + units[unit]
-}
+// sizeText is a size in the plan's words.
+func sizeText(bytes int64) string { return storage.SizeText(bytes) }

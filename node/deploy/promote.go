@@ -45,6 +45,9 @@ func (p *Promote) FindScope(ctx context.Context) error {
 		return err
 	}
 	if p.fact.From == "" {
+		if _, err := Current(ctx, p.kit.Facts, p.request.Branch); err != nil {
+			return err
+		}
 		return api.Errorf(api.CodeBranchAbsent, "it did not begin as a branch, so nothing says where it is to be promoted to").About(p.request.Branch).
 			WithHint("name the target: ployzctl promote %s NAMESPACE; which are branches: ployzctl branch ls", p.request.Branch)
 	}
@@ -73,9 +76,12 @@ func readLineage(ctx context.Context, facts store.Facts, branch string) (lineage
 }
 
 // targetHosts are the hostnames of a branch, which began as lineage says, each with the one that it stands for in the
-// target: what it was made of, or, where the target is a branch of the same or of this one, what the target's was.
-// Errors: store.*.
+// target: what it was made of, through all branches between the two; or, where the target is a branch of the same or of this
+// one, what the target's was. Errors: store.*.
 func targetHosts(ctx context.Context, facts store.Facts, lineage api.BranchFact, branch, target string) (map[string]string, error) {
+	if hosts, err := hostsThrough(ctx, facts, lineage, target); err != nil || hosts != nil {
+		return hosts, err
+	}
 	of, err := readLineage(ctx, facts, target)
 	if err != nil || of.From == "" || of.From != branch && of.From != lineage.From {
 		return lineage.Hosts, err
@@ -92,6 +98,30 @@ func targetHosts(ctx context.Context, facts store.Facts, lineage api.BranchFact,
 		if its, has := made[original]; has {
 			hosts[host] = its
 		}
+	}
+	return hosts, nil
+}
+
+// hostsThrough are the hostnames of a branch, each with the one of the namespace that it came from in the end, over any
+// number of branches; nil where it did not come from there, or one between is gone. Errors: store.*.
+func hostsThrough(ctx context.Context, facts store.Facts, lineage api.BranchFact, target string) (map[string]string, error) {
+	hosts := lineage.Hosts
+	for seen := map[string]bool{}; lineage.From != target; {
+		if lineage.From == "" || seen[lineage.From] { // a name that was given again
+			return nil, nil
+		}
+		seen[lineage.From] = true
+		var err error
+		if lineage, err = readLineage(ctx, facts, lineage.From); err != nil {
+			return nil, err
+		}
+		above := map[string]string{}
+		for host, original := range hosts {
+			if first, has := lineage.Hosts[original]; has {
+				above[host] = first
+			}
+		}
+		hosts = above
 	}
 	return hosts, nil
 }

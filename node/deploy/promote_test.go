@@ -161,6 +161,21 @@ func TestPromoteBetweenBranches(t *testing.T) {
 	}
 }
 
+// TestPromoteThrough: a branch of a branch, promoted to what that one came from, serves the hostnames of that.
+func TestPromoteThrough(t *testing.T) {
+	l := newLab(t)
+	tried(t, l)
+	l.mustRun(t, l.branch(api.BranchRequest{From: "try", Namespace: "deeper", Secrets: api.BranchSecretsCopy}))
+	l.mustRun(t, deploy.NewPromote(l.kit, api.PromoteRequest{Branch: "deeper", Namespace: "shop"}))
+	if c := l.current(t, "shop"); c.Spec.Services["app"].Routes[0].Host != "shop.test" || c.Spec.Services["app"].Image != "app:v2" {
+		t.Errorf("the shop has %+v", c.Spec.Services["app"])
+	}
+	list, err := deploy.DiffBranch(t.Context(), l.store.Facts(), "deeper", "shop")
+	if err != nil || slices.ContainsFunc(list, func(d api.Difference) bool { return strings.Contains(d.Path, "host") }) {
+		t.Errorf("they differ by %+v, %v", list, err)
+	}
+}
+
 // TestPromoteToNew: a target that is not there, such as one that was removed, is made, with the original's hostnames.
 func TestPromoteToNew(t *testing.T) {
 	l := newLab(t)
@@ -209,6 +224,7 @@ func TestPromoteRefusals(t *testing.T) {
 		code       api.Code
 		says, hint string
 	}{
+		"not there": {shopRuns, api.PromoteRequest{Branch: "nope"}, api.CodeNamespaceAbsent, "nothing is deployed under that name", "ployzctl service ls"},
 		"no branch": {shopRuns, api.PromoteRequest{Branch: "shop"}, api.CodeBranchAbsent, "did not begin as a branch", "ployzctl promote shop NAMESPACE"},
 		"no name":   {shopRuns, api.PromoteRequest{Branch: "No"}, api.CodeSpecInvalid, "lower-case", ""},
 		"nothing there": {func(t *testing.T, l *lab) {

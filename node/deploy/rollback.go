@@ -60,7 +60,10 @@ func (r *Rollback) Inspect(ctx context.Context, before operation.Situation) erro
 	if target == 0 {
 		target = r.now.head.Commit - 1
 	}
-	if target < 1 {
+	switch {
+	case target < 0:
+		return noCommit(r.ns, target)
+	case target == 0:
 		return api.Errorf(api.CodeCommitAbsent, "commit %d is the first: there is nothing to go back to", r.now.head.Commit).About(r.ns).
 			WithHint("list the commits: ployzctl history %s", r.ns)
 	}

@@ -210,7 +210,7 @@ func TestCreateVolumeRefusals(t *testing.T) {
 	refused(api.VolumeCreateRequest{Name: "new", Mode: 0o20000}, api.CodeVolumeInvalid, "no permissions", "")
 	refused(api.VolumeCreateRequest{Name: "data.db-0"}, api.CodeVolumeScope, "its scope is slot", "volume rm shop/data.db-0")
 	refused(api.VolumeCreateRequest{Name: "new", SizeBytes: 4 << 40}, api.CodeNoMachine, "m1: its pool has 1 TiB free, and it may hold 4 TiB", "ployzctl status")
-	refused(api.VolumeCreateRequest{Name: "new", Machine: "m9"}, api.CodeNoMachine, "not among the machines asked for", "")
+	refused(api.VolumeCreateRequest{Name: "new", Machine: "m9"}, api.CodeMachineAbsent, "no member of the cluster", "ployzctl machine ls")
 	*silent = true
 	refused(api.VolumeCreateRequest{Name: "new", Machine: "m2"}, api.CodeNoMachine, "m2: does not answer", "")
 	l.put(t, store.Machine("m1"), machine.Member{ID: "m1", Name: "m1", Recipient: "age1test", Role: machine.Draining})

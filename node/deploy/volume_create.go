@@ -117,6 +117,9 @@ func (c *CreateVolume) commit(fact api.VolumeFact, expect store.Revision) operat
 
 // choose finds the machine with the most free space, and says why that one, or why none.
 func (c *CreateVolume) choose() (machineName, reason string, refused *api.Error) {
+	if name := c.request.Machine; name != "" && c.candidate(name) == nil {
+		return "", "", noMember(name)
+	}
 	var reasons []string
 	var best *candidate
 	for i, m := range c.machines {

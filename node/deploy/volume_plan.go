@@ -175,8 +175,9 @@ func (c *change) putVolumes(b *puts, op string, l layout) {
 			fact, expect = d.was.VolumeFact, d.was.revision
 		}
 		fact.ID, fact.Namespace, fact.Name, fact.Machine = d.spec.ID, c.ns, d.name, d.machine
-		asked := c.next.spec.Volumes[d.volume]
-		fact.SizeBytes, fact.Owner, fact.Mode, fact.Scope = asked.SizeBytes, asked.Owner, asked.Mode, asked.Scope
+		if asked := c.next.spec.Volumes[d.volume]; !d.unclaimed {
+			fact.SizeBytes, fact.Owner, fact.Mode, fact.Scope = asked.SizeBytes, asked.Owner, asked.Mode, asked.Scope
+		}
 		fact.State, fact.Operation = api.VolumeLive, op
 		fact.Kept, fact.KeptBy = time.Time{}, ""
 		if d.from != "" {
@@ -208,13 +209,14 @@ func (c *change) backendOf(machineName string) string {
 
 // commitVolumes are the data sets that are live with the commit, by name.
 func (c *change) commitVolumes(l layout) map[string]api.CommitVolume {
-	if len(l.sets) == 0 {
+	claimed := slices.DeleteFunc(slices.Clone(l.sets), func(d dataset) bool { return d.unclaimed })
+	if len(claimed) == 0 {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := map[string]api.CommitVolume{}
-	for _, d := range l.sets {
+	for _, d := range claimed {
 		of, _ := d.toSnapshot()
 		s := c.moments[of]
 		v := api.CommitVolume{ID: d.spec.ID, Machine: d.machine, Snapshot: s.Name, GUID: s.GUID}

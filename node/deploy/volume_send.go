@@ -87,7 +87,7 @@ func (c *change) needReceiver(name string) *api.Error {
 	to := c.candidate(name)
 	switch {
 	case to == nil:
-		return api.Errorf(api.CodeMachineAbsent, "no member of the cluster has that name").About(name).WithHint("list them: ployzctl machine ls")
+		return noMember(name)
 	case to.silent != nil:
 		return api.Errorf(api.CodeMachineSilent, "it is to have the volumes, and does not answer: %w", to.silent).About(name).Again().
 			WithHint("is it up and reachable? ployzctl machine show %s", name)
@@ -97,6 +97,10 @@ func (c *change) needReceiver(name string) *api.Error {
 		return to.stored.None.About(name)
 	}
 	return nil
+}
+
+func noMember(name string) *api.Error {
+	return api.Errorf(api.CodeMachineAbsent, "no member of the cluster has that name").About(name).WithHint("list them: ployzctl machine ls")
 }
 
 // isThere reports whether the other machine has a whole copy.
@@ -268,13 +272,13 @@ func (s *SendVolume) forget() (steps []operation.Step) {
 		old     []string
 	}{{t.Machine, s.from, here}, {s.request.To, s.to, append(there, s.before()...)}} {
 		steps = append(steps, operation.Step{
-			Name: "release the snapshot on " + side.machine, Participant: side.machine, Clear: again,
+			Name: "release the snapshot", Participant: side.machine, Clear: again,
 			Do: func(ctx context.Context, act *operation.Act) error {
 				return side.carrier.ForgetSnapshots(ctx, fenced(act), t.ID, s.snapshot())
 			},
 		})
 		if len(side.old) > 0 {
-			step := s.act(side.machine, Action{Verb: "prune-snapshots", Volume: t.ID, Snapshots: side.old}, "forget earlier snapshots on "+side.machine)
+			step := s.act(side.machine, Action{Verb: "prune-snapshots", Volume: t.ID, Snapshots: side.old}, "forget earlier snapshots")
 			step.Clear = again
 			steps = append(steps, step)
 		}

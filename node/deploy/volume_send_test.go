@@ -124,7 +124,7 @@ func TestSendRefusals(t *testing.T) {
 	l.refused(t, l.sending("nothing"), api.CodeVolumeNotFound, "no live volume nothing", "volume ls shop")
 	l.refused(t, deploy.NewSendVolume(l.kit, api.VolumeSendRequest{Namespace: "shop", Name: "data", To: "m2", BytesPerSecond: -1}), api.CodeBadRequest, "-1 bytes", "")
 	l.pool.SetUsed(id, 1<<50)
-	l.refused(t, l.sending("data"), api.CodeVolumeNoSpace, "1125899906842624 bytes would arrive", "volume prune")
+	l.refused(t, l.sending("data"), api.CodeVolumeNoSpace, "about 1024 TiB would arrive", "volume prune")
 	l.pool.SetUsed(id, 0)
 	two := l.two.Pool
 	l.two.Pool = nil

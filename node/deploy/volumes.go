@@ -40,6 +40,8 @@ type dataset struct {
 	back    *past
 	out     *volumeFact
 	outSeen *storage.Volume
+	// unclaimed is one that the release does not ask for, and that is no part of the commit.
+	unclaimed bool
 }
 
 type volumeFact struct {
@@ -111,7 +113,7 @@ func (c *change) inspectVolumes(ctx context.Context) (err error) {
 	// Without a commit, or after an operation that did not come to its end, only the pools know what is left.
 	left := c.now.commit == nil || c.unfinished != nil
 	keeps := slices.ContainsFunc(c.machines, func(m candidate) bool { return m.seen.Keeps })
-	if !had && len(c.next.spec.Volumes) == 0 && !(left && keeps) {
+	if !had && len(c.next.spec.Volumes) == 0 && !(left && keeps) && c.kind != api.KindMigrate {
 		return nil
 	}
 	if c.volumes, err = readVolumes(ctx, c.kit.Facts, c.ns); err == nil {
@@ -205,8 +207,12 @@ func (c *change) datasets(placed placement) []dataset {
 		}
 	}
 	for _, v := range c.volumes {
-		if _, mounted := sets[v.Name]; !mounted && v.State == api.VolumeLive && c.declared(v) {
+		switch _, mounted := sets[v.Name]; {
+		case mounted || v.State != api.VolumeLive:
+		case c.declared(v):
 			sets[v.Name] = c.dataset(v.Name, v.Machine)
+		case c.moves[v.Name] != "" || c.lostName(v):
+			sets[v.Name] = c.unclaimed(v)
 		}
 	}
 	for name, p := range c.back {
@@ -219,6 +225,20 @@ func (c *change) datasets(placed placement) []dataset {
 		list = append(list, sets[name])
 	}
 	return list
+}
+
+// unclaimed is a data set that the release does not ask for, such as one made in advance, or a clone, and that changes all
+// the same. It stays as it is asked of the pool, and out of the commit: the next deploy must not take its name for it.
+func (c *change) unclaimed(v volumeFact) dataset {
+	d := c.dataset(v.Name, v.Machine)
+	d.spec, d.scope, d.unclaimed = specOf(v.VolumeFact), v.Scope, true
+	return d
+}
+
+// lostName says that a migration which did not come to its end took the name of a data set in its pool.
+func (c *change) lostName(v volumeFact) bool {
+	seen := c.inPool(v.Machine, v.ID)
+	return seen != nil && seen.State == storage.StateKept && c.migrationUnended()
 }
 
 // declared says that a data set which no slot mounts is asked for all the same: a volume of the namespace, or that of

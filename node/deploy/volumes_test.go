@@ -310,7 +310,7 @@ func TestVolumeRefusals(t *testing.T) {
 	}{
 		"shrink under use": {
 			func(t *testing.T, l *lab) { l.pool.SetUsed(l.volume(t, "data").ID, 2*gib) },
-			func(s *api.Spec) { s.Volumes["data"] = api.Volume{SizeBytes: gib} }, api.CodeVolumeShrink, "holds 2147483648 bytes",
+			func(s *api.Spec) { s.Volumes["data"] = api.Volume{SizeBytes: gib} }, api.CodeVolumeShrink, "holds 2 GiB and cannot be limited to 1 GiB",
 		},
 		"more than the pool": {nil, func(s *api.Spec) { s.Volumes["data"] = api.Volume{SizeBytes: 2 << 40} }, api.CodeVolumeNoSpace, "free of"},
 		"new and more than the pool": {nil, func(s *api.Spec) {

@@ -150,20 +150,20 @@ func NotOffered(volume, why string) error {
 // volume's size where it is not here yet. Errors: volume.no-space.
 func CheckRoom(u Usage, as Spec, streamBytes int64, isHere bool) error {
 	if streamBytes > u.FreeBytes {
-		return noRoom(u, as, fmt.Sprintf("about %d bytes would arrive", streamBytes))
+		return noRoom(u, as, fmt.Sprintf("about %s would arrive", SizeText(streamBytes)))
 	}
 	if !isHere && as.SizeBytes > u.FreeBytes {
-		return noRoom(u, as, fmt.Sprintf("it may grow to %d bytes", as.SizeBytes))
+		return noRoom(u, as, fmt.Sprintf("it may grow to %s", SizeText(as.SizeBytes)))
 	}
 	return nil
 }
 
 // RanFull adds the sizes to a pool's own words when a transfer filled it.
 func RanFull(u Usage, as Spec, arrived, expected int64, cause error) error {
-	return noRoom(u, as, fmt.Sprintf("%d bytes of about %d had arrived: %v", arrived, expected, cause))
+	return noRoom(u, as, fmt.Sprintf("%s of about %s had arrived: %s", SizeText(arrived), SizeText(expected), api.AsError(cause).Message))
 }
 
 func noRoom(u Usage, as Spec, why string) error {
-	return api.Errorf(api.CodeVolumeNoSpace, "%s, and the pool %s has %d bytes free of %d", why, u.Pool, u.FreeBytes, u.SizeBytes).
+	return api.Errorf(api.CodeVolumeNoSpace, "%s, and the pool %s has %s free of %s", why, u.Pool, SizeText(u.FreeBytes), SizeText(u.SizeBytes)).
 		About(as.FullName()).WithHint("destroy there what was removed (ployzctl volume prune), or choose another machine")
 }

@@ -10,6 +10,17 @@ import (
 
 // The refusals that every backend makes are worded here, so that an operator reads the same from each.
 
+// SizeText is a size as operators write it: "10 GiB", "1.5 MiB".
+func SizeText(bytes int64) string {
+	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
+	n, unit := float64(bytes), 0
+	for n >= 1024 && unit < len(units)-1 {
+		n, unit = n/1024, unit+1
+	}
+	text := fmt.Sprintf("%.1f", n)
+	return strings.TrimSuffix(text, ".0") + " " + units[unit]
+}
+
 // CheckState refuses a volume that is in another state than the call needs. Errors: volume.not-live,
 // volume.not-kept.
 func CheckState(s Spec, is, want State) error {
@@ -40,7 +51,7 @@ func CheckSpace(u Usage, s Spec) error {
 	if s.SizeBytes <= u.FreeBytes {
 		return nil
 	}
-	return api.Errorf(api.CodeVolumeNoSpace, "%s needs %d bytes and the pool %s has %d free of %d", s.FullName(), s.SizeBytes, u.Pool, u.FreeBytes, u.SizeBytes).
+	return api.Errorf(api.CodeVolumeNoSpace, "%s needs %s and the pool %s has %s free of %s", s.FullName(), SizeText(s.SizeBytes), u.Pool, SizeText(u.FreeBytes), SizeText(u.SizeBytes)).
 		About(s.FullName()).WithHint("ask for less, or destroy what was removed: ployzctl volume prune")
 }
 
@@ -49,7 +60,7 @@ func CheckShrink(s Spec, usedBytes int64) error {
 	if s.SizeBytes == 0 || s.SizeBytes >= usedBytes {
 		return nil
 	}
-	return api.Errorf(api.CodeVolumeShrink, "%s holds %d bytes and cannot be limited to %d", s.FullName(), usedBytes, s.SizeBytes).
+	return api.Errorf(api.CodeVolumeShrink, "%s holds %s and cannot be limited to %s", s.FullName(), SizeText(usedBytes), SizeText(s.SizeBytes)).
 		About(s.FullName()).WithHint("delete files in it first, or leave its size")
 }
 

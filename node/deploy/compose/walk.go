@@ -213,7 +213,7 @@ func (l *loader) stranger(at place, path, key string, above *pattern) {
 	if near := nearest(key, above.known()); near != "" {
 		err.WithHint("did you mean %q?", near)
 	} else {
-		err.WithHint("the keys are listed by: ployzctl deploy --help")
+		err.WithHint("the keys are listed by: ployzctl help compose")
 	}
 	l.add(at, path, err)
 }

@@ -21,6 +21,14 @@ func SizeText(bytes int64) string {
 	return strings.TrimSuffix(text, ".0") + " " + units[unit]
 }
 
+// apart are two sizes that are compared, each in words, or in bytes where the words are the same.
+func apart(a, b int64) (string, string) {
+	if x, y := SizeText(a), SizeText(b); x != y || a == b {
+		return x, y
+	}
+	return fmt.Sprintf("%d bytes", a), fmt.Sprintf("%d", b)
+}
+
 // CheckState refuses a volume that is in another state than the call needs. Errors: volume.not-live,
 // volume.not-kept.
 func CheckState(s Spec, is, want State) error {
@@ -51,7 +59,8 @@ func CheckSpace(u Usage, s Spec) error {
 	if s.SizeBytes <= u.FreeBytes {
 		return nil
 	}
-	return api.Errorf(api.CodeVolumeNoSpace, "%s needs %s and the pool %s has %s free of %s", s.FullName(), SizeText(s.SizeBytes), u.Pool, SizeText(u.FreeBytes), SizeText(u.SizeBytes)).
+	needs, free := apart(s.SizeBytes, u.FreeBytes)
+	return api.Errorf(api.CodeVolumeNoSpace, "%s needs %s and the pool %s has %s free of %s", s.FullName(), needs, u.Pool, free, SizeText(u.SizeBytes)).
 		About(s.FullName()).WithHint("ask for less, or destroy what was removed: ployzctl volume prune")
 }
 
@@ -60,7 +69,8 @@ func CheckShrink(s Spec, usedBytes int64) error {
 	if s.SizeBytes == 0 || s.SizeBytes >= usedBytes {
 		return nil
 	}
-	return api.Errorf(api.CodeVolumeShrink, "%s holds %s and cannot be limited to %s", s.FullName(), SizeText(usedBytes), SizeText(s.SizeBytes)).
+	holds, most := apart(usedBytes, s.SizeBytes)
+	return api.Errorf(api.CodeVolumeShrink, "%s holds %s and cannot be limited to %s", s.FullName(), holds, most).
 		About(s.FullName()).WithHint("delete files in it first, or leave its size")
 }
 

@@ -45,7 +45,7 @@ func (c *change) takenClaims() []*api.Error {
 				what = fmt.Sprintf("gateway port %d", r.TCP)
 			}
 			errs = append(errs, api.Errorf(api.CodeHostnameTaken, "%s belongs to namespace %s", what, held).
-				About("services."+name+".routes").WithHint("choose another, or take it away there first: ployzctl deploy or ployzctl rm %s", held))
+				About("services."+name+".routes").WithHint("choose another; or, where %s is to give it up, deploy that without it first", held))
 		}
 	}
 	slices.SortFunc(errs, bySubject)

@@ -231,7 +231,7 @@ func (p *Pool) Clone(ctx context.Context, id, snapshot string, spec storage.Spec
 	f, err := pic.volume(spec.ID)
 	switch {
 	case err != nil:
-		f, err = p.clone(pic, source.name+"@"+snapshot, storage.Mark{Spec: spec, Origin: origin, Created: now()}, kept)
+		f, err = p.clone(ctx, pic, source.name+"@"+snapshot, storage.Mark{Spec: spec, Origin: origin, Created: now()}, kept)
 	case f.Origin == nil || *f.Origin != *origin:
 		err = storage.NameTaken(f.Spec)
 	}
@@ -245,7 +245,7 @@ func (p *Pool) Clone(ctx context.Context, id, snapshot string, spec storage.Spec
 }
 
 // clone makes a volume with its size and identity in one command. What it holds then is known without another look.
-func (p *Pool) clone(pic picture, from string, m storage.Mark, kept bool) (found, error) {
+func (p *Pool) clone(ctx context.Context, pic picture, from string, m storage.Mark, kept bool) (found, error) {
 	d, _ := pic.get(from)
 	if err := storage.CheckShrink(m.Spec, d.number("referenced")); err != nil {
 		return found{}, err
@@ -262,9 +262,13 @@ func (p *Pool) clone(pic picture, from string, m storage.Mark, kept bool) (found
 	if err != nil {
 		return found{}, err
 	}
-	_, err = (&gozfs.Dataset{Name: from, Type: gozfs.DatasetSnapshot}).Clone(f.name, properties)
+	args := []string{"clone"} // that of go-zfs looks at the clone too, which is a command more
+	for name, value := range properties {
+		args = append(args, "-o", name+"="+value)
+	}
+	_, err = zfs(ctx, append(args, from, f.name)...)
 	p.put(m.ID, f.name)
-	return f, done(err)
+	return f, err
 }
 
 // Promote implements storage.Snapshots.

@@ -1,7 +1,6 @@
 package transfer_test
 
 import (
-	"fmt"
 	mrand "math/rand/v2"
 	"net"
 	"os"
@@ -182,7 +181,7 @@ func testNoRoom(t *testing.T, p pools) {
 	wantCode(t, e.sendErr, api.CodeVolumeNoSpace)
 	u, err := p.far.Usage(t.Context())
 	storagetest.Must(t, err)
-	if !strings.Contains(e.sendErr.Error(), fmt.Sprint(u.SizeBytes)) || e.got.Bytes != 0 || len(e.got.Streams) != 0 {
+	if !strings.Contains(e.sendErr.Error(), storage.SizeText(u.SizeBytes)) || e.got.Bytes != 0 || len(e.got.Streams) != 0 {
 		t.Errorf("%v; %+v", e.sendErr, e.got)
 	}
 	_, err = p.far.Inspect(t.Context(), v.ID)
@@ -217,7 +216,7 @@ func testRunsFull(t *testing.T, p pools) {
 	e := l.carry(t.Context(), out, in)
 	wantCode(t, e.getErr, api.CodeVolumeNoSpace)
 	wantCode(t, e.sendErr, api.CodeVolumeNoSpace)
-	if text := e.sendErr.Error(); !strings.Contains(text, "bytes of about") || !strings.Contains(text, "free of") {
+	if text := e.sendErr.Error(); !strings.Contains(text, "MiB of about 24 MiB had arrived") || !strings.Contains(text, "free of") {
 		t.Errorf("%s has no sizes", text)
 	}
 	p.wholeOrNothing(t, v)

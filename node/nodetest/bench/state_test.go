@@ -148,7 +148,6 @@ func BenchmarkMigrate(b *testing.B) {
 		w := startWriting(b, m)
 		var all []stopped
 		for n := range moves {
-			settle(m)
 			one := stoppedIn(migrate(b, m, []string{"m2", "m1"}[n%2]))
 			b.Log(one)
 			all = append(all, one)
@@ -160,14 +159,6 @@ func BenchmarkMigrate(b *testing.B) {
 		atMost(b, max(0, float64(told)-rows), 0, "lost")
 		b.ReportMetric(float64(told), "committed")
 		report(b, all)
-	}
-}
-
-// settle waits until the kernels have taken apart the trees that the migration before left: it takes them seconds, in which
-// everything else on this disk is slow, and no operator migrates the same database back within these.
-func settle(m *onemachine.Machine) {
-	for _, host := range []string{"m1", "m2"} {
-		m.Run(host, "btrfs", "subvolume", "sync", "/var/lib/ployz/pool")
 	}
 }
 
@@ -206,7 +197,8 @@ func (s stopped) String() string {
 		s.all, s.stated, 100*s.off(), s.stop, s.carried, s.delta, s.start, s.rest)
 }
 
-// report says what the stops took in the middle and at worst, and how many of them kept which bound.
+// report says what the stops took in the middle and at worst, how many of them kept which bound, and what the first and the
+// last of them took: each leaves a commit's snapshot behind.
 func report(b *testing.B, all []stopped) {
 	of := func(get func(stopped) float64) (list []float64) {
 		for _, s := range all {
@@ -224,6 +216,10 @@ func report(b *testing.B, all []stopped) {
 	} {
 		b.ReportMetric(median(of(get)), unit)
 	}
+	rests := of(func(s stopped) float64 { return s.rest })
+	fifth := len(rests) / 5
+	b.ReportMetric(median(slices.Clone(rests[:fifth])), "ms-rest-first-fifth")
+	b.ReportMetric(median(slices.Clone(rests[len(rests)-fifth:])), "ms-rest-last-fifth")
 	b.ReportMetric(slices.Max(of(func(s stopped) float64 { return s.all })), "ms-longest-stop")
 	b.ReportMetric(100*median(of(stopped.off)), "%-off-the-stated")
 	share := func(holds func(stopped) bool) float64 {

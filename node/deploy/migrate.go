@@ -263,7 +263,7 @@ func (c *change) moveReason(d dataset) string {
 	if d.seen != nil {
 		used = d.seen.UsedBytes
 	}
-	return reason + fmt.Sprintf("it holds %s", sizeText(used))
+	return reason + fmt.Sprintf("it holds %s", storage.SizeText(used))
 }
 
 // copiesOf are a data set's copies once it has moved.

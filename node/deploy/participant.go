@@ -48,10 +48,10 @@ type Keeper interface {
 	// EnsureVolume makes a live volume, or gives the one with that id the size, owner and mode of the spec.
 	// Errors: volume.*.
 	EnsureVolume(ctx context.Context, by Fenced, spec storage.Spec) (storage.Volume, error)
-	// SnapshotVolumes takes a snapshot of each of the volumes under one name, anew where an operation that did not come
-	// to its end took one, or gives the name to the one that has the moment already, and holds it by the order's tag. What
-	// the order names as writers holds still meanwhile, by the machine's own doing; where one cannot, nothing is snapshot,
-	// and all go on. Errors: volume.*.
+	// SnapshotVolumes takes a snapshot of each of the volumes under one name, that of a commit anew where an operation that
+	// did not come to its end took one, or gives the name to the one that has the moment already, and holds it by the
+	// order's tag. What the order names as writers holds still meanwhile, by the machine's own doing; where one cannot,
+	// nothing is snapshot, and all go on. Errors: volume.*.
 	SnapshotVolumes(ctx context.Context, by Fenced, order SnapshotOrder) ([]storage.Snapshot, error)
 	// ListSnapshots answers which snapshots volumes have now, oldest first, by volume. One that is not there has none.
 	// Errors: volume.pool-unavailable, volume.pool-failed.

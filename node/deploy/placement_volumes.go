@@ -60,7 +60,7 @@ func (p *placement) unfitVolumes(slot string, s api.Service, c candidate) string
 			continue // it is there; or the pool was not asked
 		}
 		if free := c.stored.Usage.FreeBytes; v.SizeBytes > free {
-			return fmt.Sprintf("its pool has %s free, and the volume %s may hold %s", sizeText(free), m.Volume, sizeText(v.SizeBytes))
+			return fmt.Sprintf("its pool has %s free, and the volume %s may hold %s", storage.SizeText(free), m.Volume, storage.SizeText(v.SizeBytes))
 		}
 	}
 	return ""
@@ -154,6 +154,3 @@ func (p *placement) spread(name string, s api.Service) *api.Error {
 	}
 	return nil
 }
-
-// sizeText is a size in the plan's words.
-func sizeText(bytes int64) string { return storage.SizeText(bytes) }

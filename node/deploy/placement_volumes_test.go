@@ -82,7 +82,7 @@ func TestPlacementOfVolumes(t *testing.T) {
 
 func TestSizeText(t *testing.T) {
 	for bytes, want := range map[int64]string{0: "0 bytes", 1023: "1023 bytes", 1 << 20: "1 MiB", 3 << 29: "1.5 GiB", 10 << 40: "10 TiB", 5 << 50: "5120 TiB"} {
-		if got := sizeText(bytes); got != want {
+		if got := storage.SizeText(bytes); got != want {
 			t.Errorf("%d is %s, want %s", bytes, got, want)
 		}
 	}

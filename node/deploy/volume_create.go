@@ -7,6 +7,7 @@ import (
 
 	"github.com/ployz/ployz/node/api"
 	"github.com/ployz/ployz/node/operation"
+	"github.com/ployz/ployz/node/storage"
 	"github.com/ployz/ployz/node/store"
 )
 
@@ -153,7 +154,7 @@ func (c *CreateVolume) unfit(m candidate) string {
 		return "cannot keep volumes: " + m.stored.None.Message
 	}
 	if free := m.stored.Usage.FreeBytes; c.request.SizeBytes > free {
-		return fmt.Sprintf("its pool has %s free, and it may hold %s", sizeText(free), sizeText(c.request.SizeBytes))
+		return fmt.Sprintf("its pool has %s free, and it may hold %s", storage.SizeText(free), storage.SizeText(c.request.SizeBytes))
 	}
 	return ""
 }

@@ -60,7 +60,7 @@ func (c *change) setChange(d dataset) api.Change {
 		}
 	case "grow", "shrink":
 		if d.seen != nil {
-			change.Reason = "it holds " + sizeText(d.seen.UsedBytes)
+			change.Reason = "it holds " + storage.SizeText(d.seen.UsedBytes)
 		}
 	case "update":
 		change.Reason = "its owner or mode"
@@ -89,7 +89,7 @@ func sizeLimit(bytes int64) string {
 	if bytes == 0 {
 		return "no limit"
 	}
-	return sizeText(bytes)
+	return storage.SizeText(bytes)
 }
 
 // volumeProblems are why the data sets cannot be what is asked of them.

@@ -242,7 +242,7 @@ func (p *PruneVolumes) Plan() operation.Plan {
 	for _, x := range p.all {
 		change := api.Change{Action: "keep", Subject: x.what() + " " + x.name + " (" + x.id + ")", Machine: x.machine, Reason: x.reason}
 		if x.seen != nil {
-			change.From = sizeText(x.seen.UsedBytes)
+			change.From = storage.SizeText(x.seen.UsedBytes)
 		}
 		if x.goes {
 			change.Action = "destroy"

@@ -149,7 +149,7 @@ func (p *PruneVolumes) forgetChanges() (list []api.Change) {
 			change.Action = "forget"
 		}
 		if f.OwnBytes > 0 {
-			change.From = sizeText(f.OwnBytes)
+			change.From = storage.SizeText(f.OwnBytes)
 		}
 		list = append(list, change)
 	}

@@ -50,7 +50,7 @@ func (r *RemoveVolume) Plan() operation.Plan {
 			step.Undo = r.act(t.Machine, Action{Verb: "restore-volume", Volume: t.ID}, "").Do
 		}
 		steps = append(steps, step)
-		change.Reason = "it holds " + sizeText(seen.UsedBytes) + "; " + change.Reason
+		change.Reason = "it holds " + storage.SizeText(seen.UsedBytes) + "; " + change.Reason
 	}
 	return r.plan(operation.Plan{
 		Requirements: []operation.Requirement{
@@ -125,7 +125,7 @@ func (r *RestoreVolume) Plan() operation.Plan {
 	t := r.target
 	change := api.Change{Action: "restore", Subject: "volume " + t.Name, Machine: t.Machine, To: sizeLimit(t.SizeBytes)}
 	if seen := r.inPool(t.Machine, t.ID); seen != nil {
-		change.Reason = "it holds " + sizeText(seen.UsedBytes)
+		change.Reason = "it holds " + storage.SizeText(seen.UsedBytes)
 	}
 	step := r.restoreVolume(t.Machine, t.ID, t.Name)
 	if t.State != api.VolumeKept {

@@ -129,7 +129,7 @@ func (s *SendVolume) Plan() operation.Plan {
 	t := s.target
 	change := api.Change{Action: "create", Subject: "copy of " + t.Name + " (" + t.ID + ")", Machine: s.request.To, Reason: "as it is now on " + t.Machine}
 	if seen := s.inPool(t.Machine, t.ID); seen != nil {
-		change.To = sizeText(seen.UsedBytes)
+		change.To = storage.SizeText(seen.UsedBytes)
 	}
 	if s.isThere() {
 		change.Action, change.Reason = "update", "with what changed since "+s.since()

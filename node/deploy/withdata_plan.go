@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ployz/ployz/node/api"
+	"github.com/ployz/ployz/node/storage"
 )
 
 // backReason says where the data comes from that a volume is given back, and what becomes of the present one.
@@ -23,7 +24,7 @@ func (c *change) backReason(d dataset) string {
 		return reason
 	}
 	return reason + fmt.Sprintf("; the present one, %s, which holds %s, is kept, and comes back with: ployzctl rollback %s --to %d --with-data",
-		d.out.ID, sizeText(d.outSeen.UsedBytes), c.ns, c.now.head.Commit)
+		d.out.ID, storage.SizeText(d.outSeen.UsedBytes), c.ns, c.now.head.Commit)
 }
 
 // pastProblems are why the data of an earlier commit cannot be given back.

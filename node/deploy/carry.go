@@ -15,7 +15,7 @@ const (
 	verbWithdrawVolume = "volume.withdraw"
 	verbFetchVolume    = "volume.fetch"
 	verbSnapshotFor    = "volume.snapshot"
-	verbEstimateFor    = "volume.estimate"
+	verbWrittenFor     = "volume.written"
 	verbForgetFor      = "volume.forget"
 )
 
@@ -33,8 +33,8 @@ type Carrier interface {
 	FetchVolume(ctx context.Context, by Fenced, f storage.Fetch, progress func(storage.Progress)) (storage.Carried, error)
 	// SnapshotVolumes takes a snapshot of each, held for the operation.
 	SnapshotVolumes(ctx context.Context, by Fenced, name string, volumes ...string) ([]storage.Snapshot, error)
-	// EstimateVolume is the size of a stream. It changes nothing.
-	EstimateVolume(ctx context.Context, from storage.From) (int64, error)
+	// WrittenVolume is how much was written to a volume since a snapshot. It changes nothing.
+	WrittenVolume(ctx context.Context, volume, base string) (int64, error)
 	// ForgetSnapshots ends the operation's offer of a volume, its holds on it, and its snapshots but for the one to keep.
 	ForgetSnapshots(ctx context.Context, by Fenced, volume, keep string) error
 }
@@ -88,9 +88,9 @@ func (l LocalCarrier) SnapshotVolumes(ctx context.Context, by Fenced, name strin
 	return l.Carrier.SnapshotFor(ctx, by.Operation, name, volumes...)
 }
 
-// EstimateVolume implements Carrier.
-func (l LocalCarrier) EstimateVolume(ctx context.Context, from storage.From) (int64, error) {
-	return l.Carrier.EstimateFor(ctx, from)
+// WrittenVolume implements Carrier.
+func (l LocalCarrier) WrittenVolume(ctx context.Context, volume, base string) (int64, error) {
+	return l.Carrier.WrittenFor(ctx, volume, base)
 }
 
 // ForgetSnapshots implements Carrier.
@@ -145,6 +145,10 @@ type (
 		Name    string   `json:"name"`
 		Volumes []string `json:"volumes"`
 	}
+	writtenSince struct {
+		Volume string `json:"volume"`
+		Base   string `json:"base"`
+	}
 	forgetOrder struct {
 		Volume string `json:"volume"`
 		Keep   string `json:"keep,omitempty"`
@@ -157,9 +161,9 @@ func (r RemoteCarrier) SnapshotVolumes(ctx context.Context, by Fenced, name stri
 	return taken, err
 }
 
-// EstimateVolume implements Carrier.
-func (r RemoteCarrier) EstimateVolume(ctx context.Context, from storage.From) (bytes int64, err error) {
-	err = r.remote().ask(ctx, Fenced{}, verbEstimateFor, from, &bytes, nil)
+// WrittenVolume implements Carrier.
+func (r RemoteCarrier) WrittenVolume(ctx context.Context, volume, base string) (bytes int64, err error) {
+	err = r.remote().ask(ctx, Fenced{}, verbWrittenFor, writtenSince{volume, base}, &bytes, nil)
 	return bytes, err
 }
 
@@ -184,8 +188,8 @@ func ServeCarrier(c Carrier) map[string]coordination.Verb {
 		verbSnapshotFor: serve(true, func(ctx context.Context, by call, o snapshotOrder) ([]storage.Snapshot, error) {
 			return c.SnapshotVolumes(ctx, by.by, o.Name, o.Volumes...)
 		}),
-		verbEstimateFor: serve(false, func(ctx context.Context, _ call, from storage.From) (int64, error) {
-			return c.EstimateVolume(ctx, from)
+		verbWrittenFor: serve(false, func(ctx context.Context, _ call, w writtenSince) (int64, error) {
+			return c.WrittenVolume(ctx, w.Volume, w.Base)
 		}),
 		verbForgetFor: serve(true, func(ctx context.Context, by call, o forgetOrder) (nothing, error) {
 			return nothing{}, c.ForgetSnapshots(ctx, by.by, o.Volume, o.Keep)

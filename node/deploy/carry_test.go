@@ -51,8 +51,8 @@ func (p *porter) SnapshotFor(_ context.Context, operation, name string, volumes 
 	return []storage.Snapshot{{Volume: volumes[0], Name: name, GUID: "g"}}, p.fails
 }
 
-func (p *porter) EstimateFor(_ context.Context, from storage.From) (int64, error) {
-	p.asked = append(p.asked, fmt.Sprintf("estimate %s@%s from %s", from.Volume, from.Snapshot, from.Base))
+func (p *porter) WrittenFor(_ context.Context, volume, base string) (int64, error) {
+	p.asked = append(p.asked, fmt.Sprintf("written to %s since %s", volume, base))
 	return 7, p.fails
 }
 
@@ -149,13 +149,13 @@ func TestCarriers(t *testing.T) {
 			if err != nil || len(taken) != 1 || taken[0].GUID != "g" {
 				t.Errorf("%+v, %v", taken, err)
 			}
-			if bytes, err := c.EstimateVolume(ctx, storage.From{Volume: "v1", Snapshot: "s2", Base: "s1"}); bytes != 7 || err != nil {
+			if bytes, err := c.WrittenVolume(ctx, "v1", "s1"); bytes != 7 || err != nil {
 				t.Errorf("%d, %v", bytes, err)
 			}
 			if err := c.ForgetSnapshots(ctx, by, "v1", "s2"); err != nil {
 				t.Error(err)
 			}
-			if want := []string{"op1: snapshot s2 of [v1 v2]", "estimate v1@s2 from s1", "op1: forget v1 but s2"}; !slices.Equal(p.asked[5:], want) {
+			if want := []string{"op1: snapshot s2 of [v1 v2]", "written to v1 since s1", "op1: forget v1 but s2"}; !slices.Equal(p.asked[5:], want) {
 				t.Errorf("it was asked %q", p.asked[5:])
 			}
 			stale := deploy.Fenced{Operation: "op0", Step: "send", Scope: "ns/shop", Fence: 4}

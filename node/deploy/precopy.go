@@ -13,7 +13,7 @@ import (
 // after it or after a failure (Forget). It stops nobody and restores nothing: the copies are kept volumes until whoever
 // migrates gives them their names.
 //
-//	Run     snapshot, carry, twice; snapshot, estimate, plan; carry or return
+//	Run     snapshot, carry, twice; ask what was written, plan; snapshot and carry, or return
 //	        ── the caller stops who writes ──
 //	Finish  snapshot, carry the last delta
 //	        ── the caller restores the copies, starts, commits ──
@@ -76,18 +76,14 @@ func (p *Precopy) Run(ctx context.Context, by Fenced, tell Telling) (storage.Rou
 	}
 	for {
 		p.settle(ctx)
-		name, now, err := p.snapshot(ctx, by)
-		if err != nil {
-			return storage.RoundPlan{}, err
-		}
-		plan, err := p.plan(ctx, name, now)
+		plan, err := p.plan(ctx)
 		if err != nil || plan.Next == storage.NextCutOver {
 			return plan, err
 		}
 		if plan.Next == storage.NextRefuse {
 			return plan, plan.Refusal(p.subject())
 		}
-		if err := p.carry(ctx, by, name, now, tell); err != nil {
+		if err := p.round(ctx, by, tell); err != nil {
 			return plan, err
 		}
 	}
@@ -146,18 +142,19 @@ func (p *Precopy) snapshot(ctx context.Context, by Fenced) (name string, now tim
 	return name, now, err
 }
 
-// plan asks what comes next, with a snapshot taken now.
-func (p *Precopy) plan(ctx context.Context, name string, now time.Time) (storage.RoundPlan, error) {
+// plan asks what comes next. It takes no snapshot for it: the first writes after one may be dear, and those here would be
+// the last before the stop.
+func (p *Precopy) plan(ctx context.Context) (storage.RoundPlan, error) {
 	var left int64
 	for _, v := range p.Volumes {
-		bytes, err := p.From.EstimateVolume(ctx, storage.From{Volume: v.ID, Snapshot: name, Base: p.last})
+		bytes, err := p.From.WrittenVolume(ctx, v.ID, p.last)
 		if err != nil {
 			return storage.RoundPlan{}, err
 		}
 		left += bytes
 	}
 	return storage.PlanRound(storage.Rounds{
-		Done: p.Rounds, LeftBytes: left, Since: now.Sub(p.at), Overhead: p.overhead,
+		Done: p.Rounds, LeftBytes: left, Since: time.Since(p.at), Overhead: p.overhead,
 		Fixed: p.Fixed + p.overhead, MaxStop: p.MaxStop,
 	}), nil
 }

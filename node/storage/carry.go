@@ -31,8 +31,8 @@ type Carrier interface {
 	Fetch(ctx context.Context, f Fetch, progress func(Progress)) (Carried, error)
 	// SnapshotFor takes a snapshot of each volume as Snapshots.Snapshot does, and holds them for the operation.
 	SnapshotFor(ctx context.Context, operation, name string, volumes ...string) ([]Snapshot, error)
-	// EstimateFor is the size of the stream from one snapshot to another, as Streams.Estimate has it.
-	EstimateFor(ctx context.Context, from From) (int64, error)
+	// WrittenFor is how much was written to a volume since a snapshot, as Streams.Written has it.
+	WrittenFor(ctx context.Context, volume, base string) (int64, error)
 	// ForgetFor ends what the operation offers and holds of a volume, and forgets the snapshots that SnapshotFor took for
 	// it, here or where they came from, but for the one to keep ("" is none). A volume that is not here is no
 	// error. Errors: volume.snapshot-needed (somebody else holds one; the others are gone).

@@ -85,6 +85,9 @@ type Streams interface {
 	// Estimate is the size in bytes of the stream that Send would write, within some per cent. Errors:
 	// volume.stream-damaged (what From.Resume would go on with is the stream of another snapshot).
 	Estimate(ctx context.Context, from From) (int64, error)
+	// Written is about the size in bytes of the stream from the base if its snapshot were taken now, when all that is in
+	// memory has been written out. Somebody may write meanwhile. Errors: volume.base-missing.
+	Written(ctx context.Context, id, base string) (int64, error)
 	// Send writes a header and the backend's own stream. Errors: volume.base-missing (this pool does not
 	// have it), and the writer's.
 	Send(ctx context.Context, from From, w io.Writer) error

@@ -166,6 +166,11 @@ func (l *Late) Estimate(ctx context.Context, from From) (int64, error) {
 	return through(ctx, l, func(p Pool) (int64, error) { return p.Estimate(ctx, from) })
 }
 
+// Written implements Streams.
+func (l *Late) Written(ctx context.Context, id, base string) (int64, error) {
+	return through(ctx, l, func(p Pool) (int64, error) { return p.Written(ctx, id, base) })
+}
+
 // Send implements Streams.
 func (l *Late) Send(ctx context.Context, from From, w io.Writer) error {
 	return tell(ctx, l, func(p Pool) error { return p.Send(ctx, from, w) })

@@ -185,7 +185,7 @@ func (p *Pool) receive(ctx context.Context, f found, h storage.Header, r io.Read
 	if err := os.MkdirAll(half, 0o711); err != nil {
 		return storage.Snapshot{}, typed(err)
 	}
-	if err := stream(ctx, r, io.Discard, "receive", "-q", "-e", half); err != nil {
+	if err := p.bring(ctx, half, h, r); err != nil {
 		return storage.Snapshot{}, received(err)
 	}
 	v, err := show(half + "/data")

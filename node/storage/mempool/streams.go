@@ -69,6 +69,30 @@ func (p *Pool) Estimate(ctx context.Context, from storage.From) (int64, error) {
 	return int64(size), err
 }
 
+// Written implements storage.Streams.
+func (p *Pool) Written(_ context.Context, id, base string) (int64, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, err := p.findLocked(id)
+	if err != nil {
+		return 0, err
+	}
+	if v.snapshot(base) == nil {
+		return 0, storage.BaseMissing(id, base, "there is no such snapshot")
+	}
+	now, err := p.tree(p.folder(v))
+	if err != nil {
+		return 0, err
+	}
+	before, err := p.tree(p.snapshotFolder(id, base))
+	changed, _ := difference(before, now)
+	var size int64
+	for _, f := range changed {
+		size += int64(len(f.Data))
+	}
+	return size, err
+}
+
 type counter int64
 
 // Write implements io.Writer.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -133,6 +135,42 @@ func testEstimate(t *testing.T, f Fixture) {
 	}
 	_, err := f.Pool.Estimate(t.Context(), storage.From{Volume: v.ID, Snapshot: "none"})
 	wantCode(t, err, api.CodeVolumeSnapshotNotFound)
+}
+
+// testWritten asks twice, while nobody writes: the answer leaves nothing behind.
+func testWritten(t *testing.T, f Fixture) {
+	v := ensure(t, f.Pool, Spec("data"))
+	write(t, v, "body", random(6*mib))
+	snapshot(t, f.Pool, "s1", v.ID)
+	before, err := f.Pool.Written(t.Context(), v.ID, "s1")
+	Must(t, err)
+	if before > mib/4 {
+		t.Errorf("%d bytes were written to what nobody wrote to", before)
+	}
+	write(t, v, "more", random(2*mib))
+	inBody, err := os.OpenFile(filepath.Join(v.Path, "body"), os.O_WRONLY, 0)
+	Must(t, err)
+	defer inBody.Close()
+	for at := range int64(8) { // whole blocks, also where they are of 128 KiB
+		_, err = inBody.WriteAt([]byte(random(128<<10)), at*(768<<10))
+		Must(t, err)
+	}
+	var written [2]int64
+	for i := range written {
+		written[i], err = f.Pool.Written(t.Context(), v.ID, "s1")
+		Must(t, err)
+	}
+	snapshot(t, f.Pool, "s2", v.ID)
+	is := float64(len(sent(t, f.Pool, storage.From{Volume: v.ID, Snapshot: "s2", Base: "s1"})))
+	for _, written := range written {
+		if float64(written) < 0.9*is || float64(written) > 1.1*is {
+			t.Errorf("%d bytes were written, and the stream has %.0f", written, is)
+		}
+	}
+	_, err = f.Pool.Written(t.Context(), v.ID, "none")
+	wantCode(t, err, api.CodeVolumeBaseMissing)
+	_, err = f.Pool.Written(t.Context(), "nobody", "s1")
+	wantCode(t, err, api.CodeVolumeNotFound)
 }
 
 func testBaseMissing(t *testing.T, f Fixture) {

@@ -51,7 +51,7 @@ func RunNames(t *testing.T, open func(t *testing.T) Fixture) {
 	for _, name := range []string{
 		"Life", "EnsureTwice", "OwnerAndMode", "BadSpec", "NameTaken", "Shrink", "NoSpace", "Absent", "Snapshot",
 		"SnapshotOfMany", "RenameSnapshot", "Hold", "CloneOfClone", "Promote", "Swap", "SwapRefused", "Retire", "Reopen",
-		"Send", "SendBack", "SendTwice", "Estimate", "BaseMissing", "WrittenSince", "UntouchedSince", "StreamBreaksOff", "StreamForeign",
+		"Send", "SendBack", "SendTwice", "Estimate", "Written", "BaseMissing", "WrittenSince", "UntouchedSince", "StreamBreaksOff", "StreamForeign",
 		"StreamDamaged", "SenderIsCutOff", "ReceiverIsKilled",
 	} {
 		t.Run(name, func(t *testing.T) { all[name](t, f) })
@@ -88,6 +88,7 @@ func tests() map[string]func(*testing.T, Fixture) {
 		"SendSized":        testSendSized,
 		"SendTwice":        testSendTwice,
 		"Estimate":         testEstimate,
+		"Written":          testWritten,
 		"BaseMissing":      testBaseMissing,
 		"WrittenSince":     testWrittenSince,
 		"UntouchedSince":   testUntouchedSince,

@@ -26,13 +26,13 @@ func (d *Desk) SnapshotFor(ctx context.Context, operation, name string, volumes 
 	return taken, nil
 }
 
-// EstimateFor implements storage.Carrier.
-func (d *Desk) EstimateFor(ctx context.Context, from storage.From) (int64, error) {
+// WrittenFor implements storage.Carrier.
+func (d *Desk) WrittenFor(ctx context.Context, volume, base string) (int64, error) {
 	pool, err := d.pool()
 	if err != nil {
 		return 0, err
 	}
-	return pool.Estimate(ctx, from)
+	return pool.Written(ctx, volume, base)
 }
 
 // ForgetFor implements storage.Carrier.

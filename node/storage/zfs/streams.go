@@ -79,6 +79,27 @@ func estimated(out string) (size int64, guid string) {
 	return size, guid
 }
 
+// Written implements storage.Streams. The file system counts what it has written out: it is told to do so first.
+func (p *Pool) Written(ctx context.Context, id, base string) (int64, error) {
+	_, f, s, err := p.get(ctx, id, base)
+	switch {
+	case api.CodeOf(err) == api.CodeVolumeSnapshotNotFound:
+		return 0, storage.BaseMissing(id, base, "there is no such snapshot")
+	case err != nil:
+		return 0, err
+	}
+	zpool, _, _ := strings.Cut(p.base, "/")
+	if said, err := storage.Run(ctx, nil, nil, "zpool", "sync", zpool); err != nil {
+		return 0, failure("sync", said, err)
+	}
+	out, err := zfs(ctx, "get", "-Hpo", "value", "written@"+s.Name, f.name)
+	if err != nil {
+		return 0, err
+	}
+	size, err := strconv.ParseInt(strings.TrimSpace(out), 10, 64)
+	return size, typed(err)
+}
+
 // Send implements storage.Streams.
 func (p *Pool) Send(ctx context.Context, from storage.From, w io.Writer) error {
 	args, h, err := p.from(ctx, from)

@@ -1,7 +1,6 @@
 package bench_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -253,21 +252,34 @@ func abs(v float64) float64 { return max(v, -v) }
 // writing is pgbench, again and again: it ends when its connection does, and says how many transactions were told
 // to it as committed.
 type writing struct {
-	cancel context.CancelFunc
-	told   chan int
+	m    *onemachine.Machine
+	told chan int
 }
 
+// write is a loop of a minute where the scribe runs, that ends with 3 when it was enough: to begin each pgbench from here
+// would take the machine's cores for that while the database is stopped, and nothing else is to be measured then.
+const write = `end=$(($(date +%s) + 60))
+while [ $(date +%s) -lt $end ]; do
+	[ ! -e /tmp/enough ] || exit 3
+	pgbench -n -N -T 5 -c 2 2>/dev/null || sleep 0.1
+done`
+
 func startWriting(b *testing.B, m *onemachine.Machine) writing {
-	ctx, cancel := context.WithCancel(b.Context())
-	w := writing{cancel, make(chan int, 1)}
+	w := writing{m, make(chan int, 1)}
 	go func() {
-		told := 0
-		for ctx.Err() == nil {
-			r := m.Ctl("exec", "books/scribe", "--", "pgbench", "-n", "-N", "-T", "5", "-c", "2")
-			_, rest, found := strings.Cut(r.Out, "number of transactions actually processed: ")
-			if n, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\n", 2)[0])); found && err == nil {
-				told += n
+		told, status := 0, 0
+		for status == 0 {
+			r := m.Ctl("exec", "books/scribe", "--", "sh", "-c", write)
+			status = r.Status
+			for line := range strings.Lines(r.Out) {
+				if text, is := strings.CutPrefix(line, "number of transactions actually processed: "); is {
+					n, _ := strconv.Atoi(strings.TrimSpace(text))
+					told += n
+				}
 			}
+		}
+		if status != 3 {
+			b.Errorf("who writes ended with %d", status)
 		}
 		w.told <- told
 	}()
@@ -276,7 +288,7 @@ func startWriting(b *testing.B, m *onemachine.Machine) writing {
 
 func (w writing) stop(b *testing.B) int {
 	b.Helper()
-	w.cancel()
+	w.m.Must("exec", "books/scribe", "--", "touch", "/tmp/enough")
 	select {
 	case told := <-w.told:
 		return told

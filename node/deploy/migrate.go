@@ -247,6 +247,9 @@ func (m *Migrate) prepare(ctx context.Context) error {
 	if m.pre.To, err = m.kit.Carriers.Carrier(ctx, m.to); err != nil {
 		return err
 	}
+	if err := m.needRoom(ctx); err != nil {
+		return err
+	}
 	if m.pre.Fixed, err = m.fixed(ctx); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -55,10 +56,7 @@ func (m *Migrate) needFit() error {
 	if from.Backend != to.Backend {
 		return storage.StreamForeign(from.Backend, to.Backend)
 	}
-	if err := m.needPlaces(); err != nil {
-		return err
-	}
-	return m.needRoom(to)
+	return m.needPlaces()
 }
 
 // needPlaces refuses where a slot that moves may not be on the target.
@@ -78,13 +76,17 @@ func (m *Migrate) needPlaces() error {
 	return nil
 }
 
-// needRoom refuses what the target's pool could not hold: all that the data sets hold now, but for those that have a copy.
-func (m *Migrate) needRoom(to storage.Usage) error {
+// needRoom refuses what the target's pool could not hold: all that a data set holds now or, where it has a copy, what was
+// written since the last snapshot of both.
+func (m *Migrate) needRoom(ctx context.Context) error {
+	to, since := m.candidate(m.to).stored.Usage, m.since(ctx)
 	var bytes int64
 	for _, name := range slices.Sorted(maps.Keys(m.moves)) {
 		v := m.live(name)
 		isHere := m.inPool(m.to, v.ID) != nil
-		if seen := m.inPool(m.from, v.ID); seen != nil && !isHere {
+		if seen := m.inPool(m.from, v.ID); isHere {
+			bytes += since[v.ID]
+		} else if seen != nil {
 			bytes += seen.UsedBytes
 		}
 		spec := storageSpec(m.ns, name, api.Volume{SizeBytes: v.SizeBytes})
@@ -93,6 +95,44 @@ func (m *Migrate) needRoom(to storage.Usage) error {
 		}
 	}
 	return nil
+}
+
+// since is how much was written to the data sets that have a copy, by id. What cannot be told shows when it is carried.
+func (m *Migrate) since(ctx context.Context) map[string]int64 {
+	var copies []string
+	for id := range m.names {
+		if m.inPool(m.to, id) != nil {
+			copies = append(copies, id)
+		}
+	}
+	if len(copies) == 0 {
+		return nil
+	}
+	here, err := m.snapshotsOn(ctx, m.from, copies)
+	if err != nil {
+		return nil
+	}
+	there, err := m.snapshotsOn(ctx, m.to, copies)
+	if err != nil {
+		return nil
+	}
+	written := map[string]int64{}
+	for _, id := range copies {
+		if base := lastOfBoth(here[id], there[id]); base != "" {
+			written[id], _ = m.pre.From.WrittenVolume(ctx, id, base)
+		}
+	}
+	return written
+}
+
+// lastOfBoth is the name here of the newest snapshot that both have; "" where there is none.
+func lastOfBoth(here, there []storage.Snapshot) string {
+	for _, own := range slices.Backward(here) {
+		if slices.ContainsFunc(there, func(s storage.Snapshot) bool { return s.GUID == own.GUID }) {
+			return own.Name
+		}
+	}
+	return ""
 }
 
 // needStop refuses a stop that is longer than it may be with nothing left to carry. The hint allows what there is to carry

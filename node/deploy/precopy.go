@@ -31,8 +31,8 @@ type Precopy struct {
 	Fixed, MaxStop time.Duration
 	// Pause is Carriage's.
 	Pause time.Duration
-	// Settle is called before each snapshot but the first and that inside the stop: who writes may write out what it has
-	// in memory, which then is not left for the stop. nil is nobody.
+	// Settle is called before each round but the first and that inside the stop, and before it is asked what is left: who
+	// writes may write out what it has in memory, which then is not left for the stop. nil is nobody.
 	Settle func(ctx context.Context)
 	// Again is told what broke of a volume's way, see Carriage; nil is nobody.
 	Again func(volume string, err error, pause time.Duration)

@@ -85,6 +85,9 @@ func (p *PruneVolumes) Inspect(ctx context.Context, before operation.Situation) 
 	if err := p.inspectLast(ctx); err != nil {
 		return err
 	}
+	if p.unheardOf() {
+		return noNamespace(p.ns)
+	}
 	p.collect()
 	if err := p.inspectMakers(ctx); err != nil {
 		return err
@@ -95,6 +98,12 @@ func (p *PruneVolumes) Inspect(ctx context.Context, before operation.Situation) 
 		return err
 	}
 	return p.needAsked()
+}
+
+// unheardOf says that nothing was ever done under the name, and nothing lies under it.
+func (p *PruneVolumes) unheardOf() bool {
+	lies := func(m candidate) bool { return len(m.stored.Volumes) > 0 }
+	return len(p.history)+len(p.volumes)+len(p.unended()) == 0 && !slices.ContainsFunc(p.machines, lies)
 }
 
 // inspectCommits reads the history, and what is kept of it.

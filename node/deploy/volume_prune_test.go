@@ -90,6 +90,7 @@ func TestPrune(t *testing.T) {
 	l.mustRun(t, l.prune()) // nothing is left, and that is no error
 	l.refused(t, l.prune(only(id)), api.CodeVolumeNotFound, "keeps no volume "+id, "volume ls shop")
 	l.refused(t, l.prune(only(l.volume(t, "data").ID)), api.CodeVolumeNotKept, "it has its name, data", "ployzctl volume rm shop/data")
+	l.refused(t, l.prune(func(r *api.VolumePruneRequest) { r.Namespace = "shoop" }), api.CodeNamespaceAbsent, "nothing is deployed under that name", "service ls")
 	l.refused(t, l.prune(func(r *api.VolumePruneRequest) { r.KeepCommits = -1 }), api.CodeBadRequest, "less than nothing", "")
 }
 

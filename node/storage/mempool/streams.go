@@ -90,6 +90,9 @@ func (p *Pool) Written(_ context.Context, id, base string) (int64, error) {
 	for _, f := range changed {
 		size += int64(len(f.Data))
 	}
+	if v.text != v.texts[base] {
+		size += int64(len(v.text))
+	}
 	return size, err
 }
 

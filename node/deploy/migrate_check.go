@@ -108,31 +108,21 @@ func (m *Migrate) since(ctx context.Context) map[string]int64 {
 	if len(copies) == 0 {
 		return nil
 	}
-	here, err := m.snapshotsOn(ctx, m.from, copies)
-	if err != nil {
-		return nil
-	}
-	there, err := m.snapshotsOn(ctx, m.to, copies)
+	here, there, err := m.snapshotsOfBoth(ctx, copies)
 	if err != nil {
 		return nil
 	}
 	written := map[string]int64{}
 	for _, id := range copies {
-		if base := lastOfBoth(here[id], there[id]); base != "" {
+		var have []string
+		for _, s := range there[id] {
+			have = append(have, s.GUID)
+		}
+		if base := storage.NewestShared(here[id], have); base != "" {
 			written[id], _ = m.pre.From.WrittenVolume(ctx, id, base)
 		}
 	}
 	return written
-}
-
-// lastOfBoth is the name here of the newest snapshot that both have; "" where there is none.
-func lastOfBoth(here, there []storage.Snapshot) string {
-	for _, own := range slices.Backward(here) {
-		if slices.ContainsFunc(there, func(s storage.Snapshot) bool { return s.GUID == own.GUID }) {
-			return own.Name
-		}
-	}
-	return ""
 }
 
 // needStop refuses a stop that is longer than it may be with nothing left to carry. The hint allows what there is to carry

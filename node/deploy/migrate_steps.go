@@ -145,11 +145,7 @@ func (m *Migrate) holdCopies(ctx context.Context, act *operation.Act) error {
 	for i, v := range m.pre.Volumes {
 		ids[i] = v.ID
 	}
-	here, err := m.snapshotsOn(ctx, m.from, ids)
-	if err != nil {
-		return err
-	}
-	there, err := m.snapshotsOn(ctx, m.to, ids)
+	here, there, err := m.snapshotsOfBoth(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -161,6 +157,14 @@ func (m *Migrate) holdCopies(ctx context.Context, act *operation.Act) error {
 		}
 	}
 	return nil
+}
+
+// snapshotsOfBoth are the snapshots on the old machine and on the new one.
+func (m *Migrate) snapshotsOfBoth(ctx context.Context, ids []string) (here, there map[string][]storage.Snapshot, err error) {
+	if here, err = m.snapshotsOn(ctx, m.from, ids); err == nil {
+		there, err = m.snapshotsOn(ctx, m.to, ids)
+	}
+	return here, there, err
 }
 
 func (c *change) snapshotsOn(ctx context.Context, machineName string, ids []string) (map[string][]storage.Snapshot, error) {

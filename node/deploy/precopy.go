@@ -46,7 +46,6 @@ type Precopy struct {
 	last     string    // the newest snapshot that both machines have; "" before the first round
 	at       time.Time // when it was taken
 	taken    int
-	snapped  time.Duration // what it took to take
 	overhead time.Duration // what the last round took besides its bytes
 
 	finishing bool // who writes has stopped, and waits
@@ -121,25 +120,27 @@ func (p *Precopy) Forget(ctx context.Context, by Fenced) error {
 }
 
 func (p *Precopy) round(ctx context.Context, by Fenced, tell Telling) error {
-	name, now, err := p.snapshot(ctx, by)
+	begun := time.Now()
+	name, err := p.snapshot(ctx, by)
 	if err != nil {
 		return err
 	}
-	return p.carry(ctx, by, name, now, tell)
+	if err := p.carry(ctx, by, name, time.Now(), tell); err != nil {
+		return err
+	}
+	p.overhead = max(time.Since(begun)-p.Rounds[len(p.Rounds)-1].Took, 0)
+	return nil
 }
 
-func (p *Precopy) snapshot(ctx context.Context, by Fenced) (name string, now time.Time, err error) {
+func (p *Precopy) snapshot(ctx context.Context, by Fenced) (name string, err error) {
 	name = storage.OperationSnapshot(by.Operation, p.taken)
 	p.taken++
 	ids := make([]string, len(p.Volumes))
 	for i, v := range p.Volumes {
 		ids[i] = v.ID
 	}
-	begun := time.Now()
 	_, err = p.From.SnapshotVolumes(ctx, by, name, ids...)
-	now = time.Now()
-	p.snapped = now.Sub(begun)
-	return name, now, err
+	return name, err
 }
 
 // plan asks what comes next. It takes no snapshot for it: the first writes after one may be dear, and those here would be
@@ -162,7 +163,7 @@ func (p *Precopy) plan(ctx context.Context) (storage.RoundPlan, error) {
 // carry brings one snapshot of each volume over. The first brings what is before it, too, so that a commit can be
 // rolled back to on the other machine.
 func (p *Precopy) carry(ctx context.Context, by Fenced, name string, now time.Time, tell Telling) error {
-	begun, round, carried := time.Now(), storage.Round{}, []storage.Carried(nil)
+	round, carried := storage.Round{}, []storage.Carried(nil)
 	for _, v := range p.Volumes {
 		got, err := Carriage{
 			From: p.From, To: p.To, FromID: p.FromID, ToID: p.ToID, As: v, Pause: p.Pause, Stays: true,
@@ -187,7 +188,6 @@ func (p *Precopy) carry(ctx context.Context, by Fenced, name string, now time.Ti
 	if p.last != "" {
 		round.Span = now.Sub(p.at)
 	}
-	p.overhead = p.snapped + max(time.Since(begun)-round.Took, 0)
 	p.Rounds, p.Carried = append(p.Rounds, round), append(p.Carried, carried)
 	p.last, p.at = name, now
 	return nil

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +60,16 @@ func SnapshotOperation(name string) string {
 		return ""
 	}
 	return rest[:end]
+}
+
+// NewestShared is the name of the last of a volume's own snapshots that another machine has, by GUIDs; "" where it has none.
+func NewestShared(own []Snapshot, have []string) string {
+	for _, s := range slices.Backward(own) {
+		if slices.Contains(have, s.GUID) {
+			return s.Name
+		}
+	}
+	return ""
 }
 
 // Offer names what a machine may fetch from this one.

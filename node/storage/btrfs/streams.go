@@ -25,14 +25,23 @@ func (p *Pool) from(from storage.From) (args []string, h storage.Header, err err
 	h = storage.Header{Backend: Backend, Snapshot: s.Name, GUID: s.GUID}
 	args = []string{"send", "-q"}
 	if from.Base != "" {
-		base, err := f.get(from.Base)
+		base, err := f.base(from.Base)
 		if err != nil {
-			return nil, h, storage.BaseMissing(f.ID, from.Base, "there is no such snapshot")
+			return nil, h, err
 		}
 		h.BaseGUID = base.GUID
 		args = append(args, "-p", f.snapshot(from.Base)+"/data")
 	}
 	return append(args, f.snapshot(from.Snapshot)+"/data"), h, nil
+}
+
+// base finds the snapshot that a stream begins with.
+func (f found) base(name string) (storage.Snapshot, error) {
+	s, err := f.get(name)
+	if err != nil {
+		err = storage.BaseMissing(f.ID, name, "there is no such snapshot")
+	}
+	return s, err
 }
 
 // Estimate implements storage.Streams: a stream without its contents says how long they are.

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/ployz/ployz/node/api"
-	"github.com/ployz/ployz/node/storage"
 )
 
 // Written implements storage.Streams: every extent of a file knows in which transaction it was made.
@@ -15,9 +14,9 @@ func (p *Pool) Written(ctx context.Context, id, base string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	s, err := f.get(base)
+	s, err := f.base(base)
 	if err != nil {
-		return 0, storage.BaseMissing(f.ID, base, "there is no such snapshot")
+		return 0, err
 	}
 	if !isSubvolume(f.tree()) { // it was only received so far
 		return 0, nil
@@ -26,9 +25,7 @@ func (p *Pool) Written(ctx context.Context, id, base string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := p.settle(); err != nil {
-		return 0, err
-	}
+	// The command first writes out what is in memory.
 	out, err := btrfs(ctx, "subvolume", "find-new", f.tree(), strconv.FormatUint(then.generation+1, 10))
 	if err != nil {
 		return 0, err

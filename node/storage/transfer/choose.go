@@ -57,17 +57,8 @@ func parted(own []storage.Snapshot, have []string, snapshot string, ahead int) e
 	e := api.Errorf(api.CodeVolumeBaseMissing, "the copy of %s has nothing in common with it", volume)
 	if ahead >= 0 {
 		e = api.Errorf(api.CodeVolumeBaseMissing, "the copy of %s has %s as its last snapshot, which came after %s", volume, own[ahead].Name, snapshot)
-	} else if common := newestShared(own, have); common != "" {
+	} else if common := storage.NewestShared(own, have); common != "" {
 		e = api.Errorf(api.CodeVolumeBaseMissing, "the copy of %s went on by itself after %s, the newest snapshot that both have", volume, common)
 	}
 	return e.About(volume).WithHint("look at both: ployzctl volume show %s; what may be lost of the copy can be destroyed, and then it is sent in full", volume)
-}
-
-func newestShared(own []storage.Snapshot, have []string) string {
-	for i := len(own) - 1; i >= 0; i-- {
-		if slices.Contains(have, own[i].GUID) {
-			return own[i].Name
-		}
-	}
-	return ""
 }
